@@ -1,0 +1,40 @@
+# Everything happens in .venv, which tools/environment.sh makes and keeps up to date.
+# The interpreter is the newest of Python 3.11 to 3.13 that is found, or the one named: make test PYTHON=/path/to/python3.12
+
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench coverage clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
+
+# A recipe of one plain command: make starts it without a shell in between, so Ctrl-C and SIGTERM reach it and
+# its exit status comes back.
+run: ## start the broker and a small simulated fleet (Ctrl-C stops both)
+	@sh tools/environment.sh run
+	@.venv/bin/python -m broker.simulate demo
+
+test: ## check style and types, run the tests (TESTS=tests.mqtt: only these)
+	@sh tools/environment.sh test
+	@.venv/bin/python tools/check.py test $(TESTS)
+
+lint: ## check style and types only
+	@sh tools/environment.sh test
+	@.venv/bin/python tools/check.py lint
+
+bench: ## measure what a message costs
+	@sh tools/environment.sh test
+	@.venv/bin/python -m benchmarks
+
+coverage: ## run the tests and show the lines that none of them reaches
+	@sh tools/environment.sh test
+	@.venv/bin/coverage erase
+	@.venv/bin/coverage run tools/check.py test $(TESTS)
+	@.venv/bin/coverage combine --quiet
+	@.venv/bin/coverage report
+
+clean: ## remove what the other targets made, except the broker's data in var/
+	@rm -rf .venv install.log build dist *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache .coverage* htmlcov
+	@find . -name dropin.cache -type f -delete
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

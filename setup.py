@@ -1,0 +1,64 @@
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+
+def read_version() -> str:
+    """The version, read without importing the package: its dependencies are not installed yet."""
+    found = re.search(r'^__version__ = "([^"]+)"$', (HERE / "broker" / "__init__.py").read_text("utf-8"), re.M)
+    if found is None:
+        raise SystemExit("broker/__init__.py has no __version__ line")
+    return found[1]
+
+
+setup(
+    name="broker",
+    version=read_version(),
+    description="A Twisted broker in which IoT devices of four protocols meet applications of every kind",
+    author="The broker authors",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.11,<3.14",
+    # "twisted.plugins" is named because it must have no __init__.py, and find_packages sees only folders with one.
+    packages=[*find_packages(include=["broker", "broker.*"]), "twisted.plugins"],
+    package_data={"broker": ["py.typed"]},
+    zip_safe=False,
+    install_requires=[
+        "twisted[tls,websocket]>=26.10,<27",
+        "pyopenssl>=26,<27",
+        "service-identity>=24,<27",
+        "zope.interface>=8,<9",
+        "txredisapi>=1.6,<2",
+        "hiredis>=3,<4",
+        "msgspec>=0.20,<1",
+        "cryptography>=46,<51",
+        "prometheus_client>=0.26,<1",
+    ],
+    extras_require={
+        "test": [
+            "hypothesis>=6.100,<7",
+            "paho-mqtt>=2,<3",
+            # validates the OpenAPI document
+            "openapi-spec-validator>=0.7,<1",
+            "coverage>=7.10,<8",
+            # tests/test_packaging.py builds the wheel without a network
+            "setuptools>=77",
+        ],
+        "dev": [
+            "mypy>=2.4,<3",
+            "mypy-zope>=1.0.17,<2",
+            "ruff>=0.17,<0.18",
+        ],
+    },
+    classifiers=[
+        "Framework :: Twisted",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Typing :: Typed",
+    ],
+)
