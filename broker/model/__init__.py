@@ -1,0 +1,1 @@
+"""What everything speaks of: messages, errors, names and interfaces. No I/O, no Twisted."""

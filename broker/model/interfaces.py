@@ -1,0 +1,117 @@
+"""The narrow interfaces between the core and what is plugged into it.
+
+What the core may do to a device's connection is: hand it a command, and close it. What a consumer of messages is: three
+calls that must not block and must not raise. Everything else is the plugged-in side's own business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from zope.interface import Attribute, Interface
+
+from broker.model.messages import Command, Presence, Uplink
+
+
+class IDeviceLink(Interface):
+    """A device's present way in: a connection that is logged in (device side of every protocol)."""
+
+    protocol: str = Attribute("Name of the protocol, as in DeviceRef.protocol.")
+    window: int = Attribute("How many commands may be unanswered on this link at once.")
+    answer_timeout: float = Attribute("Seconds from sending to the first answer, unless the command has its own.")
+    pending_timeout: float = Attribute("Seconds that each 'pending' answer adds before the command times out.")
+
+    def send_command(command: Command) -> None:
+        """Write the command to the device, now.
+
+        Raise `broker.model.errors.Invalid` if it cannot be put into this protocol's words: the command then fails with
+        that message.
+        """
+
+    def close_link(reason: str) -> None:
+        """Close the connection; ``reason`` is of names.CLOSE_REASONS. Must be harmless when called twice."""
+
+
+class IConsumer(Interface):
+    """Something that wants to know what crosses the broker. Called synchronously, in order; must not block."""
+
+    def uplink(message: Uplink) -> None:
+        """A device said something."""
+
+    def presence(change: Presence) -> None:
+        """A device came or went."""
+
+    def command(change: Command) -> None:
+        """A command changed its state (it is the life cycle's own object: read it now, do not keep it)."""
+
+
+class IProtocol(Interface):
+    """A protocol as `twistd broker` finds it (``getPlugins(IProtocol)``); built-in and third-party alike.
+
+    The plugin object only declares. ``load()`` imports what is behind it, so that scanning plugins stays cheap and
+    never installs a reactor by accident.
+    """
+
+    name: str = Attribute("The table under [listeners] and the word in logs, metrics and device records.")
+    description: str = Attribute("One line for `twistd broker --help`.")
+
+    def load() -> Any:
+        """The module or object that provides `IListenerSide`."""
+
+
+class IListenerSide(Interface):
+    """What an `IProtocol` loads: settings for its table and a factory made from them."""
+
+    Settings: type[Any] = Attribute(
+        "A msgspec.Struct derived from broker.listening.settings.ListenerSettings, all fields with defaults."
+    )
+
+    def build(core: Any, settings: Any) -> Any:
+        """Return the listener (a broker.listening.listener.Listener, which is a Twisted factory).
+
+        Called once at the start, before anything is bound. ``core`` is broker.core.Core.
+        """
+
+
+class IMqttPrincipal(Interface):
+    """Somebody who is logged in over MQTT, and what they may do. Asked at CONNECT and SUBSCRIBE, not per message."""
+
+    name: str = Attribute("For log lines and limits; unique per identity, not secret.")
+
+    def may_subscribe(topic_filter: str) -> bool:
+        """False refuses the subscription (0x80). A filter with wildcards may be granted and cut by `may_receive`."""
+
+    def may_receive(topic: str) -> bool:
+        """Whether a message on this topic may go to this client. Asked once when a route is made, not per message."""
+
+    def publisher(topic: str) -> Callable[..., Any] | bool:
+        """What a PUBLISH to this topic does: True lets it through to subscribers, False refuses it.
+
+        A callable takes it over: ``take(payload: bytes, qos: int, properties, done)``, and must call
+        ``done(error: Exception | None)`` exactly once, after whatever it stored is safe: the acknowledgement waits
+        for that.
+        """
+
+    def retained(topic_filter: str, cursor: str | None) -> Any:
+        """A page of the broker's own retained messages that match a subscription.
+
+        None when there can be none, else a Deferred of ``([(topic: str, payload: bytes), ...], cursor)``; with that
+        cursor the next page is asked for, None ends it. It fails with Unavailable. `may_receive` is asked afterwards.
+        """
+
+    def connected(close: Callable[[str], None]) -> None:
+        """The session is up; ``close(reason)`` ends it (the identity was removed, its secret changed)."""
+
+    def disconnected() -> None:
+        """The session is gone; forget the ``close`` given to `connected`."""
+
+
+class IMqttIdentities(Interface):
+    """One way of logging in over MQTT. The server asks each in turn which one a CONNECT belongs to."""
+
+    def claims(client_id: str, username: str | None) -> bool:
+        """Whether such a CONNECT is for this kind of identity. Must be decidable from the names alone."""
+
+    def login(client_id: str, username: str | None, password: bytes | None, peer: str) -> Any:
+        """Deferred of an IMqttPrincipal; fails with Unauthenticated, Forbidden, Disabled or Unavailable."""

@@ -1,0 +1,409 @@
+"""The life of a command, for every protocol in one place (DESIGN §5).
+
+::
+
+    submit ──> queued ──> sent ──> (pending ──>) succeeded | failed | timed_out
+                  │                 ▲      │
+                  ├──> expired      └──────┘ each further 'pending' extends the time
+                  └──> cancelled
+
+* A command is in the journal before the caller hears that it was taken, and open commands are read back after a
+  restart (`restore`).
+* It is written to the device when the device is there and ready, in the order of arrival, at most ``link.window``
+  unanswered at once of those that went out on this link.
+* A command that was sent and lost its connection is not sent again: its device may have done it already. It is answered
+  or it times out.
+* The first final state stands; a later answer is kept in ``late``.
+
+Everything is synchronous. The journal is told what to keep and calls back when that is safe; states that could not be
+written (full disk) are written again by `tick`. Time comes from ``clock``; the owner calls `tick` a few times a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from heapq import heapify, heappop, heappush
+from typing import Any, Protocol
+
+from broker.model.errors import BrokerError, Conflict, DeviceOffline, LimitExceeded, NotFound
+from broker.model.interfaces import IDeviceLink
+from broker.model.messages import (
+    CANCELLED,
+    EXPIRED,
+    FAILED,
+    PENDING,
+    QUEUED,
+    SENT,
+    TIMED_OUT,
+    Command,
+    Reply,
+)
+from broker.routing.live import LiveDevice, LiveDevices
+from broker.routing.router import Router
+
+Done = Callable[[Exception | None], None]
+
+#: How many late answers one command keeps.
+MAX_LATE = 10
+
+#: Entries of the list of deadlines that may belong to nothing any more, besides one for each open command.
+MAX_STALE_DEADLINES = 1000
+
+#: A command that may not wait (``expires`` 0) still has to cross the journal and a link that is just getting ready.
+NO_WAIT_GRACE = 2.0
+
+#: Time that a 'pending' answer adds when its device's link is gone before we could ask it.
+DEFAULT_PENDING_TIMEOUT = 300.0
+
+
+class Journal(Protocol):
+    """Where commands are kept. Each call ends in one ``done(error or None)``, in the order of the calls."""
+
+    def add_command(self, command: Command, done: Done) -> None:
+        """Keep a new command."""
+
+    def save_command(self, command: Command, done: Done) -> None:
+        """Keep the present state of a known command; it is copied before this returns."""
+
+    def find_command(self, command_id: str, done: Callable[[Command | None], None]) -> None:
+        """Look up a command that is no longer open, as the calls before left it; None also when storage fails."""
+
+
+class CommandCounters:
+    """How many commands ended how; plain numbers, read by the metrics."""
+
+    def __init__(self) -> None:
+        self.submitted = 0
+        self.ended: dict[str, int] = {}
+        self.unmapped_replies = 0
+        self.late_replies = 0
+        self.failed_saves = 0
+
+
+class Commands:
+    """All open commands. ``max_queued`` bounds a device's queue, ``max_open`` all of them together."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        devices: LiveDevices,
+        router: Router,
+        clock: Callable[[], float],
+        *,
+        max_queued: int = 100,
+        max_open: int = 100_000,
+    ) -> None:
+        self._journal = journal
+        self._devices = devices
+        self._router = router
+        self._clock = clock
+        self.max_queued = max_queued
+        self.max_open = max_open
+        self.counters = CommandCounters()
+        self._open: dict[str, Command] = {}
+        #: Waiting for their device, oldest first.
+        self._queues: dict[str, dict[str, Command]] = {}
+        #: Sent or pending, per device.
+        self._unanswered: dict[str, dict[str, Command]] = {}
+        #: Ids of those among them that went out on the device's present link.
+        self._on_link: dict[str, set[str]] = {}
+        #: (when to look, command id): for each open command one that is not later than its deadline.
+        self._deadlines: list[tuple[float, str]] = []
+        self._waiters: dict[str, list[Callable[[Command], None]]] = {}
+        self._unsaved: dict[str, Command] = {}
+        #: On their way into the journal: not sent before they are in it.
+        self._adding: set[str] = set()
+        #: Devices whose queue is being sent: what is told meanwhile may submit more.
+        self._dispatching: set[str] = set()
+        #: Answers whose command is being looked up: (device, answer) by command id.
+        self._late: dict[str, list[tuple[str, Reply]]] = {}
+
+    # -- from the applications' side -------------------------------------------------------------------------------
+
+    def submit(self, command: Command, done: Done) -> None:
+        """Take a command. ``done(None)`` when it is kept; ``done(error)`` when it is refused.
+
+        Errors: DeviceOffline (it may not wait and the device is away), LimitExceeded (queue full), and whatever the
+        journal fails with.
+        """
+        try:
+            self._admit(command)
+        except BrokerError as error:
+            done(error)
+            return
+        may_wait = command.expires_at > command.created_at
+        command.deadline = command.expires_at if may_wait else command.created_at + NO_WAIT_GRACE
+        self._open[command.id] = command
+        self._queues.setdefault(command.device, {})[command.id] = command
+        self._adding.add(command.id)
+
+        def kept(error: Exception | None) -> None:
+            self._adding.discard(command.id)
+            if error is not None:
+                self._forget(command)
+                done(error)
+                return
+            if command.final:  # its device was removed while it was written
+                self._save(command)
+                done(None)
+                return
+            self.counters.submitted += 1
+            self._watch(command)
+            done(None)
+            self._router.command(command)
+            self._dispatch(command.device)
+
+        self._journal.add_command(command, kept)
+
+    def cancel(self, command_id: str) -> Command:
+        """Take a command back that still waits. Raises NotFound, or Conflict if it has left already."""
+        command = self._open.get(command_id)
+        if command is None or command_id in self._adding:
+            raise NotFound("no such open command")
+        if command.status != QUEUED:
+            raise Conflict(f"the command is {command.status} and cannot be cancelled any more")
+        self._end(command, CANCELLED, None)
+        return command
+
+    def cancel_device(self, device_id: str, reason: str) -> None:
+        """The device is removed: nothing of it stays open."""
+        waiting = self._queues.get(device_id, {})
+        unanswered = self._unanswered.get(device_id, {})
+        for command in [*waiting.values(), *unanswered.values()]:
+            self._end(command, CANCELLED if command.status == QUEUED else FAILED, {"error": reason})
+
+    def get(self, command_id: str) -> Command | None:
+        """An open command; ended ones are in storage."""
+        return self._open.get(command_id)
+
+    def wait(self, command_id: str, call: Callable[[Command], None]) -> Callable[[], None]:
+        """``call(command)`` once when an open command reaches its final state. Returns what stops the waiting."""
+        waiters = self._waiters.setdefault(command_id, [])
+        waiters.append(call)
+
+        def stop() -> None:
+            if call in waiters:
+                waiters.remove(call)
+            if not waiters and self._waiters.get(command_id) is waiters:
+                del self._waiters[command_id]
+
+        return stop
+
+    # -- from the devices' side ------------------------------------------------------------------------------------
+
+    def ready(self, live: LiveDevice) -> None:
+        """The device's link takes commands from now on: send what waited."""
+        if live.link is not None and not live.ready:
+            live.ready = True
+            self._on_link.pop(live.ref.id, None)
+            self._dispatch(live.ref.id)
+
+    def reply(self, device_id: str, reply: Reply) -> bool:
+        """A device answered. False if there is no such open command of this device (it may still become late)."""
+        command = self._open.get(reply.command_id)
+        if command is None or command.device != device_id or command.status == QUEUED:
+            self._late_reply(device_id, reply)
+            return False
+        if reply.status == PENDING:
+            live = self._devices.get(device_id)
+            extra = live.link.pending_timeout if live is not None and live.link is not None else DEFAULT_PENDING_TIMEOUT
+            self._set_deadline(command, reply.received_at + extra)
+            self._change(command, PENDING, reply.payload)
+        else:
+            self._end(command, reply.status, reply.payload)
+            self._dispatch(device_id)
+        return True
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """End what is over its time and write again what could not be written."""
+        now = self._clock()
+        deadlines = self._deadlines
+        while deadlines and deadlines[0][0] <= now:
+            _, command_id = heappop(deadlines)
+            command = self._open.get(command_id)
+            if command is None or command.deadline is None:
+                continue
+            if command.deadline > now:  # it was put off
+                self._watch(command)
+                continue
+            self._end(command, EXPIRED if command.status == QUEUED else TIMED_OUT, None)
+            self._dispatch(command.device)
+        for command in list(self._unsaved.values()):
+            del self._unsaved[command.id]
+            self._save(command)
+
+    def restore(self, commands: Iterable[Command]) -> None:
+        """Take up the open commands of an earlier life, oldest first."""
+        for command in commands:
+            self._open[command.id] = command
+            table = self._queues if command.status == QUEUED else self._unanswered
+            table.setdefault(command.device, {})[command.id] = command
+            self._watch(command)
+
+    @property
+    def open(self) -> int:
+        return len(self._open)
+
+    def queued(self, device_id: str) -> int:
+        """How many commands wait for this device."""
+        return len(self._queues.get(device_id, ()))
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _admit(self, command: Command) -> None:
+        live = self._devices.get(command.device)
+        if command.expires_at <= command.created_at and (live is None or not live.online):
+            raise DeviceOffline("the device is offline and the command may not wait for it")
+        if self.queued(command.device) >= self.max_queued:
+            raise LimitExceeded(f"{self.max_queued} commands wait for this device already", limit="commands.max_queued")
+        if len(self._open) >= self.max_open:
+            raise LimitExceeded(f"{self.max_open} commands are open already", limit="commands.max_open")
+
+    def _dispatch(self, device_id: str) -> None:
+        """Send what waits, as far as the device is ready and its window allows."""
+        if device_id in self._dispatching:
+            return  # whoever is at it looks again after each command
+        self._dispatching.add(device_id)
+        try:
+            while self._send_next(device_id):
+                pass
+        finally:
+            self._dispatching.discard(device_id)
+
+    def _send_next(self, device_id: str) -> bool:
+        live = self._devices.get(device_id)
+        queue = self._queues.get(device_id)
+        if not queue or live is None or live.link is None or not live.ready:
+            return False
+        if len(self._on_link.get(device_id, ())) >= live.link.window:
+            return False
+        command = next(iter(queue.values()))
+        if command.id in self._adding:
+            return False  # the next one may not overtake it
+        self._send(command, live.link)
+        return True
+
+    def _send(self, command: Command, link: IDeviceLink) -> None:
+        now = self._clock()
+        if command.deadline is not None and command.deadline <= now:
+            self._end(command, EXPIRED, None)
+            return
+        self._unqueue(command)
+        self._unanswered.setdefault(command.device, {})[command.id] = command
+        self._on_link.setdefault(command.device, set()).add(command.id)
+        self._set_deadline(command, now + (command.timeout if command.timeout is not None else link.answer_timeout))
+        self._change(command, SENT, None)
+        if command.final:  # somebody who was told of it ended it
+            return
+        try:
+            link.send_command(command)
+        except BrokerError as error:
+            self._end(command, FAILED, {"error": error.message})
+        except Exception as error:
+            self._router.fault("send_command", error)
+            self._end(command, FAILED, {"error": "internal error"})
+
+    def _change(self, command: Command, status: str, result: Any) -> None:
+        command.status = status
+        command.updated_at = self._clock()
+        if result is not None:
+            command.result = result
+        self._save(command)
+        self._router.command(command)
+
+    def _end(self, command: Command, status: str, result: Any) -> None:
+        if command.final:
+            return
+        self._forget(command)
+        command.deadline = None
+        self.counters.ended[status] = self.counters.ended.get(status, 0) + 1
+        self._change(command, status, result)
+        waiters = self._waiters.pop(command.id, [])
+        while waiters:  # each may stop others that wait
+            call = waiters.pop(0)
+            try:
+                call(command)
+            except Exception as error:
+                self._router.fault("wait", error)
+
+    def _forget(self, command: Command) -> None:
+        self._open.pop(command.id, None)
+        self._unqueue(command)
+        unanswered = self._unanswered.get(command.device)
+        if unanswered is not None:
+            unanswered.pop(command.id, None)
+            if not unanswered:
+                del self._unanswered[command.device]
+        on_link = self._on_link.get(command.device)
+        if on_link is not None:
+            on_link.discard(command.id)
+            if not on_link:
+                del self._on_link[command.device]
+
+    def _unqueue(self, command: Command) -> None:
+        queue = self._queues.get(command.device)
+        if queue is not None:
+            queue.pop(command.id, None)
+            if not queue:
+                del self._queues[command.device]
+
+    def _set_deadline(self, command: Command, when: float) -> None:
+        old, command.deadline = command.deadline, when
+        if old is None or when < old:
+            self._watch(command)
+
+    def _watch(self, command: Command) -> None:
+        deadlines = self._deadlines
+        if command.deadline is not None:
+            heappush(deadlines, (command.deadline, command.id))
+        if len(deadlines) > 2 * len(self._open) + MAX_STALE_DEADLINES:
+            # Most commands end long before their expiry: what they left behind would stay for an hour.
+            deadlines[:] = [
+                (known.deadline, known.id)
+                for known in self._open.values()
+                if known.deadline is not None and known.id not in self._adding
+            ]
+            heapify(deadlines)
+
+    def _save(self, command: Command) -> None:
+        if command.id in self._adding:
+            return  # saved when it turns out to be in the journal at all
+
+        def saved(error: Exception | None) -> None:
+            if error is not None and not isinstance(error, NotFound):  # NotFound: removed with its device
+                self.counters.failed_saves += 1
+                self._unsaved[command.id] = command
+
+        self._journal.save_command(command, saved)
+
+    def _late_reply(self, device_id: str, reply: Reply) -> None:
+        """An answer to nothing that is open: kept with its command if it is one of this device, else counted."""
+        command_id = reply.command_id
+        waiting = self._late.setdefault(command_id, [])
+        if len(waiting) >= MAX_LATE:
+            self.counters.unmapped_replies += 1
+            return
+        waiting.append((device_id, reply))
+        if len(waiting) > 1:
+            return  # one look-up for all: each would get a copy of its own, and the last copy saved would win
+
+        def found(command: Command | None) -> None:
+            command = self._unsaved.get(command_id, command)
+            for device, late in self._late.pop(command_id):
+                self._keep_late(command, device, late)
+
+        self._journal.find_command(command_id, found)
+
+    def _keep_late(self, command: Command | None, device_id: str, reply: Reply) -> None:
+        known = command is not None and command.device == device_id and command.final
+        if command is None or not known or reply.status in (PENDING, command.status):
+            self.counters.unmapped_replies += 1
+            return
+        self.counters.late_replies += 1
+        if len(command.late) < MAX_LATE:
+            entry = {"status": reply.status, "result": reply.payload, "at": round(reply.received_at, 3)}
+            command.late.append(entry)
+            self._save(command)
+            self._router.command(command)
