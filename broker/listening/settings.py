@@ -1,0 +1,56 @@
+"""Settings that every listener has, and the limits that all of them share.
+
+A limit's value is found in this order: ``[listeners.<name>.limits]``, then ``[limits]``, then the protocol's own
+default. Every limit is listed in `Limits` with the reason why it exists.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+Count = Annotated[int, Meta(ge=0)]
+Size = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of one listener. Counts of 0 mean "no limit" where the text says so."""
+
+    #: Open connections of this listener: file descriptors and memory are finite.
+    max_connections: Size = 20_000
+    #: Open connections from one address: one faulty site must not take all places.
+    max_connections_per_address: Size = 500
+    #: Loopback is the operator's own side: tests, proxies and demos come from there.
+    exempt_loopback: bool = True
+    #: Seconds until a connection must have proven who it is: the silent ones hold descriptors.
+    auth_timeout: Seconds = 30.0
+    #: Bytes of one message (line, packet, frame), checked before it is buffered.
+    max_message_size: Size = 131_072
+    #: Messages a second that one connection may send on average; 0 for no limit. Over it, reading is paused.
+    max_message_rate: Count = 5_000
+    #: Messages that may come at once before the rate counts.
+    message_burst: Size = 10_000
+    #: Bytes that may wait for a peer before best-effort messages are dropped.
+    max_outbox: Size = 1_048_576
+    #: Seconds that a peer may read nothing while something waits for it: then it is closed as a slow reader.
+    slow_reader_timeout: Seconds = 60.0
+    #: Failed logins of one address a minute before its next answers are delayed; guessing must not be cheap.
+    max_failed_logins: Size = 10
+    #: Seconds that a closing peer has to take our last words before the connection is cut.
+    close_timeout: Seconds = 5.0
+
+
+class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The part of a ``[listeners.<name>]`` table that every protocol has. Protocols derive their own from it.
+
+    A protocol with other defaults for limits redefines ``limits`` in its own settings; the configuration loader lays
+    ``[limits]`` and then the listener's own ``limits`` table over that default.
+    """
+
+    #: Where to listen: ``tcp:PORT``, ``tls:PORT``, ``ws:PORT``, ``wss:PORT``, ``udp:PORT``, each with
+    #: ``:interface=ADDRESS``, or any Twisted server endpoint string. Empty: switched off.
+    bind: tuple[str, ...] = ()
+    limits: Limits = Limits()

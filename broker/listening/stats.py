@@ -1,0 +1,53 @@
+"""What a listener counts: plain integers that cost next to nothing, read when somebody asks for ``/metrics``."""
+
+from __future__ import annotations
+
+from broker.model.names import CLOSE_REASONS, DROP_REASONS
+
+
+class ListenerStats:
+    """Counters of one listener since the start; the reasons are those of `broker.model.names`."""
+
+    __slots__ = (
+        "accepted",
+        "authenticated",
+        "bytes_in",
+        "bytes_out",
+        "closed",
+        "dropped",
+        "logins_failed",
+        "malformed",
+        "messages_in",
+        "messages_out",
+        "refused",
+        "throttled",
+    )
+
+    def __init__(self) -> None:
+        self.accepted = 0
+        self.authenticated = 0
+        self.logins_failed = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.messages_in = 0
+        self.messages_out = 0
+        self.malformed = 0
+        self.throttled = 0
+        self.refused: dict[str, int] = {}
+        self.closed: dict[str, int] = {}
+        self.dropped: dict[str, int] = {}
+
+    def refuse(self, reason: str) -> None:
+        """A connection was turned away before it began."""
+        assert reason in CLOSE_REASONS, reason
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+
+    def close(self, reason: str) -> None:
+        """A connection ended."""
+        assert reason in CLOSE_REASONS, reason
+        self.closed[reason] = self.closed.get(reason, 0) + 1
+
+    def drop(self, reason: str, count: int = 1) -> None:
+        """Messages were not taken or not delivered."""
+        assert reason in DROP_REASONS, reason
+        self.dropped[reason] = self.dropped.get(reason, 0) + count
