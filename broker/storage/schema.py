@@ -1,0 +1,136 @@
+"""The tables, their versions, and how an older database becomes a present one.
+
+``PRAGMA user_version`` holds how many of `MIGRATIONS` have been carried out. A migration that was released is never
+changed; a new one is added at the end. Each runs in a transaction of its own together with its version number, so that
+a crash in between leaves the version before. ``PRAGMA application_id`` marks the file as ours.
+
+``devices.n`` is a small number in place of the id in the tables that have many rows a device. Bindings hold the id,
+so that the devices of an application can be paged by id. JSON is TEXT; bytes are BLOB: the storage class alone tells
+which of the two a payload was.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from broker.model.errors import Unavailable
+
+#: "brkr"
+APPLICATION_ID = 0x62726B72
+
+_FIRST = (
+    """CREATE TABLE products (
+        key TEXT NOT NULL PRIMARY KEY,
+        protocol TEXT NOT NULL,
+        name TEXT NOT NULL,
+        sensors TEXT NOT NULL,
+        actuators TEXT NOT NULL,
+        created_at REAL NOT NULL
+    ) WITHOUT ROWID""",
+    """CREATE TABLE devices (
+        n INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        protocol TEXT NOT NULL,
+        name TEXT NOT NULL,
+        product TEXT,
+        dev_eui TEXT,
+        secret TEXT NOT NULL,
+        disabled INTEGER NOT NULL,
+        attributes TEXT NOT NULL,
+        info TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        online INTEGER NOT NULL,
+        presence_reason TEXT NOT NULL,
+        presence_at REAL,
+        last_seen REAL
+    )""",
+    "CREATE UNIQUE INDEX devices_dev_eui ON devices (dev_eui) WHERE dev_eui IS NOT NULL",
+    "CREATE INDEX devices_protocol ON devices (protocol, id)",
+    "CREATE INDEX devices_product ON devices (product, id) WHERE product IS NOT NULL",
+    "CREATE INDEX devices_online ON devices (online, id)",
+    """CREATE TABLE readings (
+        device INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        mapped INTEGER NOT NULL,
+        value TEXT NOT NULL,
+        at REAL NOT NULL,
+        PRIMARY KEY (device, key)
+    ) WITHOUT ROWID""",
+    """CREATE TABLE applications (
+        id TEXT NOT NULL PRIMARY KEY,
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        secret TEXT NOT NULL,
+        cs_eui TEXT,
+        app_key TEXT NOT NULL,
+        disabled INTEGER NOT NULL,
+        created_at REAL NOT NULL
+    ) WITHOUT ROWID""",
+    "CREATE UNIQUE INDEX applications_cs_eui ON applications (cs_eui) WHERE cs_eui IS NOT NULL",
+    """CREATE TABLE bindings (
+        application TEXT NOT NULL,
+        device TEXT NOT NULL,
+        PRIMARY KEY (application, device)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX bindings_device ON bindings (device)",
+    """CREATE TABLE messages (
+        n INTEGER PRIMARY KEY,
+        device INTEGER NOT NULL,
+        at REAL NOT NULL,
+        kind TEXT NOT NULL,
+        payload NOT NULL,
+        meta TEXT
+    )""",
+    "CREATE INDEX messages_device ON messages (device, at)",
+    """CREATE TABLE commands (
+        n INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        device INTEGER NOT NULL,
+        payload NOT NULL,
+        origin TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        expires_at REAL NOT NULL,
+        timeout REAL,
+        ref TEXT,
+        options TEXT NOT NULL,
+        status TEXT NOT NULL,
+        result TEXT NOT NULL,
+        late TEXT NOT NULL,
+        updated_at REAL NOT NULL,
+        deadline REAL,
+        ended INTEGER NOT NULL
+    )""",
+    "CREATE INDEX commands_device ON commands (device)",
+    "CREATE INDEX commands_open ON commands (n) WHERE ended = 0",
+    "CREATE INDEX commands_ended ON commands (updated_at) WHERE ended = 1",
+    # Always empty: see sqlite.probe.
+    "CREATE TABLE probe (filling BLOB NOT NULL)",
+)
+
+MIGRATIONS: tuple[Sequence[str], ...] = (_FIRST,)
+
+
+def migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
+    """Bring a database to the newest version. Raises Unavailable for one that is newer, or not ours."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    if version > len(migrations) and application_id == APPLICATION_ID:
+        raise Unavailable(
+            f"it was written by a newer broker (schema version {version}; this one knows up to {len(migrations)})"
+        )
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application_id != APPLICATION_ID and (tables or version or application_id):
+        raise Unavailable("it is a SQLite database, but not one of the broker")
+    for number in range(version, len(migrations)):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in migrations[number]:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {number + 1}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise

@@ -1,0 +1,1 @@
+"""Tests of broker.storage. Real threads and real files; no sockets."""
