@@ -1,0 +1,71 @@
+"""The reason codes of MQTT 5.0 (its §2.4, table 2-6), and which packet may carry which. Data only.
+
+A code below 0x80 is a success. The names are those of the standard.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SUCCESS: Final = 0x00
+GRANTED_QOS_1: Final = 0x01
+GRANTED_QOS_2: Final = 0x02
+DISCONNECT_WITH_WILL: Final = 0x04
+NO_MATCHING_SUBSCRIBERS: Final = 0x10
+NO_SUBSCRIPTION_EXISTED: Final = 0x11
+CONTINUE_AUTHENTICATION: Final = 0x18
+RE_AUTHENTICATE: Final = 0x19
+UNSPECIFIED_ERROR: Final = 0x80
+MALFORMED_PACKET: Final = 0x81
+PROTOCOL_ERROR: Final = 0x82
+IMPLEMENTATION_SPECIFIC_ERROR: Final = 0x83
+UNSUPPORTED_PROTOCOL_VERSION: Final = 0x84
+CLIENT_IDENTIFIER_NOT_VALID: Final = 0x85
+BAD_USER_NAME_OR_PASSWORD: Final = 0x86
+NOT_AUTHORIZED: Final = 0x87
+SERVER_UNAVAILABLE: Final = 0x88
+SERVER_BUSY: Final = 0x89
+BANNED: Final = 0x8A
+SERVER_SHUTTING_DOWN: Final = 0x8B
+BAD_AUTHENTICATION_METHOD: Final = 0x8C
+KEEP_ALIVE_TIMEOUT: Final = 0x8D
+SESSION_TAKEN_OVER: Final = 0x8E
+TOPIC_FILTER_INVALID: Final = 0x8F
+TOPIC_NAME_INVALID: Final = 0x90
+PACKET_IDENTIFIER_IN_USE: Final = 0x91
+PACKET_IDENTIFIER_NOT_FOUND: Final = 0x92
+RECEIVE_MAXIMUM_EXCEEDED: Final = 0x93
+TOPIC_ALIAS_INVALID: Final = 0x94
+PACKET_TOO_LARGE: Final = 0x95
+MESSAGE_RATE_TOO_HIGH: Final = 0x96
+QUOTA_EXCEEDED: Final = 0x97
+ADMINISTRATIVE_ACTION: Final = 0x98
+PAYLOAD_FORMAT_INVALID: Final = 0x99
+RETAIN_NOT_SUPPORTED: Final = 0x9A
+QOS_NOT_SUPPORTED: Final = 0x9B
+USE_ANOTHER_SERVER: Final = 0x9C
+SERVER_MOVED: Final = 0x9D
+SHARED_SUBSCRIPTIONS_NOT_SUPPORTED: Final = 0x9E
+CONNECTION_RATE_EXCEEDED: Final = 0x9F
+MAXIMUM_CONNECT_TIME: Final = 0xA0
+SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED: Final = 0xA1
+WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED: Final = 0xA2
+
+# §3.2.2.2 [MQTT-3.2.2-8]
+IN_CONNACK: Final = frozenset(bytes.fromhex("00 80 81 82 83 84 85 86 87 88 89 8a 8c 90 95 97 99 9a 9b 9c 9d 9f"))
+# §3.4.2.1 [MQTT-3.4.2-1], §3.5.2.1 [MQTT-3.5.2-1]
+IN_PUBACK: Final = frozenset(bytes.fromhex("00 10 80 83 87 90 91 97 99"))
+# §3.6.2.1 [MQTT-3.6.2-1], §3.7.2.1 [MQTT-3.7.2-1]
+IN_PUBREL: Final = frozenset((SUCCESS, PACKET_IDENTIFIER_NOT_FOUND))
+# §3.9.3 [MQTT-3.9.3-2]
+IN_SUBACK: Final = frozenset(bytes.fromhex("00 01 02 80 83 87 8f 91 97 9e a1 a2"))
+# §3.11.3 [MQTT-3.11.3-2]
+IN_UNSUBACK: Final = frozenset(bytes.fromhex("00 11 80 83 87 8f 91"))
+# §3.14.2.1 [MQTT-3.14.2-1], table 3-10, by who sends it
+IN_CLIENT_DISCONNECT: Final = frozenset(bytes.fromhex("00 04 80 81 82 83 90 93 94 95 96 97 98 99"))
+IN_SERVER_DISCONNECT: Final = frozenset(
+    bytes.fromhex("00 80 81 82 83 87 89 8b 8d 8e 8f 90 93 94 95 96 97 98 99 9a 9b 9c 9d 9e 9f a0 a1 a2")
+)
+# §3.15.2.1 [MQTT-3.15.2-1], table 3-11, by who sends it
+IN_CLIENT_AUTH: Final = frozenset((CONTINUE_AUTHENTICATION, RE_AUTHENTICATE))
+IN_SERVER_AUTH: Final = frozenset((SUCCESS, CONTINUE_AUTHENTICATION))

@@ -1,0 +1,59 @@
+"""Settings of the MQTT listener: the table ``[listeners.mqtt]``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from broker.listening.settings import Count, Limits, ListenerSettings, Seconds, Size
+from broker.mqtt.codec import LARGEST_PACKET, SMALLEST_LIMIT
+from broker.mqtt.topics import valid_topic_filter
+
+
+class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What can be set about MQTT. Counts of 0 mean "no limit" where the text says so."""
+
+    bind: tuple[str, ...] = ("tcp:1883", "tls:8883", "ws:8083")
+    #: A packet may be 1 MiB, which is more than any device of ours sends and still fits many times into memory; an
+    #: application that relays for many devices may send faster than a device.
+    limits: Limits = Limits(
+        max_message_size=1_048_576, max_message_rate=20_000, message_burst=40_000, auth_timeout=10.0
+    )
+    #: Anyone may connect without a name, and publish and subscribe anywhere but `anonymous_deny`.
+    anonymous: bool = False
+    #: Topic filters that anonymous clients may neither subscribe to nor publish on.
+    anonymous_deny: tuple[str, ...] = ()
+    #: Bytes of a topic name or filter: names are kept in tables.
+    max_topic_length: Size = 4_096
+    #: Levels of a topic name or filter: matching walks a tree level by level.
+    max_topic_levels: Size = 64
+    #: Bytes of a client id.
+    max_client_id_length: Size = 1_024
+    #: Subscriptions of one client: each takes room in the index.
+    max_subscriptions: Size = 10_000
+    #: QoS 1 messages that may be unacknowledged on their way to one client; there are 65,535 packet ids.
+    max_inflight: Annotated[int, Meta(ge=1, le=65_535)] = 256
+    #: QoS 1 messages that may wait behind those; the next ones are dropped and counted.
+    max_queued_messages: Count = 10_000
+    #: Their bytes, topics included.
+    max_queued_bytes: Count = 16_777_216
+    #: Publishes that wait for storage before they are acknowledged; past this the client is read no further.
+    max_unacknowledged: Size = 1_000
+    #: Their payload bytes.
+    max_unacknowledged_bytes: Size = 16_777_216
+    #: QoS 2 messages of one client that it has not released: their ids have to be remembered. Over it, it is closed.
+    max_unreleased: Size = 1_000
+    #: The longest keep-alive; 0 in CONNECT (none) and longer ones are watched with this instead.
+    max_keep_alive: Seconds = 18 * 3600.0
+
+    def __post_init__(self) -> None:
+        if not SMALLEST_LIMIT <= self.limits.max_message_size <= LARGEST_PACKET:
+            raise ValueError(f"limits.max_message_size must be {SMALLEST_LIMIT} to {LARGEST_PACKET} bytes")
+        for denied in self.anonymous_deny:
+            if valid_topic_filter(denied.encode("utf-8", "surrogatepass")) is None:
+                raise ValueError(f"anonymous_deny: {denied!r} is not a topic filter")
+
+    def fits(self, topic: str) -> bool:
+        """Whether a topic name or filter keeps the limits."""
+        return len(topic.encode()) <= self.max_topic_length and topic.count("/") < self.max_topic_levels
