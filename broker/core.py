@@ -1,0 +1,63 @@
+"""What a protocol is given to work with: one object of plain references, built in `broker.service` and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from broker import __version__
+from broker.model.interfaces import IMqttIdentities
+from broker.model.secrets import same_text
+from broker.routing.commands import Commands
+from broker.routing.live import LiveDevices
+from broker.routing.outbox import Turn
+from broker.routing.router import Router
+from broker.routing.topic_index import TopicIndex
+from broker.storage.interface import IStorage
+from broker.storage.registry import Registry
+
+
+@dataclass(slots=True, kw_only=True)
+class Core:
+    """The parts of the broker that listeners share.
+
+    ``clock`` gives UNIX seconds, ``monotonic`` seconds that never jump; tests give both from one `task.Clock`.
+    """
+
+    reactor: Any
+    clock: Callable[[], float]
+    monotonic: Callable[[], float]
+    turn: Turn
+    router: Router
+    devices: LiveDevices
+    commands: Commands
+    storage: IStorage
+    registry: Registry
+    topics: TopicIndex[Any, Any]
+    #: Seconds that a command waits for its device when the caller does not say ([commands] default_expires).
+    default_expires: float = 3600.0
+    #: Ways of logging in over MQTT; application and device sides append theirs while they are built.
+    mqtt_identities: list[IMqttIdentities] = field(default_factory=list)
+
+    # -- what the broker tells about itself
+
+    version: str = __version__
+    #: ``[broker] name``.
+    name: str = ""
+    #: UNIX seconds.
+    started_at: float = 0.0
+    #: What `is_admin` compares with; empty: nobody is the administrator.
+    admin_token: str = field(default="", repr=False)
+    #: What each protocol's ``build`` returned, by the protocol's name; filled while they are built.
+    listeners: dict[str, Any] = field(default_factory=dict)
+    #: What is configured, without secrets: ``{"storage", "data_dir", "history", "listeners": {name: {"bind"}}}``.
+    summary: dict[str, Any] = field(default_factory=dict)
+    #: The text of ``GET /metrics``.
+    exposition: Callable[[], bytes] = bytes
+    #: Why the broker does not take work now, a sentence each; empty when it does.
+    ready: Callable[[], list[str]] = list
+
+    def is_admin(self, token: str) -> bool:
+        """Whether this is the administrator's token; takes as long for a wrong one."""
+        return same_text(token, self.admin_token) and bool(self.admin_token)

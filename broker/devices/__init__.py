@@ -1,0 +1,1 @@
+"""The device side: a folder for each protocol that devices speak."""

@@ -1,0 +1,7 @@
+"""The built-in protocols, declared as any other package would declare its own."""
+
+from broker.listening.plugin import ProtocolPlugin
+
+novacloud = ProtocolPlugin("novacloud", "NovaCloud devices: JSON lines over TCP", "broker.devices.novacloud")
+mqtt = ProtocolPlugin("mqtt", "MQTT 3.1.1 for applications", "broker.applications.mqtt")
+http = ProtocolPlugin("http", "HTTP API, event stream and metrics", "broker.applications.http")
