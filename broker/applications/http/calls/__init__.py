@@ -1,0 +1,1 @@
+"""The calls themselves, a file a subject; each file ends in its part of the table of routes."""

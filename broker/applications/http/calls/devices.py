@@ -1,0 +1,202 @@
+"""Devices: the registry, together with presence, last values and history.
+
+An application sees the devices bound to it; any other is "not found" for it, and of the applications bound to its own
+devices it sees only itself. Adding, changing and deleting is the administrator's.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+from twisted.internet.defer import Deferred, FirstError, ensureDeferred, gatherResults, succeed
+
+from broker.applications.http.problems import Problem
+from broker.applications.http.routes import ADMIN, API, APPLICATION, Call, Route
+from broker.applications.http.shapes import (
+    DevicePage,
+    DeviceShape,
+    MessagePage,
+    device_shape,
+    message_shape,
+)
+from broker.model.errors import Invalid
+from broker.model.messages import KINDS
+from broker.model.records import DeviceQuery, DeviceRecord
+
+Text = Annotated[str, Meta(max_length=128)]
+Limit = Annotated[int, Meta(ge=1, le=1000)]
+Cursor = Annotated[str, Meta(max_length=512)]
+#: UNIX seconds; the bound keeps infinity out.
+Time = Annotated[float, Meta(ge=0, le=1e11)]
+
+
+class NewDevice(msgspec.Struct, kw_only=True):
+    """A device to register. Its protocol may ask for further fields. ``id`` and ``secret`` are made when left out."""
+
+    protocol: Annotated[str, Meta(min_length=1, max_length=64)]
+    id: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    secret: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    product: Text | None = None
+    name: Text = ""
+    dev_eui: Text | None = None
+    disabled: bool = False
+
+
+class DeviceChanges(msgspec.Struct, kw_only=True):
+    """What is to change; what is left out stays. Null for ``secret`` makes a new one, for the others removes them."""
+
+    secret: Annotated[str, Meta(min_length=1, max_length=512)] | UnsetType | None = UNSET
+    product: Text | UnsetType | None = UNSET
+    name: Text | UnsetType = UNSET
+    dev_eui: Text | UnsetType | None = UNSET
+    disabled: bool | UnsetType = UNSET
+
+
+class DeviceFilter(msgspec.Struct, kw_only=True):
+    """``q`` is looked for in id and name."""
+
+    protocol: Text | None = None
+    online: bool | None = None
+    product: Text | None = None
+    q: Text | None = None
+    limit: Limit = 100
+    cursor: Cursor | None = None
+
+
+class MessageFilter(msgspec.Struct, kw_only=True):
+    """since <= at < until, UNIX seconds."""
+
+    kind: Text | None = None
+    since: Time | None = None
+    until: Time | None = None
+    limit: Limit = 100
+    cursor: Cursor | None = None
+
+
+def check_fields(fields: dict[str, Any], shape: type[msgspec.Struct]) -> None:
+    """Raises Invalid when a known field has a wrong type; the protocol's own fields are its rules' business."""
+    try:
+        msgspec.convert(fields, shape)
+    except msgspec.ValidationError as error:
+        raise Invalid(str(error)) from None
+
+
+async def list_devices(call: Call) -> Any:
+    """Devices by id, filtered."""
+    wish: DeviceFilter = call.query
+    query = DeviceQuery(
+        protocol=wish.protocol,
+        product=wish.product,
+        online=wish.online,
+        q=wish.q,
+        application=call.caller.application,
+    )
+    records, cursor = await call.core.registry.list_devices(query, wish.limit, wish.cursor)
+    shown = await together([ensureDeferred(shown_device(call, record)) for record in records])
+    return DevicePage(shown, cursor)
+
+
+async def add_device(call: Call) -> Any:
+    """Register a device. The answer holds the secret, this once."""
+    check_fields(call.body, NewDevice)
+    record, secret = await call.core.registry.add_device(call.body)
+    shape = await shown_device(call, record)
+    shape.secret = secret
+    return shape
+
+
+async def get_device(call: Call) -> Any:
+    """A device with its presence and last values."""
+    return await shown_device(call, await visible_device(call))
+
+
+async def change_device(call: Call) -> Any:
+    """Change a device. A secret that was made is in the answer, this once."""
+    check_fields(call.body, DeviceChanges)
+    record, secret = await call.core.registry.update_device(call.path["id"], call.body)
+    shape = await shown_device(call, record)
+    if secret is not None:
+        shape.secret = secret
+    return shape
+
+
+async def delete_device(call: Call) -> Any:
+    """Delete a device with its history and commands; its connection is closed."""
+    await call.core.registry.delete_device(call.path["id"])
+
+
+async def list_messages(call: Call) -> Any:
+    """History of a device, newest first."""
+    wish: MessageFilter = call.query
+    if wish.kind is not None and wish.kind not in KINDS:
+        raise Invalid(f"query: kind is one of {', '.join(KINDS)}")
+    record = await visible_device(call)
+    messages, cursor = await call.core.storage.list_messages(
+        record.id, wish.kind, wish.since, wish.until, wish.limit, wish.cursor
+    )
+    return MessagePage([message_shape(message) for message in messages], cursor)
+
+
+async def visible_device(call: Call) -> DeviceRecord:
+    """The record of the device in the path. Raises NotFound, also when the caller may not know of it."""
+    device_id = call.path["id"]
+    call.caller.check_device(device_id)
+    record: DeviceRecord = await call.core.registry.get_device(device_id)
+    return record
+
+
+async def shown_device(call: Call, record: DeviceRecord) -> DeviceShape:
+    """A record as it is shown to this caller."""
+    core = call.core
+    own = call.caller.application
+    applications, stored = await together(
+        [
+            core.registry.applications_of(record.id) if own is None else succeed([own]),
+            core.storage.get_values(record.id) if core.devices.get(record.id) is None else succeed(({}, {})),
+        ]
+    )
+    # Asked again: it may have come while storage was read, and what is live is newer.
+    return device_shape(record, core.devices.get(record.id), stored, applications)
+
+
+async def together(asked: list[Deferred[Any]]) -> list[Any]:
+    """The answers to questions that were all asked before the first answer came. Raises what the first failure was."""
+    try:
+        return await gatherResults(asked, consumeErrors=True)
+    except FirstError as error:
+        error.subFailure.raiseException()
+
+
+_TAKEN = {409: (Problem, "The id or the dev_eui is taken")}
+
+ROUTES = (
+    Route("GET", f"{API}/devices", list_devices, APPLICATION, answers=DevicePage, query=DeviceFilter),
+    Route(
+        "POST",
+        f"{API}/devices",
+        add_device,
+        ADMIN,
+        body=dict[str, Any],
+        describes=NewDevice,
+        answers=DeviceShape,
+        status=201,
+        also=_TAKEN,
+    ),
+    Route("GET", f"{API}/devices/{{id}}", get_device, APPLICATION, answers=DeviceShape),
+    Route(
+        "PATCH",
+        f"{API}/devices/{{id}}",
+        change_device,
+        ADMIN,
+        body=dict[str, Any],
+        describes=DeviceChanges,
+        answers=DeviceShape,
+        also=_TAKEN,
+    ),
+    Route("DELETE", f"{API}/devices/{{id}}", delete_device, ADMIN, status=204),
+    Route(
+        "GET", f"{API}/devices/{{id}}/messages", list_messages, APPLICATION, answers=MessagePage, query=MessageFilter
+    ),
+)

@@ -1,0 +1,311 @@
+"""One HTTP connection: the broker's own `Connection` outside, Twisted's HTTP/1.1 parser inside.
+
+::
+
+    socket ──> HttpConnection ──received──> HttpChannel (twisted.web) ──> ApiRequest
+                  ▲    outbox <──write──── _Wire <──────────┘
+                  └ limits, figures, slow readers, close reasons: as for every other protocol
+
+Time limits are looked at on the listener's slow tick, not with a timer a connection: a request has ``request_timeout``
+to arrive and its body a least rate on top; without a request the connection lives for ``keep_alive_timeout``.
+
+When a request is refused before all of its body was read, what still comes is thrown away for a few seconds before the
+socket is closed: a reset would take the answer away from a client that is still sending.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+from zope.interface import implementer
+
+from broker.applications.http.problems import HeadTooLarge, TooSlow, problem_body, problem_of
+from broker.applications.http.request import ApiRequest
+from broker.applications.http.settings import HttpSettings
+from broker.applications.http.streams import StreamClient, close_frame
+from broker.listening.connection import Connection
+from broker.model.errors import BrokerError, Invalid
+
+#: Seconds for which the rest of a refused body is read and thrown away.
+LINGER = 5.0
+
+
+@implementer(ITransport, IConsumer, IPushProducer)
+class _Wire:
+    """What the parser takes for its transport: writing goes to the outbox, pausing to the connection's own causes."""
+
+    def __init__(self, connection: HttpConnection) -> None:
+        self._connection = connection
+        self.producer: Any = None
+
+    @property
+    def disconnecting(self) -> bool:
+        return self._connection.closing
+
+    def write(self, data: bytes) -> None:
+        if data and not self._connection.closing:
+            self._connection.send(data)
+
+    def writeSequence(self, data: Any) -> None:
+        self.write(b"".join(data))
+
+    def loseConnection(self) -> None:
+        self._connection.finish("client_closed")
+
+    def abortConnection(self) -> None:
+        self._connection.abort("client_closed")
+
+    def getPeer(self) -> Any:
+        return self._connection.socket.getPeer()
+
+    def getHost(self) -> Any:
+        return self._connection.socket.getHost()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        self.producer = producer
+
+    def unregisterProducer(self) -> None:
+        self.producer = None
+
+    def pauseProducing(self) -> None:
+        self._connection.pause("http")
+
+    def resumeProducing(self) -> None:
+        self._connection.resume("http")
+
+    def stopProducing(self) -> None:
+        self._connection.finish("client_closed")
+
+
+class HttpChannel(HTTPChannel):
+    """Twisted's parser, with problem documents for what it refuses itself, and lingering."""
+
+    requestFactory: Any = ApiRequest
+    timeOut = None
+
+    def __init__(self, connection: HttpConnection) -> None:
+        HTTPChannel.__init__(self)
+        self.connection = connection
+        self.lingering = False
+
+    def request_line(self) -> tuple[str, bytes]:
+        """Method and URI of the request whose head has come."""
+        return self._command.decode("latin-1"), self._path
+
+    def linger(self, reason: str) -> None:
+        """Nothing more is read from this client: answer, wait for it to stop, close."""
+        self.lingering = True
+        self.persistent = False
+        self.requests[-1].responseHeaders.setRawHeaders(b"Connection", [b"close"])
+        self.connection.linger(reason)
+
+    def refuse(self, error: BrokerError) -> None:
+        """Answer what cannot be taken for a request and close."""
+        if not self.lingering:
+            self.lingering = True
+            self.connection.refuse(error)
+
+    def rawDataReceived(self, data: bytes) -> None:
+        if not self.lingering:
+            HTTPChannel.rawDataReceived(self, data)
+
+    def allContentReceived(self) -> None:
+        if not self.lingering:
+            HTTPChannel.allContentReceived(self)
+
+    def lineReceived(self, line: bytes) -> None:
+        if not self.lingering:
+            HTTPChannel.lineReceived(self, line)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self.refuse(HeadTooLarge(f"no line of the head may be longer than {self.MAX_LENGTH} bytes"))
+
+    def requestDone(self, request: ApiRequest) -> None:
+        self.connection.request_answered()
+        HTTPChannel.requestDone(self, request)
+
+    def loseConnection(self) -> None:
+        if not self.lingering:
+            HTTPChannel.loseConnection(self)
+
+    def _send100Continue(self) -> None:
+        if not self.lingering:
+            HTTPChannel._send100Continue(self)
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        self.refuse(Invalid("this is not HTTP, or its head is longer than allowed"))
+
+
+class HttpConnection(Connection):
+    """``home`` is the `broker.applications.http.side.HttpListener`."""
+
+    home: Any
+
+    def __init__(self, home: Any, host: str, port: int = 0) -> None:
+        super().__init__(home, host, port)
+        self.channel = HttpChannel(self)
+        self.stream: StreamClient | None = None
+        self._wire = _Wire(self)
+        #: When the request began that is being read, or None.
+        self._reading_since: float | None = None
+        self._body_bytes = 0
+        self._answering = False
+        self._idle_since = 0.0
+        self._ping_at = inf
+        #: Why, and until when, what comes is thrown away.
+        self._lingering: tuple[str, float] | None = None
+
+    @property
+    def socket(self) -> Any:
+        return self.transport
+
+    # -- Connection ------------------------------------------------------------------------------------------------
+
+    def opened(self) -> None:
+        self._auth_deadline = inf  # each request proves who sends it
+        self._idle_since = self.home.monotonic()
+        self.channel.makeConnection(self._wire)
+        self.look_at(self.check(self._idle_since))
+
+    def received(self, data: bytes) -> None:
+        if self._lingering is not None:
+            return
+        stream = self.stream
+        if stream is not None:
+            stream.unfinished += len(data)
+            if stream.unfinished > self.home.api.settings.max_stream_message:
+                self.close("too_long")
+                return
+        elif not self._answering:
+            self.request_begun()
+            self._body_bytes += len(data)
+        self.channel.dataReceived(data)
+
+    def check(self, now: float) -> float:
+        settings: HttpSettings = self.home.api.settings
+        if self._lingering is not None:
+            reason, until = self._lingering
+            if until > now:
+                return until
+            self.close(reason)
+            return inf
+        if self.stream is not None:
+            return self._check_stream(now, settings.stream_ping)
+        if self._answering:
+            return inf
+        if self._reading_since is None:
+            until = self._idle_since + settings.keep_alive_timeout
+            if until > now:
+                return until
+            self.close("idle")
+            return inf
+        until = self._reading_since + settings.request_timeout + self._body_bytes / settings.min_body_rate
+        if until > now:
+            return until
+        self.refuse(TooSlow("the request did not arrive in time"), "idle")
+        return inf
+
+    def ended(self, reason: str) -> None:
+        self.channel.connectionLost(Failure(connectionDone.value))
+
+    def goodbye(self, reason: str) -> bytes:
+        if self.stream is None or reason == "client_closed":  # a client that closes has had its answer
+            return b""
+        return close_frame(reason)
+
+    def shut_down(self) -> None:
+        """A request that is being answered is finished first; those that wait for a device are answered now."""
+        if self._answering and self.stream is None:
+            self.channel.persistent = False
+            self.channel.requests[0].stop_waiting()
+        else:
+            self.close("shutdown")
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._lingering is not None and not self.closing:
+            self.closing = True
+            self.reason = self._lingering[0]
+        super().connectionLost(reason)
+
+    def pauseProducing(self) -> None:
+        super().pauseProducing()
+        if self._wire.producer is not None and self.stream is None:
+            self._wire.producer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        super().resumeProducing()
+        if self._wire.producer is not None and self.stream is None:
+            self._wire.producer.resumeProducing()
+
+    def writable(self) -> None:
+        if self.stream is not None:
+            self.stream.make_up()
+
+    # -- from the request ------------------------------------------------------------------------------------------
+
+    def request_begun(self) -> None:
+        """The first bytes of a request have come."""
+        if self._reading_since is None and not self._answering:
+            self._body_bytes = 0
+            self._reading_since = self.home.monotonic()
+            self.look_at(self._reading_since + self.home.api.settings.request_timeout)
+
+    def request_complete(self) -> None:
+        """All of a request has come; until it is answered, no time limit runs."""
+        self._answering = True
+        self._reading_since = None
+
+    def request_answered(self) -> None:
+        self._answering = False
+        self._idle_since = self.home.monotonic()
+        self.look_at(self._idle_since + self.home.api.settings.keep_alive_timeout)
+
+    def upgrade(self, client: StreamClient) -> None:
+        """From now on this is a stream."""
+        self.stream = client
+        self.resume("http")
+        self._ping_at = self.home.monotonic() + self.home.api.settings.stream_ping
+        self.look_at(self._ping_at)
+
+    def linger(self, reason: str) -> None:
+        """An answer is on its way and the client is still sending."""
+        until = self.home.monotonic() + LINGER
+        self._lingering = (reason, until)
+        self.look_at(until)
+
+    def refuse(self, error: BrokerError, reason: str = "malformed") -> None:
+        """Answer something that never became a request, and close."""
+        if reason == "malformed":
+            self.home.stats.malformed += 1
+        problem = problem_of(error)
+        body = problem_body(problem)
+        self.home.count_answer(problem.status)
+        self.send(
+            b"HTTP/1.1 %d %b\r\nServer: broker\r\nContent-Type: application/problem+json\r\n"
+            b"Content-Length: %d\r\nConnection: close\r\n\r\n%b"
+            % (problem.status, problem.title.encode(), len(body), body)
+        )
+        self.linger(reason)
+
+    def finish(self, reason: str) -> None:
+        """The last answer is written: close, and give a slow client time to read it."""
+        if self.closing:
+            return
+        self.close("shutdown" if self.home.stopping else reason)
+        self.deadline = self.home.monotonic() + self.home.limits.slow_reader_timeout
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _check_stream(self, now: float, interval: float) -> float:
+        if self._ping_at <= now:
+            assert self.stream is not None
+            if not self.stream.ping():
+                self.close("idle")
+                return inf
+            self._ping_at = now + interval
+        return self._ping_at

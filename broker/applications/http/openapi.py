@@ -1,0 +1,135 @@
+"""The OpenAPI 3.1 document, written from the table of routes and from the types that they name.
+
+Nothing is said here about single calls: summaries are the handlers' docstrings, schemas come from the types
+(`msgspec.json.schema_components`), errors are the catalogue of `broker.applications.http.problems`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from broker import __version__
+from broker.applications.http.problems import CONTENT_TYPE, Problem
+from broker.applications.http.routes import ADMIN, ANYONE, API, JSON, Route
+
+_REF: Final = "#/components/schemas/{name}"
+_PROBLEM_TYPE: Final = CONTENT_TYPE.decode()
+
+_ACCESS: Final = {
+    ADMIN: "Administrator only.",
+    ANYONE: "",
+}
+_APPLICATION: Final = "Administrator, or an application for the devices bound to it."
+
+
+def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
+    """The document for these routes, as a JSON object."""
+    table = tuple(routes)
+    types = list(dict.fromkeys(kind for route in table for kind in _types(route)))
+    schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
+    schema_of = dict(zip(types, schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for route in table:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schema_of, components)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "broker",
+            "version": __version__,
+            "description": "Devices of every protocol, read and commanded. Times are UNIX seconds. "
+            "Errors are problem documents (RFC 9457); `slug` is for programs.",
+        },
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The administrator's token, or `<id>:<secret>` of an application.",
+                }
+            },
+        },
+        "security": [{"token": []}],
+    }
+
+
+def _types(route: Route) -> list[Any]:
+    """The types whose schemas the operation needs; parameters are written out and need their query's type too."""
+    kinds = [Problem, route.answers, route.describes or route.body, route.query]
+    kinds.extend(kind for kind, _ in route.also.values())
+    return [kind for kind in kinds if kind is not None]
+
+
+def _operation(route: Route, schema_of: dict[Any, Any], components: dict[str, Any]) -> dict[str, Any]:
+    secured = route.secured or route.access != ANYONE
+    operation: dict[str, Any] = {
+        "operationId": route.handler.__name__,
+        "summary": route.summary,
+        "tags": [_subject(route)],
+        "responses": _responses(route, schema_of, secured),
+    }
+    access = _ACCESS.get(route.access, _APPLICATION)
+    if route.secured:
+        access = _APPLICATION
+    if access:
+        operation["description"] = access
+    parameters = [
+        {"name": segment[1:-1], "in": "path", "required": True, "schema": {"type": "string"}}
+        for segment in route.path.split("/")
+        if segment.startswith("{")
+    ]
+    if route.query is not None:
+        fields = components[route.query.__name__]["properties"]
+        parameters += [{"name": name, "in": "query", "schema": _bare(schema)} for name, schema in fields.items()]
+    if parameters:
+        operation["parameters"] = parameters
+    if route.body is not None:
+        schema = schema_of[route.describes or route.body]
+        operation["requestBody"] = {
+            "required": True,
+            "content": {route.accepts[0]: {"schema": schema}},
+        }
+    if not secured:
+        operation["security"] = []
+    return operation
+
+
+def _bare(schema: dict[str, Any]) -> dict[str, Any]:
+    """A query parameter is given or not; it is never null."""
+    kinds: list[dict[str, Any]] = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    return kinds[0] if len(kinds) == 1 else schema
+
+
+def _responses(route: Route, schema_of: dict[Any, Any], secured: bool) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    usual: dict[str, Any] = {"description": "Done" if route.status != 101 else "The stream begins"}
+    if route.answers is not None:
+        media = route.content_type.partition(";")[0]
+        usual["content"] = {media: {"schema": schema_of[route.answers]}}
+    responses[str(route.status)] = usual
+    for status, (kind, description) in route.also.items():
+        media = _PROBLEM_TYPE if kind is Problem else JSON
+        responses[str(status)] = {"description": description, "content": {media: {"schema": schema_of[kind]}}}
+    common = {}
+    if route.body is not None or route.query is not None:
+        common[400] = "The request is not valid; `detail` names the field"
+    if secured:
+        common |= {401: "No valid token", 403: "Not allowed for this caller", 503: "Storage cannot answer now"}
+    if "{" in route.path:
+        common[404] = "Not there, or not for this caller"
+    for status, description in common.items():
+        responses.setdefault(
+            str(status), {"description": description, "content": {_PROBLEM_TYPE: {"schema": schema_of[Problem]}}}
+        )
+    return dict(sorted(responses.items()))
+
+
+def _subject(route: Route) -> str:
+    if not route.path.startswith(API):
+        return "operation"
+    return route.path.removeprefix(API).split("/")[1].partition(".")[0]

@@ -1,0 +1,186 @@
+"""The table of calls: the one place that says which paths exist, who may call them and what goes in and out.
+
+Requests are looked up in it, and the OpenAPI document is written from it (`broker.applications.http.openapi`), so
+neither can know a call that the other does not.
+
+::
+
+    Route("GET", "/api/v1/devices/{id}", get_device, APPLICATION, answers=Device)
+           │             │                   │            │                 └ what the 2xx answer holds
+           │             └ {name}: one segment            └ the least that the caller has to be
+           └ method                          └ async def get_device(call: Call) -> Any
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final, get_origin
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from broker.applications.http.api import Api
+from broker.applications.http.auth import Caller
+from broker.applications.http.problems import MethodNotAllowed
+from broker.core import Core
+from broker.model.errors import NotFound
+
+API: Final = "/api/v1"
+
+#: Who may call. An application sees only its own devices; which these are is each call's own look-up.
+ANYONE: Final = "anyone"
+APPLICATION: Final = "application"
+ADMIN: Final = "admin"
+
+#: What a call returns after it has taken the connection over (an upgrade): nothing is left to answer.
+TAKEN: Final = object()
+
+JSON: Final = "application/json"
+NDJSON: Final = "application/x-ndjson"
+
+
+@dataclass(slots=True)
+class Answer:
+    """An answer whose status or type is not the route's usual one. ``value``: bytes, or anything that JSON can hold."""
+
+    status: int
+    value: Any = None
+    content_type: str = JSON
+
+
+@dataclass(slots=True)
+class Call:
+    """One request on its way through a route. ``body`` and ``query`` are what the route's types say, checked."""
+
+    api: Api
+    caller: Caller
+    path: dict[str, str]
+    query: Any
+    body: Any
+    #: The request itself, for the calls that stream, wait or upgrade.
+    request: Any
+
+    @property
+    def core(self) -> Core:
+        return self.api.core
+
+
+@dataclass(frozen=True)
+class Route:
+    """One call. ``answers`` is the type of the usual answer (None: no content), ``status`` its status code."""
+
+    method: str
+    path: str
+    handler: Callable[[Call], Awaitable[Any]]
+    access: str
+    answers: Any = None
+    status: int = 200
+    body: Any = None
+    #: What the document says of the body, where that is more than ``body`` (the protocols' own fields).
+    describes: Any = None
+    query: Any = None
+    #: Content types that the body may have.
+    accepts: tuple[str, ...] = (JSON,)
+    #: The body may be as long as ``max_import_size`` and is given to the handler unread, as a file.
+    streamed: bool = False
+    #: Further answers for the document: status -> (type, description).
+    also: dict[int, tuple[Any, str]] = field(default_factory=dict)
+    content_type: str = JSON
+    #: A token is needed although the route's access does not say so: the call looks at it itself.
+    secured: bool = False
+
+    @cached_property
+    def lists(self) -> frozenset[str]:
+        """The query parameters that may be repeated."""
+        if self.query is None:
+            return frozenset()
+        fields = msgspec.structs.fields(self.query)
+        return frozenset(one.encode_name for one in fields if get_origin(one.type) is list)
+
+    @property
+    def summary(self) -> str:
+        return (self.handler.__doc__ or "").strip().split("\n")[0].rstrip(".")
+
+
+class _Node:
+    __slots__ = ("any", "methods", "named", "names")
+
+    def __init__(self) -> None:
+        self.named: dict[str, _Node] = {}
+        self.any: _Node | None = None
+        #: method -> (route, names of its path parameters)
+        self.methods: dict[str, Route] = {}
+        self.names: tuple[str, ...] = ()
+
+
+class RouteTable:
+    """All routes, found by path in one step a segment."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self.routes = tuple(routes)
+        self._root = _Node()
+        for route in self.routes:
+            self._add(route)
+
+    def find(self, method: str, path: bytes) -> tuple[Route, dict[str, str]]:
+        """The route of a request and its path parameters. HEAD finds GET.
+
+        Raises NotFound (no such path), MethodNotAllowed (with the ``Allow`` header).
+        """
+        node, values = self._walk(path)
+        route = node.methods.get("GET" if method == "HEAD" else method)
+        if route is None:
+            allow = ", ".join(self._allowed(node))
+            raise MethodNotAllowed(
+                f"{method[:32]} is not possible here, but {allow}", headers=((b"Allow", allow.encode()),)
+            )
+        return route, dict(zip(node.names, values, strict=True))
+
+    def allowed(self, path: bytes) -> tuple[str, ...]:
+        """The methods of a path, for OPTIONS. Raises NotFound."""
+        return self._allowed(self._walk(path)[0])
+
+    @staticmethod
+    def _allowed(node: _Node) -> tuple[str, ...]:
+        methods = {*node.methods, "OPTIONS"}
+        if "GET" in methods:
+            methods.add("HEAD")
+        return tuple(sorted(methods))
+
+    def _walk(self, path: bytes) -> tuple[_Node, list[str]]:
+        try:
+            segments = [unquote_to_bytes(part).decode() for part in path[1:].split(b"/")]
+        except ValueError:
+            raise NotFound("no such path: it is not UTF-8") from None
+        node: _Node | None = self._root
+        values: list[str] = []
+        for segment in segments:
+            assert node is not None
+            below = node.named.get(segment)
+            if below is None and node.any is not None and segment:
+                below = node.any
+                values.append(segment)
+            node = below
+            if node is None:
+                break
+        if node is None or not node.methods:
+            raise NotFound("no such path")
+        return node, values
+
+    def _add(self, route: Route) -> None:
+        node = self._root
+        names: list[str] = []
+        for segment in route.path[1:].split("/"):
+            if segment.startswith("{"):
+                names.append(segment[1:-1])
+                if node.any is None:
+                    node.any = _Node()
+                node = node.any
+            else:
+                node = node.named.setdefault(segment, _Node())
+        if route.method in node.methods or (node.methods and node.names != tuple(names)):
+            raise ValueError(f"two routes for {route.method} {route.path}")
+        node.methods[route.method] = route
+        node.names = tuple(names)

@@ -1,0 +1,241 @@
+"""The shapes of DESIGN §8 as types. What is answered is made of these, and the OpenAPI document describes these.
+
+Times are UNIX seconds, rounded to milliseconds.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from broker.model.messages import Command
+from broker.model.records import Actuator, ApplicationRecord, DeviceRecord, Product, Sensor, StoredMessage
+from broker.routing.live import LiveDevice
+
+
+def milliseconds(at: float | None) -> float | None:
+    """A time as it is shown."""
+    return None if at is None else round(at, 3)
+
+
+class ReadingShape(msgspec.Struct):
+    """A last value and when it was measured."""
+
+    value: Any
+    at: float
+
+
+class DeviceShape(msgspec.Struct, kw_only=True):
+    """A device with its presence and last values. ``secret`` is there once: in the answer that made it."""
+
+    id: str
+    protocol: str
+    name: str
+    product: str | None
+    online: bool
+    last_seen: float | None
+    dev_eui: str | None
+    applications: list[str]
+    values: dict[str, ReadingShape]
+    unmapped: dict[str, ReadingShape]
+    info: dict[str, Any]
+    secret: str | UnsetType = UNSET
+
+
+class CommandShape(msgspec.Struct, kw_only=True):
+    """A command and where it stands."""
+
+    id: str
+    ref: str | None
+    device: str
+    status: str
+    result: Any
+    created_at: float
+    updated_at: float
+    expires_at: float
+    late: list[dict[str, Any]]
+    payload: dict[str, Any] | UnsetType = UNSET
+    payload_base64: str | UnsetType = UNSET
+
+
+class CommandTaken(msgspec.Struct, kw_only=True):
+    """A command that was taken; what becomes of it is seen under its id."""
+
+    id: str
+    status: str
+
+
+class MessageShape(msgspec.Struct, kw_only=True):
+    """Something that a device said; ``at`` is when it arrived, the device's own time is ``meta.sent_at``."""
+
+    device: str
+    protocol: str
+    kind: str
+    at: float
+    payload: dict[str, Any] | UnsetType = UNSET
+    payload_base64: str | UnsetType = UNSET
+    meta: dict[str, Any] | UnsetType = UNSET
+
+
+class ProductShape(msgspec.Struct, kw_only=True):
+    """A kind of device."""
+
+    key: str
+    name: str
+    protocol: str
+    sensors: tuple[Sensor, ...]
+    actuators: tuple[Actuator, ...]
+
+
+class ApplicationShape(msgspec.Struct, kw_only=True):
+    """An application. ``secret`` is there once: in the answer that made it."""
+
+    id: str
+    kind: str
+    name: str
+    cs_eui: str | None
+    disabled: bool
+    devices: list[str] | UnsetType = UNSET
+    secret: str | UnsetType = UNSET
+
+
+class DevicePage(msgspec.Struct):
+    """One page of a list; ``next`` is the cursor of the following one."""
+
+    items: list[DeviceShape]
+    next: str | None
+
+
+class CommandPage(msgspec.Struct):
+    """One page of a list; ``next`` is the cursor of the following one."""
+
+    items: list[CommandShape]
+    next: str | None
+
+
+class MessagePage(msgspec.Struct):
+    """One page of a list, newest first; ``next`` is the cursor of the following one."""
+
+    items: list[MessageShape]
+    next: str | None
+
+
+class ProductPage(msgspec.Struct):
+    """All products; ``next`` is always null."""
+
+    items: list[ProductShape]
+    next: str | None
+
+
+class ApplicationPage(msgspec.Struct):
+    """All applications; ``next`` is always null."""
+
+    items: list[ApplicationShape]
+    next: str | None
+
+
+class ImportFailure(msgspec.Struct):
+    """A line that was refused; the first line is 1."""
+
+    line: int
+    error: str
+
+
+class ImportedSecret(msgspec.Struct):
+    """A secret that was made because the line had none."""
+
+    id: str
+    secret: str
+
+
+class ImportAnswer(msgspec.Struct):
+    """How an import went. ``secrets``: those that were made because their lines had none."""
+
+    created: int
+    failed: list[ImportFailure]
+    secrets: list[ImportedSecret] | UnsetType = UNSET
+
+
+class Health(msgspec.Struct):
+    """``ok``, or what keeps the broker from taking work."""
+
+    status: str
+    problems: list[str] | UnsetType = UNSET
+
+
+def readings_shape(readings: Mapping[str, tuple[Any, float]]) -> dict[str, ReadingShape]:
+    return {key: ReadingShape(value, round(at, 3)) for key, (value, at) in readings.items()}
+
+
+def device_shape(
+    record: DeviceRecord,
+    live: LiveDevice | None,
+    stored: tuple[Mapping[str, tuple[Any, float]], Mapping[str, tuple[Any, float]]],
+    applications: Iterable[str],
+) -> DeviceShape:
+    """A record together with what is known of the device now. ``stored`` counts only where nothing is live."""
+    values, unmapped = stored if live is None else (live.values.values, live.values.unmapped)
+    return DeviceShape(
+        id=record.id,
+        protocol=record.protocol,
+        name=record.name,
+        product=record.product,
+        online=record.online if live is None else live.online,
+        last_seen=milliseconds(record.last_seen if live is None else live.last_seen),
+        dev_eui=record.dev_eui,
+        applications=list(applications),
+        values=readings_shape(values),
+        unmapped=readings_shape(unmapped),
+        info=record.info if live is None else live.info,
+    )
+
+
+def command_shape(command: Command) -> CommandShape:
+    """A copy: the life cycle's own object goes on changing."""
+    payload = command.payload
+    return CommandShape(
+        id=command.id,
+        ref=command.ref,
+        device=command.device,
+        status=command.status,
+        payload=UNSET if isinstance(payload, bytes) else payload,
+        payload_base64=b64encode(payload).decode("ascii") if isinstance(payload, bytes) else UNSET,
+        result=command.result,
+        created_at=round(command.created_at, 3),
+        updated_at=round(command.updated_at, 3),
+        expires_at=round(command.expires_at, 3),
+        late=list(command.late),
+    )
+
+
+def message_shape(message: StoredMessage) -> MessageShape:
+    payload = message.payload
+    return MessageShape(
+        device=message.device,
+        protocol=message.protocol,
+        kind=message.kind,
+        at=round(message.at, 3),
+        payload=UNSET if isinstance(payload, bytes) else payload,
+        payload_base64=b64encode(payload).decode("ascii") if isinstance(payload, bytes) else UNSET,
+        meta=UNSET if message.meta is None else message.meta,
+    )
+
+
+def product_shape(product: Product) -> ProductShape:
+    return ProductShape(
+        key=product.key,
+        name=product.name,
+        protocol=product.protocol,
+        sensors=product.sensors,
+        actuators=product.actuators,
+    )
+
+
+def application_shape(record: ApplicationRecord) -> ApplicationShape:
+    return ApplicationShape(
+        id=record.id, kind=record.kind, name=record.name, cs_eui=record.cs_eui, disabled=record.disabled
+    )

@@ -1,0 +1,176 @@
+"""Who plain MQTT clients are and what they may do: registered applications, and anybody where that is switched on.
+
+An application has rights on the devices bound to it and no others. Topics outside ``devices/`` are free to all who are
+logged in: they are messages between clients and no device's. Topics that begin with '$' are the server's own.
+
+A filter without a wildcard in the place of the device id is granted or refused by the binding. One with a wildcard is
+granted and cut: what reaches the client is decided for each topic by `may_receive`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+from twisted.internet.defer import Deferred, inlineCallbacks, succeed
+from zope.interface import implementer
+
+from broker.applications.mqtt.commands import CommandIntake
+from broker.applications.mqtt.presence import PresenceRetained
+from broker.applications.mqtt.topics import command_topic, device_of
+from broker.core import Core
+from broker.model.interfaces import IMqttIdentities, IMqttPrincipal
+from broker.mqtt.retained import Page
+from broker.mqtt.topics import matches
+from broker.storage.registry import APPLICATION_KINDS, Change, Rights
+
+Close = Callable[[str], None]
+
+#: Changes of an application that end its connections.
+_ENDING = frozenset({"application_removed", "application_disabled", "application_secret"})
+#: Changes after which somebody may see more or less than before.
+_RIGHTS = frozenset({"bound", "unbound", "device_removed", "application_removed"})
+
+
+@implementer(IMqttPrincipal)
+class ApplicationPrincipal:
+    """A registered application on one connection."""
+
+    def __init__(self, rights: Rights, side: ApplicationIdentities) -> None:
+        self.name = f"application:{rights.id}"
+        self.rights = rights
+        self._side = side
+        self._close: Close | None = None
+
+    def may_subscribe(self, topic_filter: str) -> bool:
+        if topic_filter.startswith("$"):
+            return False
+        device = device_of(topic_filter)
+        return device is None or device in ("", "+", "#") or self.rights.may_see(device)
+
+    def may_receive(self, topic: str) -> bool:
+        device = device_of(topic)
+        return device is None or self.rights.may_see(device)
+
+    def publisher(self, topic: str) -> Callable[..., Any] | bool:
+        if topic.startswith("$"):
+            return False
+        device = device_of(topic)
+        if device is None:
+            return True
+        if topic != command_topic(device) or not self.rights.may_see(device):
+            return False
+        return self._side.intake.taker(device, self.name)
+
+    def retained(self, topic_filter: str, cursor: str | None) -> Deferred[Page] | None:
+        return self._side.presence.page(topic_filter, self.rights.id, cursor)
+
+    def connected(self, close: Close) -> None:
+        self._close = close
+        self._side.connected.setdefault(self.rights.id, set()).add(self)
+
+    def disconnected(self) -> None:
+        self._close = None
+        here = self._side.connected.get(self.rights.id)
+        if here is not None:
+            here.discard(self)
+            if not here:
+                del self._side.connected[self.rights.id]
+
+    def end(self) -> None:
+        """The identity is gone or has another secret now."""
+        if self._close is not None:
+            self._close("removed")
+
+
+@implementer(IMqttIdentities)
+class ApplicationIdentities:
+    """Log-in of applications: the id is the user name, the secret the password, the client id is free (DESIGN §6).
+
+    It claims every CONNECT with a user name, so it has to be the last one asked.
+    """
+
+    def __init__(self, core: Core, intake: CommandIntake, presence: PresenceRetained) -> None:
+        self._core = core
+        self.intake = intake
+        self.presence = presence
+        #: application id -> its connections' principals
+        self.connected: dict[str, set[ApplicationPrincipal]] = {}
+        core.registry.on_change.append(self._changed)
+
+    def claims(self, client_id: str, username: str | None) -> bool:
+        return bool(username)
+
+    @inlineCallbacks
+    def login(
+        self, client_id: str, username: str | None, password: bytes | None, peer: str
+    ) -> Generator[Deferred[Any], Any, ApplicationPrincipal]:
+        secret = (password or b"").decode("utf-8", "replace")
+        rights = yield self._core.registry.login_application(username or "", secret, APPLICATION_KINDS)
+        return ApplicationPrincipal(rights, self)
+
+    def _changed(self, change: Change) -> None:
+        if change.what in _RIGHTS:
+            self._core.topics.rights_changed()
+        if change.what in _ENDING:
+            for principal in list(self.connected.get(change.id, ())):
+                principal.end()
+
+
+def _covers(one: str, other: str) -> bool:
+    """Whether everything that the filter ``other`` matches is matched by the filter ``one``."""
+    # Level by level a filter is matched like a name, but for "#", which "+" does not cover.
+    return matches(one, other) and (one.endswith("#") or not other.endswith("#"))
+
+
+@implementer(IMqttPrincipal)
+class AnonymousPrincipal:
+    """Anybody, where ``anonymous = true``: everything but the denied topics."""
+
+    name = "anonymous"
+
+    def __init__(self, deny: tuple[str, ...], intake: CommandIntake, presence: PresenceRetained) -> None:
+        self._deny = deny
+        self._intake = intake
+        self._presence = presence
+
+    def may_subscribe(self, topic_filter: str) -> bool:
+        # A filter inside a denied one is refused; one that only overlaps it is granted and cut.
+        return not any(_covers(denied, topic_filter) for denied in self._deny)
+
+    def may_receive(self, topic: str) -> bool:
+        return not any(matches(denied, topic) for denied in self._deny)
+
+    def publisher(self, topic: str) -> Callable[..., Any] | bool:
+        if topic.startswith("$") or not self.may_receive(topic):
+            return False
+        device = device_of(topic)
+        if device and topic == command_topic(device):
+            return self._intake.taker(device, self.name)
+        # Nobody but the broker speaks for a device.
+        return device is None
+
+    def retained(self, topic_filter: str, cursor: str | None) -> Deferred[Page] | None:
+        return self._presence.page(topic_filter, None, cursor)
+
+    def connected(self, close: Close) -> None:
+        """Nothing about nobody can be removed or changed."""
+
+    def disconnected(self) -> None:
+        """See `connected`."""
+
+
+@implementer(IMqttIdentities)
+class AnonymousIdentities:
+    """Claims every CONNECT without a user name."""
+
+    def __init__(self, deny: tuple[str, ...], intake: CommandIntake, presence: PresenceRetained) -> None:
+        self._principal = AnonymousPrincipal(deny, intake, presence)
+
+    def claims(self, client_id: str, username: str | None) -> bool:
+        return not username
+
+    def login(
+        self, client_id: str, username: str | None, password: bytes | None, peer: str
+    ) -> Deferred[AnonymousPrincipal]:
+        return succeed(self._principal)

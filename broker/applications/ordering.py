@@ -1,0 +1,110 @@
+"""How an application orders a command, the same for every side that takes JSON (HTTP, MQTT, stream).
+
+The body is ``{payload | payload_base64, ref?, timeout?, expires?, force?, ack?, port?, confirm?, priority?}``
+(DESIGN §8). `order` checks it against the device and its product, and hands it to the life cycle; it answers when the
+command is kept.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import Generator
+from typing import Annotated, Any, Final
+from uuid import uuid4
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+from twisted.internet.defer import Deferred, inlineCallbacks
+
+from broker.core import Core
+from broker.model.errors import Invalid
+from broker.model.jsontext import decode
+from broker.model.messages import Command, Payload, payload_object
+
+#: Nothing waits longer than a month.
+MAX_EXPIRES: Final = 30 * 86400.0
+MAX_TIMEOUT: Final = 86400.0
+MAX_REF: Final = 128
+#: So many unknown keys are named in a refusal; a payload may hold thousands.
+MAX_NAMED: Final = 10
+
+_OPTIONS: Final = ("force", "ack", "port", "confirm", "priority")
+
+
+class CommandBody(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """What an application sends. ``timeout`` and ``expires`` are seconds."""
+
+    payload: dict[str, Any] | UnsetType = UNSET
+    payload_base64: str | UnsetType = UNSET
+    ref: Annotated[str, Meta(max_length=MAX_REF)] | None = None
+    timeout: Annotated[float, Meta(gt=0, le=MAX_TIMEOUT)] | None = None
+    expires: Annotated[float, Meta(ge=0, le=MAX_EXPIRES)] | None = None
+    force: bool = False
+    ack: bool | UnsetType = UNSET
+    port: Annotated[int, Meta(ge=1, le=223)] | UnsetType = UNSET
+    confirm: bool | UnsetType = UNSET
+    priority: Annotated[int, Meta(ge=0, le=255)] | UnsetType = UNSET
+
+    def content(self) -> Payload:
+        """The payload, whichever way it came. Raises Invalid."""
+        if (self.payload is UNSET) == (self.payload_base64 is UNSET):
+            raise Invalid("one of payload (a JSON object) and payload_base64 (text) is needed")
+        if not isinstance(self.payload_base64, str):
+            assert isinstance(self.payload, dict)
+            return self.payload
+        try:
+            return b64decode(self.payload_base64, validate=True)
+        except ValueError:
+            raise Invalid("payload_base64 is not base64") from None
+
+    def options(self) -> dict[str, Any]:
+        """What is left for the protocol, as far as it was given."""
+        given = ((name, getattr(self, name)) for name in _OPTIONS)
+        return {name: value for name, value in given if value is not UNSET and value is not False}
+
+
+def parse_body(text: bytes) -> CommandBody:
+    """The body of a command. Raises Invalid with what is wrong with it."""
+    try:
+        return msgspec.convert(decode(text), CommandBody)
+    except ValueError as error:
+        raise Invalid(str(error)) from None
+
+
+@inlineCallbacks
+def order(core: Core, device_id: str, body: CommandBody, origin: str) -> Generator[Deferred[Any], Any, Command]:
+    """Take a command for a device; answers with it when it is kept.
+
+    Fails with NotFound (device), Invalid (payload, keys unknown to the product), DeviceOffline, LimitExceeded,
+    Unavailable.
+    """
+    content = body.content()
+    record = yield core.registry.get_device(device_id)
+    if record.product is not None and not body.force:
+        product = yield core.registry.get_product(record.product)
+        if product is not None:  # it may have been deleted this moment, together with its last device
+            _check_keys(content, product.command_keys)
+    now = core.clock()
+    command = Command(
+        id=str(uuid4()),
+        device=record.id,
+        protocol=record.protocol,
+        payload=content,
+        origin=origin,
+        created_at=now,
+        expires_at=now + (core.default_expires if body.expires is None else body.expires),
+        timeout=body.timeout,
+        ref=body.ref,
+        options=body.options(),
+    )
+    kept: Deferred[None] = Deferred()
+    core.commands.submit(command, lambda error: kept.callback(None) if error is None else kept.errback(error))
+    yield kept
+    return command
+
+
+def _check_keys(content: Payload, known: frozenset[str]) -> None:
+    """A product's device takes only its actuators' keys (NovaCloud guide 7.1)."""
+    unknown = sorted(set(payload_object(content)) - known)[:MAX_NAMED]
+    if unknown:
+        raise Invalid(f"the product has no actuator {', '.join(unknown)}; force: true sends it all the same")
