@@ -1,0 +1,147 @@
+"""The broker's configuration: one TOML file, every key optional, and environment variables over it (DESIGN §7).
+
+`load` reads the file, lays ``BROKER__<TABLE>__<KEY>`` variables over it and checks everything: each table here, each
+``[listeners.<name>]`` table with the settings of the protocol of that name. A limit of a listener is, in this order,
+what ``[listeners.<name>.limits]`` says, what ``[limits]`` says, and the protocol's own default.
+
+Nothing is opened here but the configuration file itself.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from msgspec import structs
+
+from broker.listening.binding import parse_bind
+from broker.listening.settings import ListenerSettings
+from broker.model.interfaces import IListenerSide
+from broker.settings.reading import ConfigError, complaint, fill, listed, overlay
+from broker.settings.tables import (
+    GENERAL,
+    NOT_BUILT_YET,
+    BrokerTable,
+    CommandsTable,
+    HistoryTable,
+    LogTable,
+    StorageTable,
+    TlsTable,
+)
+
+__all__ = ["Config", "ConfigError", "load", "sqlite_path"]
+
+DATABASE = "broker.sqlite"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything that was configured, with the defaults filled in."""
+
+    broker: BrokerTable
+    storage: StorageTable
+    tls: TlsTable
+    history: HistoryTable
+    commands: CommandsTable
+    log: LogTable
+    #: By name, one for each protocol that was found.
+    listeners: dict[str, ListenerSettings]
+    #: Tables that were given, of protocols that are known but not built yet.
+    not_built: tuple[str, ...]
+    #: Where it came from, for log lines.
+    source: str
+
+    @property
+    def data_dir(self) -> Path:
+        return Path(self.broker.data_dir)
+
+
+def load(path: str | None, environment: Mapping[str, str], sides: Mapping[str, Any]) -> Config:
+    """The configuration from the file at ``path`` (None: the defaults) and the environment.
+
+    ``sides``: what each protocol's plugin loads (`IListenerSide`), by name. Raises ConfigError.
+    """
+    source = path or "defaults"
+    tables = overlay(_read(path) if path is not None else {}, environment)
+    for name, table in tables.items():
+        if name not in GENERAL and name != "listeners":
+            raise complaint(name, table, f"there is no such table; {listed('tables', [*GENERAL, 'listeners'])}", source)
+    general = {name: fill(table(), tables.get(name, {}), name, source) for name, table in GENERAL.items()}
+    _check_storage(general["storage"].url, tables, source)
+    _check_tls(general["tls"], source)
+    listeners = _listeners(tables, sides, source)
+    del general["limits"]
+    return Config(
+        **general,
+        listeners=listeners,
+        not_built=tuple(sorted(set(tables.get("listeners", {})) - set(sides))),
+        source=source,
+    )
+
+
+def sqlite_path(config: Config) -> Path:
+    """The file that ``storage.url`` names."""
+    name = config.storage.url.removeprefix("sqlite:")
+    return Path(name) if name else config.data_dir / DATABASE
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        text = Path(path).read_bytes().decode("utf-8")
+        return tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not TOML: nested too deeply") from None
+
+
+def _check_storage(url: str, tables: dict[str, Any], source: str) -> None:
+    if url.startswith("sqlite:"):
+        return
+    redis = url.startswith(("redis://", "rediss://", "redis+unix://"))
+    allowed = "Redis is not built yet; use sqlite:PATH" if redis else "must be sqlite:PATH, or sqlite: for the default"
+    raise complaint("storage.url", tables["storage"]["url"], allowed, source)
+
+
+def _check_tls(tls: TlsTable, source: str) -> None:
+    if bool(tls.certificate) != bool(tls.private_key):
+        given, missing = ("certificate", "private_key") if tls.certificate else ("private_key", "certificate")
+        raise ConfigError(f'{source}: tls.{given} = "{getattr(tls, given)}": needs tls.{missing} beside it')
+    if tls.chain and not tls.certificate:
+        raise ConfigError(f'{source}: tls.chain = "{tls.chain}": needs tls.certificate and tls.private_key beside it')
+
+
+def _listeners(tables: dict[str, Any], sides: Mapping[str, Any], source: str) -> dict[str, ListenerSettings]:
+    given = tables.get("listeners", {})
+    if not isinstance(given, dict):
+        raise complaint("listeners", given, "must be a table", source)
+    for name, table in given.items():
+        where = f"listeners.{name}"
+        if name in sides:
+            continue
+        if name not in NOT_BUILT_YET:
+            known = listed("protocols", {*sides, *NOT_BUILT_YET})
+            raise complaint(where, table, f"there is no such protocol; {known}", source)
+        fill(NOT_BUILT_YET[name](), table, where, source)
+    return {name: _settings(name, side, tables, source) for name, side in sides.items()}
+
+
+def _settings(name: str, side: IListenerSide, tables: dict[str, Any], source: str) -> ListenerSettings:
+    where = f"listeners.{name}"
+    default: ListenerSettings = side.Settings()
+    limits = fill(default.limits, tables.get("limits", {}), "limits", source)
+    default = structs.replace(default, limits=limits)
+    settings = fill(default, tables.get("listeners", {}).get(name, {}), where, source)
+    for text in settings.bind:
+        try:
+            parse_bind(text)
+        except ValueError as error:
+            raise ConfigError(f'{source}: {where}.bind = "{text}": {error}') from None
+    return settings

@@ -1,0 +1,396 @@
+"""The broker's life: everything is built here, started in this order, and stopped in the other one.
+
+::
+
+    startService   data folder, its lock, the token, the certificate, the addresses    at once; a failure ends twistd
+                   storage, open commands, recorder, listeners, ticks                  later; a failure ends it, too
+    reload         limits, log levels, certificate, command limits                     SIGHUP
+    stopService    accept nobody, close connections (10 s), recorder, storage          SIGTERM, SIGINT
+
+While storage is being opened or migrated, the system already queues what connects; it is served when all is ready.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
+from twisted.python.failure import Failure
+
+from broker.config import Config, ConfigError, sqlite_path
+from broker.core import Core
+from broker.data_dir import DataDir, DataDirError
+from broker.listening.binding import BindError
+from broker.listening.served import Served
+from broker.logs import Lines
+from broker.metrics import Metrics, counters_of
+from broker.model.errors import BrokerError
+from broker.routing.commands import Commands
+from broker.routing.live import LiveDevices
+from broker.routing.outbox import Turn
+from broker.routing.router import Router
+from broker.routing.topic_index import TopicIndex
+from broker.storage.product_watch import ProductWatch
+from broker.storage.recorder import Recorder
+from broker.storage.registry import Registry
+from broker.storage.sqlite import SqliteStorage
+from broker.tls import Certificate, TlsError
+
+#: Seconds that connections have to end after they were told (DESIGN §10).
+STOP_GRACE = 10.0
+#: How often the end of connections is looked for.
+STOP_POLL = 0.05
+LISTENER_TICK = 1.0
+COMMAND_TICK = 0.25
+#: Listener ticks between two looks at storage's health.
+HEALTH_EVERY = 5
+#: Faults of one kind that are logged in full within a minute; the others are counted.
+FAULTS_A_MINUTE = 5
+
+
+# Not attributes of the classes: Twisted would name those loggers after the classes.
+log = Logger(namespace="broker.service")
+faults_log = Logger(namespace="broker.faults")
+
+
+class StartFailed(SystemExit, Exception):
+    """The broker cannot start; the text is one line.
+
+    For twistd it has to be an Exception: then the pid file is removed and the waiting parent of a daemon hears of it.
+    For Python it has to be a SystemExit: then the line is printed without a traceback and the exit status is 1.
+    """
+
+
+class Faults:
+    """Tells the log about faults of our own, but not a thousand times a second."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        #: What -> (since, how many)
+        self._recent: dict[str, tuple[float, int]] = {}
+
+    def report(self, what: str, error: BaseException) -> None:
+        """What `broker.routing.router.Router` calls."""
+        now = self._monotonic()
+        since, count = self._recent.get(what, (now, 0))
+        if now - since > 60.0:
+            if count > FAULTS_A_MINUTE:
+                faults_log.error("{count} more faults: {what}", count=count - FAULTS_A_MINUTE, what=what)
+            since, count = now, 0
+        self._recent[what] = (since, count + 1)
+        if count < FAULTS_A_MINUTE:
+            faults_log.failure("fault while telling of: {what}", failure=Failure(error), what=what)
+
+
+class BrokerService(Service):
+    """The broker as a Twisted service.
+
+    ``sides``: what the protocols' plugins load, by name. ``reread`` gives the configuration anew on SIGHUP (raises
+    ConfigError). ``on_failure`` is called when the start fails after `startService` has returned.
+    """
+
+    name = "broker"
+
+    def __init__(
+        self,
+        config: Config,
+        sides: Mapping[str, Any],
+        reactor: Any,
+        *,
+        reread: Callable[[], Config] | None = None,
+        on_failure: Callable[[], None] = lambda: None,
+        lines: Lines | None = None,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.config = config
+        self.core: Core | None = None
+        self.served: list[Served] = []
+        self._sides = sides
+        self._reactor = reactor
+        self._reread = reread
+        self._on_failure = on_failure
+        self._lines = lines
+        self._clock = clock
+        self._monotonic = monotonic
+        self._data_dir: DataDir | None = None
+        self._certificate: Certificate | None = None
+        self._token = ""
+        self._storage: Any = None
+        self._recorder: Any = None
+        self._metrics: Metrics | None = None
+        self._starting: Deferred[None] | None = None
+        self._stopping: Deferred[None] | None = None
+        self._loops: list[LoopingCall] = []
+        #: What ends the parts that have been started, in the order of their start.
+        self._closers: list[Callable[[], Deferred[Any]]] = []
+        self._problem = "starting"
+        self._storage_problem = ""
+        self._ticks = 0
+        self._tick_due = 0.0
+        self._hurried = False
+
+    # -- from twistd -----------------------------------------------------------------------------------------------
+
+    def setServiceParent(self, parent: Any) -> None:
+        """twistd takes its log observer from the application, so ours is put there."""
+        if self._lines is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._lines)
+        Service.setServiceParent(self, parent)
+
+    def startService(self) -> None:
+        """Raises StartFailed for what can be known at once."""
+        Service.startService(self)
+        raise_open_files_limit()
+        try:
+            self._take_hold()
+        except (DataDirError, TlsError, BindError) as error:
+            self._let_go()
+            raise StartFailed(f"broker: {error}") from None
+        self._starting = Deferred.fromCoroutine(self._start())
+
+    def stopService(self) -> Deferred[None]:
+        """Fires when everything is closed."""
+        Service.stopService(self)
+        if self._stopping is None:
+            self._stopping = Deferred.fromCoroutine(self._stop())
+        return self._stopping
+
+    def hurry(self) -> None:
+        """Do not wait for connections any longer (a second SIGTERM)."""
+        self._hurried = True
+
+    # -- start -----------------------------------------------------------------------------------------------------
+
+    def _take_hold(self) -> None:
+        """Everything that another process could have, or that could be missing."""
+        config = self.config
+        self._data_dir = DataDir(config.data_dir)
+        self._token = config.broker.admin_token
+        if self._token:
+            log.info("admin token: broker.admin_token of {source}", source=config.source)
+        else:
+            self._token, file = self._data_dir.admin_token()
+            log.info("admin token: in the file {file}", file=str(file))
+        self._certificate = Certificate(config.tls, self._data_dir.path)
+        for name, settings in config.listeners.items():
+            served = Served(name, settings, self._reactor, self._certificate)
+            self.served.append(served)
+            served.reserve()
+
+    async def _start(self) -> None:
+        try:
+            await self._open()
+        except (BrokerError, BindError) as error:
+            self._fail(str(error))
+        except Exception:
+            log.failure("fault while starting")
+            self._fail("a fault of the broker's own; see above")
+
+    async def _open(self) -> None:
+        core = self.core = self._build_core()
+        await self._storage.open()
+        self._closers.append(self._storage.close)
+        core.commands.restore(await self._storage.open_commands())
+        self._recorder.start()
+        self._closers.append(self._recorder.stop)
+        for served in self.served:
+            core.listeners[served.name] = self._sides[served.name].build(core, served.settings)
+        for served in self.served:
+            if served.settings.bind:
+                await served.serve(core.listeners[served.name])
+            else:
+                served.listener = core.listeners[served.name]
+        self._tick_due = self._monotonic() + LISTENER_TICK
+        self._loop(self._tick, LISTENER_TICK)
+        self._loop(self._tick_commands, COMMAND_TICK)
+        self._problem = ""
+        if self.config.not_built:
+            names = ", ".join(f"listeners.{name}" for name in self.config.not_built)
+            log.warn("not built yet, without effect: {names}", names=names)
+        log.info(
+            "started: version {version}, node {name}, data in {data_dir}",
+            version=core.version,
+            name=core.name,
+            data_dir=core.summary["data_dir"],
+        )
+
+    def _build_core(self) -> Core:
+        assert self._data_dir is not None
+        config, reactor, clock = self.config, self._reactor, self._clock
+        faults = Faults(self._monotonic)
+        router = Router(faults.report)
+        devices = LiveDevices(router, clock)
+        storage = self._storage = SqliteStorage(sqlite_path(config), reactor, clock)
+        limits = config.commands
+        commands = Commands(storage, devices, router, clock, max_queued=limits.max_queued, max_open=limits.max_open)
+        self._recorder = Recorder(storage, router, devices, reactor, clock, config.history)
+        started_at = clock()
+        registry = Registry(storage, clock)
+        ProductWatch(registry, devices, commands)
+        self._metrics = Metrics(self.served, router, devices, commands, self._figures, started_at)
+        return Core(
+            reactor=reactor,
+            clock=clock,
+            monotonic=self._monotonic,
+            turn=Turn(at_turn_end(reactor)),
+            router=router,
+            devices=devices,
+            commands=commands,
+            storage=storage,
+            registry=registry,
+            topics=TopicIndex(),
+            default_expires=limits.default_expires,
+            name=config.broker.name,
+            started_at=started_at,
+            admin_token=self._token,
+            summary=summary(config, self._data_dir.path),
+            exposition=self._metrics.exposition,
+            ready=self.problems,
+        )
+
+    def _fail(self, why: str) -> None:
+        log.critical("cannot start: {why}", why=why)
+        self._on_failure()
+
+    # -- while it runs ---------------------------------------------------------------------------------------------
+
+    def problems(self) -> list[str]:
+        """Why no work is taken now; empty when it is."""
+        return [problem for problem in (self._problem, self._storage_problem) if problem]
+
+    def _figures(self) -> dict[str, float]:
+        return counters_of(self._storage, self._recorder)
+
+    def _loop(self, call: Callable[[], None], seconds: float) -> None:
+        loop = LoopingCall(call)
+        loop.clock = self._reactor
+        loop.start(seconds, now=False)
+        self._loops.append(loop)
+
+    def _tick(self) -> None:
+        now = self._monotonic()
+        if self._metrics is not None:
+            self._metrics.reactor_lag = max(0.0, now - self._tick_due)
+        self._tick_due = now + LISTENER_TICK
+        for served in self.served:
+            served.tick()
+        if self._ticks % HEALTH_EVERY == 0:
+            self._storage.health().addCallbacks(self._heard_of_storage, self._heard_of_storage)
+        self._ticks += 1
+
+    def _heard_of_storage(self, answer: Any) -> None:
+        self._storage_problem = answer if isinstance(answer, str) else f"storage: {answer.getErrorMessage()}"
+
+    def _tick_commands(self) -> None:
+        assert self.core is not None
+        try:
+            self.core.commands.tick()
+        except Exception:
+            log.failure("fault in the commands' tick")
+
+    # -- SIGHUP ----------------------------------------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """Read the configuration and the certificate again; say what needs a restart. A wrong one changes nothing."""
+        try:
+            fresh = self.config if self._reread is None else self._reread()
+            if self._certificate is not None:
+                self._certificate.reload(fresh.tls)
+        except (ConfigError, TlsError) as error:
+            log.error("not reloaded, everything stays as it was: {why}", why=str(error))
+            return
+        old, self.config = self.config, fresh
+        if self._lines is not None:
+            self._lines.configure(fresh.log)
+        if self.core is not None:
+            self.core.commands.max_queued = fresh.commands.max_queued
+            self.core.commands.max_open = fresh.commands.max_open
+            self.core.default_expires = fresh.commands.default_expires
+        later = restart_keys(old, fresh)
+        for served in self.served:
+            later += served.reload(fresh.listeners[served.name])
+        log.info(
+            "reloaded: limits, log levels, certificate; needs a restart: {keys}", keys=", ".join(later) or "nothing"
+        )
+
+    # -- stop ------------------------------------------------------------------------------------------------------
+
+    async def _stop(self) -> None:
+        self._problem = "stopping"
+        if self._starting is not None:
+            await self._starting
+        for served in self.served:
+            await served.stop_listening()
+        for served in self.served:
+            served.shut_down()
+        await self._connections_ended()
+        for loop in self._loops:
+            if loop.running:
+                loop.stop()
+        for close in reversed(self._closers):
+            try:
+                await close()
+            except Exception:
+                log.failure("fault while stopping")
+        self._let_go()
+        log.info("stopped")
+
+    async def _connections_ended(self) -> None:
+        until = self._monotonic() + STOP_GRACE
+        while any(served.connection_count for served in self.served):
+            if self._hurried or self._monotonic() >= until:
+                for served in self.served:
+                    served.abort()
+                return
+            await deferLater(self._reactor, STOP_POLL)
+
+    def _let_go(self) -> None:
+        for served in self.served:
+            served.release()
+        if self._data_dir is not None:
+            self._data_dir.close()
+            self._data_dir = None
+
+
+def at_turn_end(reactor: Any) -> Callable[[Callable[[], None]], object]:
+    """How to have something called at the end of the reactor's turn: without a timer on a reactor that can."""
+    if hasattr(reactor, "callAtTurnEnd"):
+        schedule: Callable[[Callable[[], None]], object] = reactor.callAtTurnEnd
+        return schedule
+    return partial(reactor.callLater, 0)
+
+
+def restart_keys(old: Config, fresh: Config) -> list[str]:
+    """The keys outside [listeners] that changed and only count at a start."""
+    keys = []
+    for table in ("broker", "storage", "history"):
+        before, after = getattr(old, table), getattr(fresh, table)
+        keys += [f"{table}.{key}" for key in after.__struct_fields__ if getattr(before, key) != getattr(after, key)]
+    return keys
+
+
+def summary(config: Config, data_dir: Path) -> dict[str, Any]:
+    """`Core.summary`."""
+    return {
+        "storage": "sqlite",
+        "data_dir": str(data_dir),
+        "history": config.history.enabled,
+        "listeners": {name: {"bind": list(settings.bind)} for name, settings in config.listeners.items()},
+    }
+
+
+def raise_open_files_limit() -> None:
+    """Every connection takes a descriptor, and the usual soft limit of 1024 is soon used up."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,1 @@
+"""What can be configured: the tables and their defaults, and how text becomes them."""

@@ -1,0 +1,150 @@
+"""The tables of the configuration file, their keys and their defaults (DESIGN §7).
+
+Every key is optional. The tables of the listeners belong to the protocols, each of which brings its own
+(`broker.listening.settings.ListenerSettings`); here are those that concern the whole broker, and those of protocols
+that are known by name but not built yet.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from broker.listening.settings import Limits, ListenerSettings
+
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+LevelName = Literal["debug", "info", "warn", "error", "critical"]
+WhenUnknown = Literal["quarantine", "accept", "refuse"]
+#: Applications send ``<id>:<secret>`` where the administrator sends the token, so it has no colon.
+Token = Annotated[str, Meta(pattern="^[!-9;-~]*$")]
+NodeName = Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,64}$")]
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table whose keys are all optional."""
+
+
+class BrokerTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The process."""
+
+    name: NodeName = "node-1"
+    #: The database, certificates, the token, uploaded files; relative to the folder that the broker runs in.
+    data_dir: Annotated[str, Meta(min_length=1)] = "var"
+    #: Empty: made at the first start and kept in <data_dir>/admin.token.
+    admin_token: Token = ""
+
+
+class StorageTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where everything is kept that has to outlive the process."""
+
+    #: ``sqlite:`` for <data_dir>/broker.sqlite, ``sqlite:PATH`` for another file.
+    url: str = "sqlite:"
+
+
+class TlsTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The certificate of every ``tls:`` and ``wss:`` binding: PEM files. All empty: a self-signed one is made."""
+
+    certificate: str = ""
+    private_key: str = ""
+    #: Certificates between ours and the root, where `certificate` does not have them behind its first.
+    chain: str = ""
+
+
+class HistoryTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The uplinks that are kept for `GET /devices/{id}/messages`."""
+
+    enabled: bool = True
+    #: Seconds.
+    max_age: Seconds = 604_800.0
+    #: The newest messages of each device.
+    per_device: Count = 1_000
+
+
+class CommandsTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds on the commands that are under way."""
+
+    #: Waiting for one device.
+    max_queued: Count = 100
+    #: Not answered yet, of all devices together.
+    max_open: Count = 100_000
+    #: Seconds that a command waits for its device when its sender does not say.
+    default_expires: Annotated[float, Meta(ge=0)] = 3_600.0
+
+
+class LogTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is logged and how."""
+
+    format: Literal["text", "json"] = "text"
+    level: LevelName = "info"
+    #: Levels of namespaces ("broker.applications.http") and what is below them.
+    levels: dict[str, LevelName] = {}
+
+
+class LimitsTable(Limits, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits for all listeners; a key that is not given leaves each protocol its own default."""
+
+
+# -- protocols that are not built yet: their tables are read and checked, and have no effect ---------------------------
+
+
+class GserviceSettings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The HTTP that Gizwits devices and apps call."""
+
+    bind: tuple[str, ...] = ("tcp:8081",)
+    public_host: str = ""
+    m2m_host: str = ""
+    m2m_port: Port = 0
+
+
+class Gateway88Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """0x88 gateways."""
+
+    bind: tuple[str, ...] = ("tls:30000",)
+    client_certificates: Literal["off", "optional", "required"] = "off"
+    unknown: WhenUnknown = "quarantine"
+
+
+class FilesSettings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Firmware and backups that 0x88 gateways fetch and post."""
+
+    bind: tuple[str, ...] = ("tls:8443",)
+    public_url: str = ""
+
+
+class LoracenterSettings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Customer servers."""
+
+    bind: tuple[str, ...] = ("tcp:6666",)
+
+
+class LorawanSettings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """LoRaWAN packet forwarders."""
+
+    bind: tuple[str, ...] = ("udp:1700",)
+    region: str = "cn470"
+    unknown: WhenUnknown = "quarantine"
+
+
+#: A plugin of the same name takes the place of such a table.
+NOT_BUILT_YET: dict[str, type[ListenerSettings]] = {
+    "gservice": GserviceSettings,
+    "gateway88": Gateway88Settings,
+    "files": FilesSettings,
+    "loracenter": LoracenterSettings,
+    "lorawan": LorawanSettings,
+}
+
+#: The tables beside [listeners.*], in the order in which they are checked.
+GENERAL: dict[str, Any] = {
+    "broker": BrokerTable,
+    "storage": StorageTable,
+    "tls": TlsTable,
+    "history": HistoryTable,
+    "commands": CommandsTable,
+    "limits": LimitsTable,
+    "log": LogTable,
+}

@@ -1,0 +1,148 @@
+"""``twistd broker``: its options, and the service that they make.
+
+This is the outermost edge: the only place that looks for plugins, reads the environment and touches signals and the
+exit status. The reactor is imported when the service is made, not before, so that ``twistd --reactor=...`` has its way.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.plugin import getPlugins
+from twisted.python import usage
+
+from broker.config import Config, ConfigError, load
+from broker.logs import Lines, sink
+from broker.model.interfaces import IProtocol
+from broker.service import BrokerService
+
+
+def found_protocols() -> dict[str, Any]:
+    """Every `IProtocol` plugin by name. Raises ConfigError when two have the same name."""
+    found: dict[str, Any] = {}
+    for protocol in getPlugins(IProtocol):
+        if protocol.name in found:
+            raise ConfigError(f"two plugins are called {protocol.name}: {found[protocol.name]!r} and {protocol!r}")
+        found[protocol.name] = protocol
+    return dict(sorted(found.items()))
+
+
+class Options(usage.Options):
+    """The command line of ``twistd broker``."""
+
+    optParameters = [
+        ["config", "c", None, "The configuration file (TOML); without one, everything has its default."],
+    ]
+    compData = usage.Completions(optActions={"config": usage.CompleteFiles("*.toml")})
+
+    def getUsage(self, width: int | None = None) -> str:
+        """The usual text, and the protocols found, a line each."""
+        lines = [f"  {protocol.name:<12} {protocol.description}" for protocol in getPlugins(IProtocol)]
+        listing = "\n".join(["Protocols:", *sorted(lines)])
+        notes = "Variables BROKER__<TABLE>__<KEY> override keys of the file; see examples/broker.toml."
+        return f"{super().getUsage(width)}\n{listing}\n\n{notes}\n"
+
+
+def load_sides(protocols: Mapping[str, Any]) -> dict[str, Any]:
+    """What each plugin loads. Raises ConfigError for one that cannot be loaded."""
+    sides = {}
+    for name, protocol in protocols.items():
+        try:
+            sides[name] = protocol.load()
+        except Exception as error:
+            line = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ConfigError(f"the protocol {name} cannot be loaded: {line}") from error
+    return sides
+
+
+def makeService(options: Options, reactor: Any = None) -> IService:
+    """The broker with these options. Raises SystemExit with one line for a wrong configuration."""
+    try:
+        sides = load_sides(found_protocols())
+        reread = partial(load, options["config"], dict(os.environ), sides)
+        config = reread()
+    except ConfigError as error:
+        raise SystemExit(f"broker: {error}") from None
+    out = sink(twistd_options(options))
+    lines = None if out is None else Lines(out, config.log)
+    if reactor is not None:
+        return BrokerService(config, sides, reactor, reread=reread, lines=lines)
+    return on_the_real_reactor(config, sides, reread, lines)
+
+
+def on_the_real_reactor(config: Config, sides: Mapping[str, Any], reread: Any, lines: Lines | None) -> BrokerService:
+    """The service of a process of its own: with signals, and an exit status when it fails later on."""
+    from twisted.internet import reactor
+
+    def failed() -> None:
+        exit_with(1)
+        running.callWhenRunning(running.stop)
+
+    running: Any = reactor
+    service = BrokerService(config, sides, running, reread=reread, on_failure=failed, lines=lines)
+    running.callWhenRunning(listen_to_signals, running, service)
+    return service
+
+
+def listen_to_signals(reactor: Any, service: BrokerService) -> None:
+    """SIGTERM and SIGINT stop the broker, a second one at once; SIGHUP reloads.
+
+    The reactor's own way of stopping would end the process by the same signal; ours ends it with status 0.
+    """
+    stopping = False
+
+    def stop() -> None:
+        nonlocal stopping
+        if stopping:
+            service.hurry()
+        else:
+            stopping = True
+            reactor.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: reactor.callFromThread(stop))
+    signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(service.reload))
+
+
+def exit_with(status: int) -> None:
+    """Let the process end with ``status``; twistd itself knows only 0 once the reactor has run."""
+
+    def leave() -> None:
+        if sys.__stdout__ is not None:
+            sys.__stdout__.flush()
+        os._exit(status)
+
+    atexit.register(leave)
+
+
+def twistd_options(options: Options) -> Mapping[str, Any] | None:
+    """The options of twistd itself; None when they are not known.
+
+    A .tac file has no access to them, so the command line is read a second time, without what would act.
+    """
+    parent: Mapping[str, Any] | None = getattr(options, "parent", None)
+    if parent is not None:
+        return parent
+    if os.path.basename(sys.argv[0]) != "twistd":
+        return None
+    from twisted.scripts._twistd_unix import ServerOptions
+
+    class Again(ServerOptions):
+        def opt_reactor(self, name: str) -> None:
+            """Installed already."""
+
+        opt_r = opt_reactor
+
+    again = Again()
+    try:
+        again.parseOptions(sys.argv[1:])
+    except usage.UsageError:
+        return None
+    return again

@@ -1,0 +1,164 @@
+"""The broker's certificate: read from the files of ``[tls]``, or made at the first start, and read again on SIGHUP.
+
+The self-signed one is for trying things out: EC P-256, for this host's name, localhost, 127.0.0.1 and ::1, valid for
+ten years (devices that pin it cannot be visited to renew it). It lies in ``<data_dir>/tls/`` and is kept once made.
+
+TLS 1.2 and 1.3, with Twisted's choice of ciphers. A connection keeps the certificate that it started with; a new file
+is used for connections from then on, and one that cannot be used leaves the old one in place.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from OpenSSL import SSL, crypto
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.ssl import CertificateOptions, TLSVersion
+from zope.interface import implementer
+
+from broker.settings.tables import TlsTable
+
+VALID_FOR = timedelta(days=3650)
+#: A clock that is a little behind ours must not find the certificate of the future.
+BACKDATED = timedelta(days=1)
+
+
+class TlsError(Exception):
+    """The certificate cannot be used; the text is one line."""
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class Certificate:
+    """The present certificate; makes the TLS side of each connection. Raises TlsError when it cannot be read."""
+
+    def __init__(self, table: TlsTable, data_dir: Path) -> None:
+        self._made = data_dir / "tls"
+        self._context = self._read(table)
+
+    def reload(self, table: TlsTable) -> None:
+        """Read the files again. Raises TlsError and keeps what there is if they cannot be used."""
+        self._context = self._read(table)
+
+    def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+        """Twisted asks for each connection; see IOpenSSLServerConnectionCreator."""
+        return SSL.Connection(self._context, None)
+
+    def _read(self, table: TlsTable) -> SSL.Context:
+        if table.certificate:
+            certificate, key = Path(table.certificate), Path(table.private_key)
+        else:
+            certificate, key = self_signed(self._made)
+        try:
+            return context_of(certificate, key, Path(table.chain) if table.chain else None)
+        except TlsError as error:
+            raise TlsError(f"[tls]: {error}") from None
+
+
+def context_of(certificate: Path, private_key: Path, chain: Path | None) -> SSL.Context:
+    """The TLS context for these PEM files; the first may hold the chain behind its own. Raises TlsError."""
+    certificates = _certificates(certificate)
+    if chain is not None:
+        certificates += _certificates(chain)
+    ours, *others = (crypto.X509.from_cryptography(one) for one in certificates)
+    try:
+        key = serialization.load_pem_private_key(_bytes(private_key), password=None)
+    except (ValueError, TypeError) as error:
+        raise TlsError(f"{private_key}: not a PEM private key without a password: {_first_line(error)}") from None
+    try:
+        options = CertificateOptions(
+            privateKey=crypto.PKey.from_cryptography_key(key),  # type: ignore[arg-type]  # any other kind raises TypeError
+            certificate=ours,
+            extraCertChain=others,
+            raiseMinimumTo=TLSVersion.TLSv1_2,
+        )
+        context = options.getContext()
+        # Twisted's own wants to know the connection's protocol, and picks an empty name when nothing fits.
+        context.set_alpn_select_callback(_choose_protocol)
+        return context
+    except (SSL.Error, TypeError) as error:
+        raise TlsError(f"{certificate} and {private_key} do not belong together: {_first_line(error)}") from None
+
+
+def _choose_protocol(connection: SSL.Connection, offered: Sequence[bytes]) -> Any:
+    """What is answered to a client that offers application protocols (ALPN): HTTP/1.1, or nothing."""
+    return b"http/1.1" if b"http/1.1" in offered else SSL.NO_OVERLAPPING_PROTOCOLS
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """Paths of the certificate and key in ``folder``, made now if they are not there. Raises TlsError."""
+    certificate, private_key = folder / "certificate.pem", folder / "private_key.pem"
+    if not (certificate.exists() and private_key.exists()):
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            certificate_pem, key_pem = make_self_signed(socket.gethostname())
+            _write(private_key, key_pem, 0o600)
+            _write(certificate, certificate_pem, 0o644)
+        except OSError as error:
+            raise TlsError(f"{folder}: cannot keep a certificate there: {error.strerror}") from None
+    return certificate, private_key
+
+
+def make_self_signed(hostname: str, now: datetime | None = None) -> tuple[bytes, bytes]:
+    """PEM texts of a new certificate and its key."""
+    now = now or datetime.now(UTC)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "broker")])
+    names = list(dict.fromkeys(["localhost", hostname]))
+    alternatives = [
+        *(x509.DNSName(name) for name in names if name.isascii() and name),
+        *(x509.IPAddress(ip_address(address)) for address in ("127.0.0.1", "::1")),
+    ]
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATED)
+        .not_valid_after(now + VALID_FOR)
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    key_pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM), key_pem
+
+
+def _certificates(path: Path) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(_bytes(path))
+    except ValueError as error:
+        raise TlsError(f"{path}: not a PEM certificate: {_first_line(error)}") from None
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TlsError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    """Whole or not at all, and never readable by more than ``mode`` says."""
+    fresh = path.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(content)
+    os.replace(fresh, path)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
