@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from broker.model.weight import LIGHT, weight
+
 #: (value, at): at in UNIX seconds, the device's own time where it gave one.
 Reading = tuple[Any, float]
 
@@ -19,6 +21,9 @@ MAX_KEYS = 512
 
 #: Nor may the keys themselves be without end.
 MAX_KEY_LENGTH = 256
+
+#: Nor the values: one of more bytes in memory is history, but never a last value.
+MAX_VALUE = 16_384
 
 
 class LastValues:
@@ -60,7 +65,7 @@ class LastValues:
         """Take over the fields of one uplink, measured at ``at``."""
         sensors = self._sensors
         for key, value in fields.items():
-            if value is None:
+            if value is None or (type(value) not in LIGHT and weight(value) > MAX_VALUE):
                 continue
             table = self.values if sensors is None or key in sensors else self.unmapped
             old = table.get(key)

@@ -28,6 +28,7 @@ from broker.model.errors import BrokerError
 from broker.model.interfaces import IConsumer
 from broker.model.messages import Command, Presence, Uplink
 from broker.model.records import LiveState, StoredMessage
+from broker.model.weight import weight
 from broker.routing.live import LiveDevice, LiveDevices
 from broker.routing.router import Router
 from broker.storage.deferred import deferred
@@ -35,8 +36,11 @@ from broker.storage.interface import IStorage
 
 #: Messages that may wait for the disk: some seconds of a busy broker. Past it the oldest are dropped and counted.
 MAX_BUFFER = 100_000
+#: And so many bytes of them (`broker.model.weight`): a hundred thousand of the longest would be gigabytes.
+MAX_BUFFER_BYTES = 33_554_432
 #: Messages, and devices, in one piece: what is made of them at once in the reactor stays within some milliseconds.
 PIECE_MESSAGES = 2_000
+PIECE_BYTES = 4_194_304
 PIECE_DEVICES = 500
 #: Seconds.
 FLUSH_EVERY = 1.0
@@ -76,6 +80,7 @@ class Recorder:
         clock: Callable[[], float],
         history: HistorySettings,
         max_buffer: int = MAX_BUFFER,
+        max_buffer_bytes: int = MAX_BUFFER_BYTES,
     ) -> None:
         self._storage = storage
         self._router = router
@@ -84,8 +89,12 @@ class Recorder:
         self._keeps_history = history.enabled
         self._max_age = history.max_age
         self._per_device = history.per_device
-        self._buffer: deque[Uplink] = deque(maxlen=max_buffer)
+        self._buffer: deque[Uplink] = deque()
+        #: The weight of each, and of all.
+        self._weights: deque[int] = deque()
+        self._buffer_bytes = 0
         self._max_buffer = max_buffer
+        self._max_buffer_bytes = max_buffer_bytes
         #: The messages that are being written, or were refused and are tried again.
         self._piece: list[StoredMessage] = []
         #: Ids of devices that changed; `_flush` moves them to ``_todo`` and empties that.
@@ -140,11 +149,18 @@ class Recorder:
         if not self._keeps_history:
             self._marked.add(message.device.id)
             return
-        buffer = self._buffer
-        if len(buffer) == self._max_buffer:
+        size = weight(message.payload)
+        self._buffer.append(message)
+        self._weights.append(size)
+        self._buffer_bytes += size
+        while self._buffer_bytes > self._max_buffer_bytes or len(self._buffer) > self._max_buffer:
             self.dropped += 1
-            self._marked.add(buffer[0].device.id)
-        buffer.append(message)
+            self._marked.add(self._buffer[0].device.id)
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> Uplink:
+        self._buffer_bytes -= self._weights.popleft()
+        return self._buffer.popleft()
 
     def presence(self, change: Presence) -> None:
         self._marked.add(change.device.id)
@@ -156,6 +172,7 @@ class Recorder:
         """For the metrics."""
         return {
             "history_waiting": len(self._buffer) + len(self._piece),
+            "history_waiting_bytes": self._buffer_bytes,
             "history_written_total": self.written,
             "history_dropped_total": self.dropped,
             "history_pruned_total": self.pruned,
@@ -177,7 +194,7 @@ class Recorder:
         self._todo |= self._marked
         self._marked.clear()
         waiting = len(self._buffer)
-        while self._piece or waiting > 0:
+        while self._piece or (waiting > 0 and self._buffer):  # some may be dropped meanwhile
             if not self._piece:
                 waiting -= self._take_messages(min(waiting, PIECE_MESSAGES))
             if not await self._wrote(self._storage.add_messages(self._piece)):
@@ -207,9 +224,12 @@ class Recorder:
         return True
 
     def _take_messages(self, count: int) -> int:
-        take = self._buffer.popleft
-        for _ in range(count):
-            message = take()
+        """Move no more than ``count`` into the piece, and no more than it may weigh; how many it were."""
+        until = self._buffer_bytes - PIECE_BYTES
+        taken = 0
+        while self._buffer and taken < count and self._buffer_bytes > until:
+            message = self._forget_oldest()
+            taken += 1
             ref = message.device
             self._todo.add(ref.id)
             self._piece.append(
@@ -222,7 +242,7 @@ class Recorder:
                     meta=message.full_meta(),
                 )
             )
-        return count
+        return taken
 
     def _take_devices(self) -> list[LiveDevice]:
         lives: list[LiveDevice] = []

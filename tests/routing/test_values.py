@@ -2,7 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from broker.routing.values import MAX_KEYS, LastValues
+from broker.routing.values import MAX_KEYS, MAX_VALUE, LastValues
 
 SENSORS = frozenset({"t", "h"})
 
@@ -36,6 +36,15 @@ class LastValuesTests(SynchronousTestCase):
         values = LastValues()
         values.update({"a": 0, "b": False, "c": "", "d": [], "e": {}}, 10.0)
         self.assertEqual(len(values.values), 5)
+
+    def test_values_of_any_size_do_not_stay(self) -> None:
+        values = LastValues()
+        values.update({"a": "x" * 1_000, "b": [1.5] * 100, "c": 1}, 10.0)
+        kept = dict(values.values)
+        self.assertEqual(len(kept), 3)
+        long = "x" * MAX_VALUE
+        values.update({"a": long, "b": [{}] * 10_000, "c": {"d": [long]}, "e": [[]] * 10_000}, 20.0)
+        self.assertEqual(values.values, kept)
 
     def test_a_late_report_replaces_nothing_newer(self) -> None:
         for sensors in (None, SENSORS, frozenset[str]()):

@@ -128,6 +128,9 @@ class RecorderCase(SynchronousTestCase):
 
 
 class HistoryTests(RecorderCase):
+    def numbers(self) -> list[Any]:
+        return [one.payload["n"] for one in self.storage.messages if isinstance(one.payload, dict)]
+
     def test_interface(self) -> None:
         verifyObject(IConsumer, self.recorder)
 
@@ -171,6 +174,38 @@ class HistoryTests(RecorderCase):
         self.assertEqual([one.payload for one in self.storage.messages], [{"n": n} for n in range(7, 107)])
         self.assertEqual(self.recorder.dropped, 7)
         self.assertEqual(self.recorder.counters()["history_dropped_total"], 7)
+
+    def test_the_oldest_go_when_they_are_too_large(self) -> None:
+        live, _ = self.attach()
+        self.recorder._max_buffer_bytes = 10_000
+        for n in range(10):
+            self.say(live, n=n, text="x" * 2_000)
+        self.assertLessEqual(self.recorder.counters()["history_waiting_bytes"], 10_000)
+        self.clock.advance(1)
+        self.assertEqual(self.numbers(), [6, 7, 8, 9])
+        self.assertEqual((self.recorder.dropped, self.recorder.counters()["history_waiting_bytes"]), (6, 0))
+
+    def test_large_ones_go_in_pieces(self) -> None:
+        self.patch(recorder_module, "PIECE_BYTES", 5_000)
+        live, _ = self.attach()
+        for n in range(7):
+            self.say(live, n=n, text="x" * 2_000)
+        self.clock.advance(1)
+        self.assertEqual(self.storage.calls, [("messages", n) for n in (3, 3, 1)] + [("states", 1)])
+
+    def test_dropped_while_a_piece_is_under_way(self) -> None:
+        self.patch(recorder_module, "PIECE_MESSAGES", 2)
+        live, _ = self.attach()
+        self.recorder._max_buffer_bytes = 10_000
+        self.storage.slow = True
+        for n in range(4):
+            self.say(live, n=n)
+        self.clock.advance(1)
+        self.say(live, n=4, text="x" * 9_000)
+        self.say(live, n=5, text="x" * 9_000)
+        while self.storage.waiting:
+            self.storage.waiting.pop().callback(None)
+        self.assertEqual(self.numbers(), [0, 1, 5])
 
     def test_a_device_whose_messages_were_all_dropped_is_still_written(self) -> None:
         one, _ = self.attach("d1")

@@ -30,7 +30,9 @@ from broker.devices.novacloud.settings import Settings
 from broker.devices.novacloud.timestamps import device_time
 from broker.listening.stats import ListenerStats
 from broker.model.messages import DATA, FAILED, PENDING, STATUS, SUCCEEDED, Payload, Reply, Uplink, payload_object
+from broker.model.weight import weight
 from broker.routing.live import LiveDevice
+from broker.routing.values import MAX_VALUE
 
 #: Keys of a device's status that are kept; a device can invent keys without end.
 MAX_STATUS_KEYS: Final = 128
@@ -140,6 +142,8 @@ class Session:
         known = info.get("status")
         merged = dict(known) if isinstance(known, dict) else {}
         for key, value in news.items():
+            if weight(value) > MAX_VALUE:
+                continue
             if key in merged or (len(merged) < MAX_STATUS_KEYS and len(key) <= MAX_STATUS_KEY):
                 merged[key] = value
         info["status"] = merged

@@ -192,6 +192,9 @@ class StatusTests(SessionCase):
         self.device.send({"type": "status", "payload": {"key0": "still kept up to date", "k" * 200: 1}})
         self.assertEqual(self.live.info["status"]["key0"], "still kept up to date")
         self.assertEqual(len(self.live.info["status"]), MAX_STATUS_KEYS)
+        self.device.send({"type": "status", "payload": {"key0": [{}] * 10_000, "key1": "x" * 100_000}})
+        self.assertEqual(self.live.info["status"]["key0"], "still kept up to date")
+        self.assertEqual(self.live.info["status"]["key1"], 1)
 
     def test_a_late_one_changes_nothing(self) -> None:
         self.device.send({"type": "status", "payload": {"battery": 50}})
