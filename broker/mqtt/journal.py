@@ -35,91 +35,54 @@ is kept by the journal and tried again with a later batch, before that batch's o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol, TypeAlias
+from dataclasses import replace
+from typing import Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred, succeed
 
-PUT: Final = "put"
-ACK: Final = "ack"
-REC: Final = "rec"
-IN: Final = "in"
-OUT: Final = "out"
-DROP: Final = "drop"
-SESSION: Final = "session"
-SEEN: Final = "seen"
-RETAIN: Final = "retain"
-FORGET: Final = "forget"
+from broker.model.sessions import (
+    ACK,
+    DROP,
+    FORGET,
+    IN,
+    NEW_WORK,
+    OUT,
+    PUT,
+    REC,
+    RETAIN,
+    SEEN,
+    SESSION,
+    LoadedSession,
+    Op,
+    QueueRow,
+    RetainedRow,
+    SessionRecord,
+)
 
-#: Ops whose loss somebody is told of; the others are tried again.
-NEW_WORK: Final = frozenset((PUT, IN, SESSION, RETAIN))
-
-#: A tuple as above.
-Op: TypeAlias = tuple[Any, ...]
+__all__ = [
+    "ACK",
+    "DROP",
+    "FORGET",
+    "IN",
+    "NEW_WORK",
+    "OUT",
+    "PUT",
+    "REC",
+    "RETAIN",
+    "SEEN",
+    "SESSION",
+    "LoadedSession",
+    "MemoryJournal",
+    "Op",
+    "QueueRow",
+    "RetainedRow",
+    "SessionJournal",
+    "SessionRecord",
+    "Watcher",
+]
 
 #: watcher(upto, error): every op up to position ``upto`` that was not told yet is on disk, or (error) is not.
 Watcher: TypeAlias = Callable[[int, Exception | None], None]
-
-
-@dataclass(slots=True, frozen=True)
-class SessionRecord:
-    """A persistent session. ``expiry``: seconds it outlives its connection, None for ever.
-
-    ``subscriptions`` and ``will`` are bytes that only the MQTT server reads; ``will`` is empty when there is none.
-    """
-
-    number: int
-    owner: str
-    client_id: str
-    version: int
-    expiry: int | None
-    subscriptions: bytes
-    will: bytes = b""
-    disconnected_at: float | None = None
-
-
-@dataclass(slots=True, frozen=True)
-class LoadedSession:
-    """A session as it is found at the start: its record, and what is owed to it.
-
-    ``next_seq`` is above every seq that the session ever had a row for as far as rows are left (1 when there are none);
-    ``queued`` and ``size``: its rows, and their bytes of topic, payload and properties.
-    """
-
-    record: SessionRecord
-    next_seq: int
-    queued: int
-    size: int
-
-
-@dataclass(slots=True, frozen=True)
-class QueueRow:
-    """A message owed to a session. ``released``: PUBREC came; topic, payload and properties are then empty."""
-
-    seq: int
-    qos: int
-    expires_at: float | None
-    topic: str
-    payload: bytes
-    properties: bytes
-    retain: bool
-    released: bool = False
-
-    @property
-    def size(self) -> int:
-        """Its bytes, as limits count them."""
-        return len(self.topic.encode()) + len(self.payload) + len(self.properties)
-
-
-@dataclass(slots=True, frozen=True)
-class RetainedRow:
-    """The retained message of a topic."""
-
-    topic: str
-    payload: bytes
-    qos: int
-    properties: bytes
-    expires_at: float | None
 
 
 class SessionJournal(Protocol):
@@ -212,7 +175,7 @@ class MemoryJournal:
         for watcher in self._watchers:
             watcher(self.committed, error)
 
-    def _apply(self, op: Op) -> None:  # noqa: C901, PLR0912 - one line a kind
+    def _apply(self, op: Op) -> None:  # noqa: C901 - one line a kind
         match op:
             case ("put", session, seq, qos, expires_at, topic, payload, properties, retain):
                 if session in self.sessions:
