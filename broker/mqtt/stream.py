@@ -75,8 +75,10 @@ class Stream(Intake):
                         count += copies - 1
                         plan: Plan = route.plan or plan_of(route)
                         if plan.special:
-                            for _ in range(copies):
-                                distribute(plan, Message(topic, data[rest : offset + step], 0, sender=session))
+                            head_size = rest - offset
+                            for at in range(offset, end, step):
+                                payload = data[at + head_size : at + step]
+                                distribute(plan, Message(topic, payload, 0, sender=session))
                         elif plan.everyone:
                             packet = data[offset:end]
                             for receiver in plan.everyone:
