@@ -10,8 +10,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from broker.model.errors import Unavailable
-from broker.mqtt import intake as under_test
 from broker.mqtt import encode
+from broker.mqtt import intake as under_test
 from broker.mqtt import packets as p
 from tests.mqtt.fakes import Bench, Client, publishes
 
