@@ -31,6 +31,9 @@ setup(
         "pyopenssl>=26,<27",
         "service-identity>=24,<27",
         "zope.interface>=8,<9",
+        # the WebSocket handshake and frames; twisted[websocket] brings the same
+        "h11>=0.14,<1",
+        "wsproto>=1.2,<2",
         "txredisapi>=1.6,<2",
         "hiredis>=3,<4",
         "msgspec>=0.20,<1",

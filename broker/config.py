@@ -18,6 +18,7 @@ from typing import Any
 from msgspec import structs
 
 from broker.listening.binding import parse_bind
+from broker.listening.proxy import networks_of
 from broker.listening.settings import ListenerSettings
 from broker.model.interfaces import IListenerSide
 from broker.settings.reading import ConfigError, complaint, fill, listed, overlay
@@ -72,7 +73,7 @@ def load(path: str | None, environment: Mapping[str, str], sides: Mapping[str, A
     general = {name: fill(table(), tables.get(name, {}), name, source) for name, table in GENERAL.items()}
     _check_storage(general["storage"].url, tables, source)
     _check_tls(general["tls"], source)
-    listeners = _listeners(tables, sides, source)
+    listeners = _listeners(tables, sides, general["tls"], source)
     del general["limits"]
     return Config(
         **general,
@@ -118,7 +119,9 @@ def _check_tls(tls: TlsTable, source: str) -> None:
         raise ConfigError(f'{source}: tls.chain = "{tls.chain}": needs tls.certificate and tls.private_key beside it')
 
 
-def _listeners(tables: dict[str, Any], sides: Mapping[str, Any], source: str) -> dict[str, ListenerSettings]:
+def _listeners(
+    tables: dict[str, Any], sides: Mapping[str, Any], tls: TlsTable, source: str
+) -> dict[str, ListenerSettings]:
     given = tables.get("listeners", {})
     if not isinstance(given, dict):
         raise complaint("listeners", given, "must be a table", source)
@@ -130,7 +133,10 @@ def _listeners(tables: dict[str, Any], sides: Mapping[str, Any], source: str) ->
             known = listed("protocols", {*sides, *NOT_BUILT_YET})
             raise complaint(where, table, f"there is no such protocol; {known}", source)
         fill(NOT_BUILT_YET[name](), table, where, source)
-    return {name: _settings(name, side, tables, source) for name, side in sides.items()}
+    settings = {name: _settings(name, side, tables, source) for name, side in sides.items()}
+    for name, one in settings.items():
+        _check_peers(one, bool(tls.client_ca), f"listeners.{name}", source)
+    return settings
 
 
 def _settings(name: str, side: IListenerSide, tables: dict[str, Any], source: str) -> ListenerSettings:
@@ -145,3 +151,16 @@ def _settings(name: str, side: IListenerSide, tables: dict[str, Any], source: st
         except ValueError as error:
             raise ConfigError(f'{source}: {where}.bind = "{text}": {error}') from None
     return settings
+
+
+def _check_peers(settings: ListenerSettings, has_ca: bool, where: str, source: str) -> None:
+    """What is said of clients' certificates and of proxies."""
+    mode = settings.client_certificates
+    if mode != "off" and not has_ca:
+        raise ConfigError(f'{source}: {where}.client_certificates = "{mode}": needs tls.client_ca')
+    try:
+        networks_of(settings.proxy_from)
+    except ValueError as error:
+        raise complaint(f"{where}.proxy_from", settings.proxy_from, str(error), source) from None
+    if settings.proxy_protocol and not settings.proxy_from:
+        raise complaint(f"{where}.proxy_from", (), "must name those that may speak for others", source)

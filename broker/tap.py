@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import select
 import signal
 import sys
 from collections.abc import Mapping
@@ -79,6 +80,11 @@ def makeService(options: Options, reactor: Any = None) -> IService:
 
 def on_the_real_reactor(config: Config, sides: Mapping[str, Any], reread: Any, lines: Lines | None) -> BrokerService:
     """The service of a process of its own: with signals, and an exit status when it fails later on."""
+    # twistd has not chosen a reactor yet unless its user has; then ours is the better one for what we do.
+    if "twisted.internet.reactor" not in sys.modules and hasattr(select, "epoll"):
+        from broker.reactor import install
+
+        install()
     from twisted.internet import reactor
 
     def failed() -> None:

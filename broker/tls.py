@@ -5,6 +5,10 @@ ten years (devices that pin it cannot be visited to renew it). It lies in ``<dat
 
 TLS 1.2 and 1.3, with Twisted's choice of ciphers. A connection keeps the certificate that it started with; a new file
 is used for connections from then on, and one that cannot be used leaves the old one in place.
+
+A client is asked for a certificate where a listener says so. Then ``client_ca`` is read along with the others, and a
+certificate that is shown has to be good: signed by one of those, in its time, and for clients if it says what it is
+for. Nothing is resumed, so each connection shows it anew. Lists of revoked certificates are not read.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.ssl import CertificateOptions, TLSVersion
 from zope.interface import implementer
 
+from broker.listening.settings import ClientCertificates
 from broker.settings.tables import TlsTable
 
 VALID_FOR = timedelta(days=3650)
@@ -43,25 +48,70 @@ class Certificate:
 
     def __init__(self, table: TlsTable, data_dir: Path) -> None:
         self._made = data_dir / "tls"
-        self._context = self._read(table)
+        self._table = table
+        #: By what is asked of clients, as far as somebody asks it.
+        self._contexts: dict[ClientCertificates, SSL.Context] = {"off": self._read(table)}
+
+    def asking(self, clients: ClientCertificates) -> Asking:
+        """The same certificate, for listeners that ask their clients for theirs. Raises TlsError without a CA."""
+        if clients not in self._contexts:
+            self._contexts[clients] = self._read(self._table, clients)
+        return Asking(self, clients)
 
     def reload(self, table: TlsTable) -> None:
         """Read the files again. Raises TlsError and keeps what there is if they cannot be used."""
-        self._context = self._read(table)
+        self._contexts = {clients: self._read(table, clients) for clients in self._contexts}
+        self._table = table
+
+    def connection(self, clients: ClientCertificates) -> SSL.Connection:
+        """The TLS side of a new connection."""
+        return SSL.Connection(self._contexts[clients], None)
 
     def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         """Twisted asks for each connection; see IOpenSSLServerConnectionCreator."""
-        return SSL.Connection(self._context, None)
+        return self.connection("off")
 
-    def _read(self, table: TlsTable) -> SSL.Context:
+    def _read(self, table: TlsTable, clients: ClientCertificates = "off") -> SSL.Context:
         if table.certificate:
             certificate, key = Path(table.certificate), Path(table.private_key)
         else:
             certificate, key = self_signed(self._made)
         try:
-            return context_of(certificate, key, Path(table.chain) if table.chain else None)
+            context = context_of(certificate, key, Path(table.chain) if table.chain else None)
+            if clients != "off":
+                if not table.client_ca:
+                    raise TlsError("client_ca is needed where client certificates are asked for")
+                ask_clients(context, Path(table.client_ca), clients == "required")
+            return context
         except TlsError as error:
             raise TlsError(f"[tls]: {error}") from None
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class Asking:
+    """What `Certificate.asking` gives."""
+
+    def __init__(self, certificate: Certificate, clients: ClientCertificates) -> None:
+        self._certificate = certificate
+        self._clients = clients
+
+    def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+        """Twisted asks for each connection; see IOpenSSLServerConnectionCreator."""
+        return self._certificate.connection(self._clients)
+
+
+def ask_clients(context: SSL.Context, client_ca: Path, required: bool) -> None:
+    """Have clients asked for a certificate that one of those in the file has signed, or is. Raises TlsError."""
+    certificates = _certificates(client_ca)
+    store = context.get_cert_store()
+    assert store is not None
+    # What the operator names is trusted as it stands, whether or not a root is above it.
+    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+    ours = [crypto.X509.from_cryptography(one) for one in certificates]
+    for one in ours:
+        store.add_cert(one)
+    context.set_client_ca_list([one.get_subject() for one in ours])
+    context.set_verify(SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if required else 0))
 
 
 def context_of(certificate: Path, private_key: Path, chain: Path | None) -> SSL.Context:

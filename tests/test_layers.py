@@ -28,7 +28,8 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("broker.config", "broker.data_dir", "broker.logs", "broker.metrics", "broker.tls", "broker.simulate"),
     ("broker.service",),
     ("broker.tap",),
-    ("twisted.plugins",),
+    # The demo starts a whole broker as its user would, and asks the same configuration where that will listen.
+    ("twisted.plugins", "broker.simulate.demo", "broker.simulate.commands", "broker.simulate.__main__"),
 )
 
 #: Packages whose members know nothing of one another.

@@ -289,6 +289,10 @@ class ForegroundTests(TwistdCase):
         child.send_signal(signal.SIGTERM)
         self.assertEqual(await child.ended, 0)
 
+    async def test_our_own_reactor_unless_told_otherwise(self) -> None:
+        child = await self.broker()
+        await self.line(child, "reactor class: broker.reactor.BrokerReactor")
+
     async def test_another_reactor(self) -> None:
         child = await self.broker("--reactor=poll")
         await self.line(child, "reactor class: twisted.internet.pollreactor.PollReactor")

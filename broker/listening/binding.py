@@ -12,6 +12,9 @@ Two steps, so that a port that is taken is known before anything else is done: `
 system queue what connects, `Reserved.serve` puts the listener's factory behind it. ``tls`` and ``wss`` use the
 broker's certificate. For ``ws`` and ``wss`` the listener gives a ``websocket_factory()``, for ``udp`` a
 ``datagram_protocol()``; a binding whose listener does not have it is not served.
+
+Where connections come through proxies, their PROXY header is read before anything else, also before the TLS of ``tls``
+and ``wss``; an endpoint string with a TLS of its own has it inside that. Datagrams have none.
 """
 
 from __future__ import annotations
@@ -36,6 +39,10 @@ OURS = ("tcp", "tls", "ws", "wss", "udp")
 BACKLOG = 4096
 #: The largest datagram of any protocol here fits with room to spare.
 MAX_DATAGRAM = 65_535
+
+
+#: From what is served, and the listener that it belongs to, to what is served instead.
+Before = Callable[[Any, Any], Any]
 
 
 class BindError(Exception):
@@ -91,9 +98,10 @@ class OverTLS(TLSMemoryBIOFactory):
 class Reserved:
     """A binding whose address is ours already, if it is one of ours. `serve` or `release` it."""
 
-    def __init__(self, listener: str, bind: Bind, reactor: Any, contexts: Any) -> None:
+    def __init__(self, listener: str, bind: Bind, reactor: Any, contexts: Any, before: Before | None = None) -> None:
         self.listener = listener
         self.bind = bind
+        self._before = before
         self._reactor = reactor
         self._contexts = contexts
         self._socket: socket.socket | None = None
@@ -103,20 +111,22 @@ class Reserved:
         on_top = _on_top(listener, self.bind)
         if on_top is None:
             self.release()
-        serving: Deferred[IListeningPort | None] = maybeDeferred(self._serve, on_top)
+        serving: Deferred[IListeningPort | None] = maybeDeferred(self._serve, on_top, listener)
         return serving.addErrback(self._refused)
 
-    def _serve(self, on_top: Any) -> Any:
+    def _serve(self, on_top: Any, listener: Any) -> Any:
         if on_top is None:
             return None
+        if self.bind.secure:
+            on_top = OverTLS(self._contexts, False, on_top)
+        if self._before is not None and self.bind.kind != "udp":
+            on_top = self._before(on_top, listener)
         if self._socket is None:
             return serverFromString(self._reactor, self.bind.text).listen(on_top)
         family, number = self._socket.family, self._socket.fileno()
         try:
             if self.bind.kind == "udp":
                 return self._reactor.adoptDatagramPort(number, family, on_top, MAX_DATAGRAM)
-            if self.bind.secure:
-                on_top = OverTLS(self._contexts, False, on_top)
             return adopt(self._reactor, number, family, on_top)
         finally:
             self.release()  # the reactor has its own duplicate
@@ -138,12 +148,13 @@ class Reserved:
             self._socket = None
 
 
-def reserve(listener: str, bind: Bind, reactor: Any, contexts: Any) -> Reserved:
+def reserve(listener: str, bind: Bind, reactor: Any, contexts: Any, before: Before | None = None) -> Reserved:
     """Take the address of ``bind`` for the listener of that name. Raises BindError.
 
-    ``contexts`` (`broker.tls.Certificate`) makes the TLS side of each connection.
+    ``contexts`` (of `broker.tls.Certificate`) makes the TLS side of each connection; ``before`` the factory that is put
+    before what is served, if there is to be one.
     """
-    reserved = Reserved(listener, bind, reactor, contexts)
+    reserved = Reserved(listener, bind, reactor, contexts, before)
     if bind.kind:
         try:
             reserved._socket = _open(bind)

@@ -26,6 +26,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from broker.listening.peer_certificate import verified_name
 from broker.listening.settings import Limits
 from broker.listening.stats import ListenerStats
 from broker.routing.outbox import Outbox, Turn
@@ -95,6 +96,14 @@ class Connection(Protocol):
         """The protocol's own last words for a close that we start, or nothing."""
         return b""
 
+    @property
+    def certificate_subject(self) -> str | None:
+        """The common name in the client's certificate, which TLS has verified; None without one.
+
+        It is known when the first byte is `received`, not yet when the connection is `opened`.
+        """
+        return verified_name(self._transport)
+
     def authenticated(self, identity: str) -> None:
         """The peer has proven who it is: the login limit no longer runs."""
         self.identity = identity
@@ -105,10 +114,14 @@ class Connection(Protocol):
         """Count messages of one chunk, and pause reading for a while if they come too fast."""
         self.messages_in += messages
         self.home.stats.messages_in += messages
+        self.charge(messages)
+
+    def charge(self, count: int) -> None:
+        """Count work against the message rate, be it messages or not."""
         if self.home.limits.max_message_rate:
-            self._tokens -= messages
+            self._tokens -= count
             if self._tokens < 0:
-                self._throttle(messages)
+                self._throttle(count)
 
     def send(self, data: bytes) -> None:
         """Write at the end of this turn, joined with whatever else there is."""

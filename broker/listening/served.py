@@ -12,18 +12,22 @@ well; `Listening` names what is used.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
 from broker.listening.binding import Reserved, address_of, parse_bind, reserve
+from broker.listening.proxy import ProxyFactory, networks_of
 from broker.listening.settings import Limits, ListenerSettings
 from broker.listening.stats import ListenerStats
 
 # Not an attribute of the class: Twisted would name the logger after the class.
 log = Logger(namespace="broker.listening")
+
+#: Keys that are looked at when the listener begins to listen, whatever it says of its own.
+AT_START: Final = frozenset({"bind", "client_certificates", "proxy_protocol", "proxy_from"})
 
 
 class Listening(Protocol):
@@ -64,9 +68,16 @@ class Served:
         self._reserved: list[Reserved] = []
 
     def reserve(self) -> None:
-        """Take the addresses. Raises BindError; what was taken before is given back by `release`."""
-        for text in self.settings.bind:
-            self._reserved.append(reserve(self.name, parse_bind(text), self._reactor, self._contexts))
+        """Take the addresses. Raises BindError; what was taken before is given back by `release`.
+
+        Raises what ``contexts`` does when it has nothing to check client certificates against.
+        """
+        binds = [parse_bind(text) for text in self.settings.bind]
+        secure = any(bind.secure for bind in binds)
+        contexts = self._contexts.asking(self.settings.client_certificates) if secure else None
+        before = self._gate if self.settings.proxy_protocol else None
+        for bind in binds:
+            self._reserved.append(reserve(self.name, bind, self._reactor, contexts, before))
 
     def release(self) -> None:
         """Give back addresses that are not served."""
@@ -111,7 +122,7 @@ class Served:
             self.listener.limits = settings.limits
             changed = [key for key in changed if key != "limits"]
         if hasattr(self.listener, "reload"):
-            later = set(self.listener.reload(settings)) | {"bind"}
+            later = set(self.listener.reload(settings)) | AT_START
             changed = [key for key in changed if key in later]
         return [f"listeners.{self.name}.{key}" for key in changed]
 
@@ -130,6 +141,11 @@ class Served:
             cut: Callable[[str], None] | None = getattr(connection, "abort", None)
             if cut is not None:
                 cut("shutdown")
+
+    def _gate(self, behind: Any, listener: Any) -> ProxyFactory:
+        settings = self.settings
+        proxies = networks_of(settings.proxy_from)
+        return ProxyFactory(behind, listener, self.name, proxies, settings.limits, self._reactor)
 
     def _call(self, name: str) -> None:
         """One listener's fault must not keep the others from their turn."""

@@ -6,7 +6,7 @@ default. Every limit is listed in `Limits` with the reason why it exists.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -14,6 +14,8 @@ from msgspec import Meta
 Count = Annotated[int, Meta(ge=0)]
 Size = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
+#: Whether a client is asked for a certificate: not at all; it may have none; it must have one.
+ClientCertificates = Literal["off", "optional", "required"]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,4 +55,22 @@ class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     #: Where to listen: ``tcp:PORT``, ``tls:PORT``, ``ws:PORT``, ``wss:PORT``, ``udp:PORT``, each with
     #: ``:interface=ADDRESS``, or any Twisted server endpoint string. Empty: switched off.
     bind: tuple[str, ...] = ()
+    #: On ``tls:`` and ``wss:`` bindings: off, optional or required. They are checked against ``tls.client_ca``.
+    client_certificates: ClientCertificates = "off"
+    #: Every connection has to begin with a PROXY header (HAProxy's, version 1 or 2), which says where it comes from.
+    proxy_protocol: bool = False
+    #: With `proxy_protocol`: the addresses and networks that may say so. Connections from elsewhere are refused.
+    proxy_from: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     limits: Limits = Limits()
+
+
+class WebSocketSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The table ``[listeners.<name>.websocket]`` of protocols that can be spoken over WebSocket."""
+
+    #: Paths that are served; others are answered with 404.
+    paths: tuple[str, ...] = ("/mqtt", "/")
+    #: Pages that may connect, as browsers name them (``https://console.example``); empty: all. Programs that are not
+    #: browsers name none and are let in, so this protects users of a browser and not the broker.
+    origins: tuple[str, ...] = ()
+    #: Bytes of the request that opens a WebSocket: browsers send all their cookies with it.
+    max_handshake_size: Size = 16_384

@@ -111,8 +111,12 @@ class Uplink:
                 member = b'"payload_base64":"' + b64encode(payload) + b'"'
             else:
                 member = b'"payload":' + encode(payload)
-            meta = self.full_meta()
-            tail = b',"meta":' + encode(meta) + b"}" if meta is not None else b"}"
+            if self.meta is not None:
+                tail = b',"meta":' + encode(self.full_meta()) + b"}"
+            elif self.sent_at is not None:
+                tail = b',"meta":{"sent_at":%b}}' % encode(self.sent_at)
+            else:
+                tail = b"}"
             head = b'%b,"kind":"%b","at":%.3f,' % (self.device.json_head, self.kind.encode(), self.received_at)
             text = self._json = head + member + tail
         return text

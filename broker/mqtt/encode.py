@@ -57,7 +57,12 @@ def publish_head(topic: bytes, payload_size: int, qos: int = 0, retain: bool = F
         raise ValueError(f"qos {qos}, dup {dup}")
     first = 0x30 | qos << 1 | retain | dup << 3
     length = 2 + size + payload_size + (2 if qos else 0)
-    return b"%c%b%b%b" % (first, length_bytes(length), size.to_bytes(2, "big"), topic)
+    # Every uplink passes here: the usual sizes are written without a call.
+    if length < 128:
+        return b"%c%c%c%c%b" % (first, length, size >> 8, size & 255, topic)
+    if length < 16384:
+        return b"%c%c%c%c%c%b" % (first, length & 127 | 128, length >> 7, size >> 8, size & 255, topic)
+    return b"%c%b%c%c%b" % (first, length_bytes(length), size >> 8, size & 255, topic)
 
 
 def publish(

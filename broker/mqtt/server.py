@@ -9,8 +9,10 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
 
 from broker.listening.listener import Listener
+from broker.listening.websocket import websocket_factory
 from broker.model.errors import Forbidden
 from broker.model.interfaces import IMqttIdentities
 from broker.mqtt import packets as p
@@ -86,6 +88,10 @@ class MqttListener(Listener):
         """Limits hold for whoever connects from now on; who may log in at all was settled when we were built."""
         self.settings = settings
         return ("bind", "anonymous", "anonymous_deny")
+
+    def websocket_factory(self) -> Factory:
+        """What ``ws`` and ``wss`` bindings serve: the same connections inside WebSocket frames."""
+        return websocket_factory(self, ("mqtt", "mqttv3.1"), lambda: self.settings.websocket)
 
     async def prepare(self) -> None:
         """Take up what is on disk. Raises Unavailable."""

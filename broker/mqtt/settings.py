@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from broker.listening.settings import Count, Limits, ListenerSettings, Seconds, Size
+from broker.listening.settings import Count, Limits, ListenerSettings, Seconds, Size, WebSocketSettings
 from broker.mqtt.codec import LARGEST_PACKET, SMALLEST_LIMIT
 from broker.mqtt.topics import valid_topic_filter
 
@@ -20,6 +20,8 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     limits: Limits = Limits(
         max_message_size=1_048_576, max_message_rate=20_000, message_burst=40_000, auth_timeout=10.0
     )
+    #: How a WebSocket is opened (MQTT 3.1.1, section 6).
+    websocket: WebSocketSettings = WebSocketSettings()
     #: Anyone may connect without a name, and publish and subscribe anywhere but `anonymous_deny`.
     anonymous: bool = False
     #: Topic filters that anonymous clients may neither subscribe to nor publish on.

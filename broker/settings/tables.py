@@ -52,6 +52,9 @@ class TlsTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     private_key: str = ""
     #: Certificates between ours and the root, where `certificate` does not have them behind its first.
     chain: str = ""
+    #: For listeners with ``client_certificates``: whose signature makes a client's certificate good. Each certificate
+    #: in the file is enough by itself, be it a root, one below it, or a client's own.
+    client_ca: str = ""
 
 
 class HistoryTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -104,7 +107,6 @@ class Gateway88Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unkn
     """0x88 gateways."""
 
     bind: tuple[str, ...] = ("tls:30000",)
-    client_certificates: Literal["off", "optional", "required"] = "off"
     unknown: WhenUnknown = "quarantine"
 
 

@@ -27,12 +27,20 @@ from zope.interface import implementer
 from broker.applications.http.problems import HeadTooLarge, TooSlow, problem_body, problem_of
 from broker.applications.http.request import ApiRequest
 from broker.applications.http.settings import HttpSettings
-from broker.applications.http.streams import StreamClient, close_frame
+from broker.applications.http.streams import StreamClient
 from broker.listening.connection import Connection
+from broker.listening.frames import close_frame
 from broker.model.errors import BrokerError, Invalid
 
 #: Seconds for which the rest of a refused body is read and thrown away.
 LINGER = 5.0
+#: Requests of one connection that are answered before it is the others' turn.
+MAX_IN_A_ROW = 50
+#: The first byte of a WebSocket's close frame, and the codes by which the parser says that the client broke the rules.
+CLOSE_FRAME = 0x88
+NOT_WEBSOCKET = frozenset({1002, 1007})
+#: The first byte of a TLS record with a ClientHello; no request begins with it.
+TLS_HANDSHAKE = b"\x16"
 
 
 @implementer(ITransport, IConsumer, IPushProducer)
@@ -42,6 +50,8 @@ class _Wire:
     def __init__(self, connection: HttpConnection) -> None:
         self._connection = connection
         self.producer: Any = None
+        #: Of the close frame that the parser has written to a stream's client.
+        self.close_code = 0
 
     @property
     def disconnecting(self) -> bool:
@@ -49,13 +59,19 @@ class _Wire:
 
     def write(self, data: bytes) -> None:
         if data and not self._connection.closing:
+            if self._connection.stream is not None and data[0] == CLOSE_FRAME:
+                self.close_code = int.from_bytes(data[2:4], "big")
             self._connection.send(data)
 
     def writeSequence(self, data: Any) -> None:
         self.write(b"".join(data))
 
     def loseConnection(self) -> None:
-        self._connection.finish("client_closed")
+        if self.close_code in NOT_WEBSOCKET:
+            self._connection.home.stats.malformed += 1
+            self._connection.finish("malformed")
+        else:
+            self._connection.finish("client_closed")
 
     def abortConnection(self) -> None:
         self._connection.abort("client_closed")
@@ -92,6 +108,8 @@ class HttpChannel(HTTPChannel):
         HTTPChannel.__init__(self)
         self.connection = connection
         self.lingering = False
+        #: Requests answered since others had their turn.
+        self._in_a_row = 0
 
     def request_line(self) -> tuple[str, bytes]:
         """Method and URI of the request whose head has come."""
@@ -125,9 +143,39 @@ class HttpChannel(HTTPChannel):
     def lineLengthExceeded(self, line: bytes) -> None:
         self.refuse(HeadTooLarge(f"no line of the head may be longer than {self.MAX_LENGTH} bytes"))
 
+    def headerReceived(self, line: bytes) -> bool:
+        try:
+            return bool(HTTPChannel.headerReceived(self, line))
+        except ValueError:  # a Content-Length of more digits than Python makes a number of
+            self._respondToBadRequestAndDisconnect()
+            return False
+
     def requestDone(self, request: ApiRequest) -> None:
         self.connection.request_answered()
+        # Requests that are here already have to wait while the answers before them do: a few kilobytes of them can ask
+        # for a hundred megabytes. Only a socket that is full says when it has room again.
+        outbox = self.connection.outbox
+        if outbox.size > outbox.limit:
+            outbox.flush()
+        self._in_a_row += 1
+        if (outbox.blocked and outbox.size > outbox.limit // 2) or self._in_a_row >= MAX_IN_A_ROW:
+            self._hold()
         HTTPChannel.requestDone(self, request)
+
+    def _hold(self) -> None:
+        """Take no further request in this turn; `go_on` when there is room, too."""
+        if not self.paused:
+            self.paused = True
+            self.connection.pause("answers")
+        self.connection.home.reactor.callLater(0, self.go_on)
+
+    def go_on(self) -> None:
+        """Take the requests that are here already, if the answers before them are under way."""
+        if self.paused and not self.connection.closing and not self.connection.outbox.blocked:
+            self.paused = False
+            self._in_a_row = 0
+            self.connection.resume("answers")
+            self.dataReceived(b"")
 
     def loseConnection(self) -> None:
         if not self.lingering:
@@ -182,6 +230,9 @@ class HttpConnection(Connection):
                 self.close("too_long")
                 return
         elif not self._answering:
+            if data[:1] == TLS_HANDSHAKE and self._reading_since is None:
+                self.refuse(Invalid("this port speaks HTTP without TLS"))
+                return
             self.request_begun()
             self._body_bytes += len(data)
         self.channel.dataReceived(data)
@@ -214,7 +265,8 @@ class HttpConnection(Connection):
         self.channel.connectionLost(Failure(connectionDone.value))
 
     def goodbye(self, reason: str) -> bytes:
-        if self.stream is None or reason == "client_closed":  # a client that closes has had its answer
+        # A client that closes, or whose frames were none, has had its answer.
+        if self.stream is None or self._wire.close_code or reason == "client_closed":
             return b""
         return close_frame(reason)
 
@@ -238,13 +290,16 @@ class HttpConnection(Connection):
             self._wire.producer.pauseProducing()
 
     def resumeProducing(self) -> None:
-        super().resumeProducing()
+        # First the parser: what is written now may fill the socket, and pause it, again.
         if self._wire.producer is not None and self.stream is None:
             self._wire.producer.resumeProducing()
+        super().resumeProducing()
 
     def writable(self) -> None:
         if self.stream is not None:
             self.stream.make_up()
+        else:
+            self.channel.go_on()
 
     # -- from the request ------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from zope.interface import implementer
 from broker.applications.http.auth import Caller
 from broker.applications.http.shapes import command_shape
 from broker.listening.connection import Connection
+from broker.listening.frames import PING, text_frame
 from broker.listening.stats import ListenerStats
 from broker.model.errors import LimitExceeded
 from broker.model.interfaces import IConsumer
@@ -33,39 +34,6 @@ PRESENCE: Final = "presence"
 COMMAND: Final = "command"
 #: What ``?kind=`` may ask for.
 STREAM_KINDS: Final = (*KINDS, PRESENCE, COMMAND)
-
-_TEXT: Final = 0x81
-_CLOSE: Final = 0x88
-_PING_FRAME: Final = b"\x89\x00"
-
-#: Close reasons of ours and the code that the client sees (RFC 6455, 7.4.1).
-CLOSE_CODES: Final[dict[str, int]] = {
-    "shutdown": 1001,
-    "removed": 1008,
-    "too_long": 1009,
-    "malformed": 1002,
-    "idle": 1001,
-    "internal_error": 1011,
-}
-
-
-def text_frame(text: bytes) -> bytes:
-    """One unmasked text frame (RFC 6455, 5.2)."""
-    return _frame(_TEXT, text)
-
-
-def close_frame(reason: str) -> bytes:
-    """The close frame for one of our close reasons."""
-    return _frame(_CLOSE, CLOSE_CODES.get(reason, 1000).to_bytes(2, "big") + reason.encode())
-
-
-def _frame(first: int, payload: bytes) -> bytes:
-    size = len(payload)
-    if size < 126:
-        return b"%c%c%b" % (first, size, payload)
-    if size < 65_536:
-        return b"%c\x7e%b%b" % (first, size.to_bytes(2, "big"), payload)
-    return b"%c\x7f%b%b" % (first, size.to_bytes(8, "big"), payload)
 
 
 class Wish:
@@ -120,7 +88,7 @@ class StreamClient:
         if self.unanswered >= 2:
             return False
         self.unanswered += 1
-        self.connection.send(_PING_FRAME)
+        self.connection.send(PING)
         return True
 
     def negotiationStarted(self, transport: Any) -> None:

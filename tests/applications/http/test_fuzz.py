@@ -10,8 +10,8 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from broker.applications.http.side import HttpListener, Settings, build
-from broker.applications.http.streams import text_frame
 from broker.core import Core
+from broker.listening.frames import text_frame
 from broker.model.errors import Unavailable
 from broker.routing.outbox import Turn
 from broker.routing.router import Router

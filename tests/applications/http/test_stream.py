@@ -6,7 +6,7 @@ import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 from wsproto.events import CloseConnection, Ping, TextMessage
 
-from broker.applications.http.streams import text_frame
+from broker.listening.frames import text_frame
 from broker.model.messages import Command, DeviceRef, Presence, Uplink
 from tests.applications.http.site import ADMIN_TOKEN, SiteCase, StreamSocket
 

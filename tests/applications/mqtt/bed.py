@@ -111,7 +111,7 @@ class Bed:
 
     async def settle(self) -> None:
         """Everything that was asked of storage, and what was asked because of the answers, is done."""
-        for _ in range(4):
+        for _ in range(12):  # more rounds than any test has look-ups that follow from one another
             await self.storage.list_devices(DeviceQuery(), 1, None)
             await self.storage.get_product("none")
         self.flush()

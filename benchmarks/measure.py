@@ -1,0 +1,169 @@
+"""Running a shape against its servers, and what comes out of it."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.children import Aedes, Amqtt, BenchmarkError, Broker, Child, Mosquitto, NotInstalled
+from benchmarks.pairs import Load
+from benchmarks.shapes import Shape, Work
+
+PEERS: tuple[type[Mosquitto] | type[Aedes] | type[Amqtt], ...] = (Mosquitto, Aedes, Amqtt)
+#: History is written up to a second later (DESIGN §10): that work is the messages' too.
+SETTLE = 1.5
+
+
+@dataclass(slots=True)
+class Result:
+    """One server's figures for one shape, a figure a repetition, in the shape's unit."""
+
+    shape: Shape
+    server: str
+    figures: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    client: list[float] = field(default_factory=list)
+    latencies: list[float] = field(default_factory=list)
+
+    @property
+    def best(self) -> float:
+        return min(self.figures)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.figures)
+
+    def percentile(self, share: float) -> float | None:
+        """In milliseconds, of all repetitions together."""
+        ordered = sorted(self.latencies)
+        return ordered[min(int(len(ordered) * share), len(ordered) - 1)] * 1e3 if ordered else None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.shape.name,
+            "title": self.shape.title,
+            "server": self.server,
+            "unit": self.shape.unit,
+            "min": self.best,
+            "median": self.median,
+            "figures": self.figures,
+            "messages_per_second": max(self.rates),
+            "client_us": min(self.client),
+            "p50_ms": self.percentile(0.5),
+            "p99_ms": self.percentile(0.99),
+            "target": self.shape.target,
+        }
+
+
+class Entrant:
+    """One server with its load and its figures."""
+
+    def __init__(self, shape: Shape, server: Child) -> None:
+        self.server = server
+        self.result = Result(shape, server.name)
+        self._shape = shape
+        self._work: Work | None = None
+
+    def warm_up(self, messages: int) -> None:
+        """Set up the load and pass some of it. Raises BenchmarkError."""
+        self._work = self._shape.make(self.server)
+        self._work.run(scaled(messages, self.server) // 4 or 1)
+
+    def repeat(self, messages: int) -> None:
+        """One repetition. Raises BenchmarkError."""
+        assert self._work is not None
+        repeat(self._shape, self.server, self._work, scaled(messages, self.server), self.result)
+
+    def close(self) -> None:
+        if self._work is not None:
+            self._work.close()
+        self.server.stop()
+
+
+class Peers:
+    """The peers that are here. What is not is said once."""
+
+    def __init__(self, wanted: Sequence[str], say: Callable[[str], None]) -> None:
+        self._kinds = [kind for kind in PEERS if kind.name in wanted]
+        self._say = say
+
+    def enter(self, shape: Shape, entrants: list[Entrant]) -> None:
+        """Add a fresh process of each."""
+        for kind in list(self._kinds):
+            try:
+                entrants.append(Entrant(shape, kind()))
+            except NotInstalled as error:
+                self._kinds.remove(kind)
+                self._say(f"({kind.name} is not measured, it is not installed: {error})")
+            except BenchmarkError as error:
+                self._say(f"({kind.name} is not measured: {error})")
+
+    def drop(self, entrant: Entrant, error: Exception) -> None:
+        """A peer did not do its work."""
+        self._say(f"({entrant.server.name} is left out: {error})")
+
+
+def measure(shape: Shape, peers: Peers, repetitions: int, share: float, reactor: str) -> list[Result]:
+    """All servers in turn within each repetition, so that a slow moment of the machine hits all of them.
+
+    The first result is ours. Raises BenchmarkError when our broker fails; a peer that does is left out.
+    """
+    messages = max(1, int(shape.messages * share))
+    steps: list[Callable[[Entrant], None]] = [lambda entrant: entrant.warm_up(messages)]
+    steps += [lambda entrant: entrant.repeat(messages)] * repetitions
+    entrants = [Entrant(shape, Broker(history=shape.history, reactor=reactor))]
+    ours = entrants[0]
+    failed: list[Entrant] = []
+    try:
+        if shape.peers:
+            peers.enter(shape, entrants)
+        for step in steps:
+            for entrant in [one for one in entrants if one not in failed]:
+                try:
+                    step(entrant)
+                except (BenchmarkError, OSError) as error:
+                    if entrant is ours:
+                        raise BenchmarkError(f"{shape.name}: {error}") from error
+                    peers.drop(entrant, error)
+                    failed.append(entrant)
+        return [entrant.result for entrant in entrants if entrant not in failed]
+    finally:
+        for entrant in entrants:
+            entrant.close()
+
+
+def scaled(messages: int, server: Child) -> int:
+    return max(1, int(messages * server.share))
+
+
+def repeat(shape: Shape, server: Child, work: Work, messages: int, result: Result) -> None:
+    """One repetition."""
+    gc.collect()
+    gc.disable()
+    try:
+        memory = server.resident() if shape.unit == "KB" else 0.0
+        client, cpu = time.process_time(), server.cpu()
+        load = work.run(messages)
+        client = time.process_time() - client
+        if shape.history:
+            time.sleep(SETTLE)
+        result.figures.append(figure(shape, server, load, server.cpu() - cpu, memory))
+    finally:
+        gc.enable()
+    result.rates.append(load.messages / load.seconds)
+    result.client.append(client / load.messages * 1e6)
+    result.latencies += load.latencies
+
+
+def figure(shape: Shape, server: Child, load: Load, cpu: float, memory: float) -> float:
+    match shape.unit:
+        case "us":
+            return cpu / load.messages * 1e6
+        case "s":
+            return load.seconds
+        case "KB":
+            return (server.resident() - memory) / load.messages

@@ -1,0 +1,180 @@
+"""What is measured: each shape of load with its size and its target. Adding one here is all it takes.
+
+Figures are microseconds of server CPU a message unless the unit says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from benchmarks.pairs import FanOut, Idle, Load, Pairs
+from benchmarks.round_trips import HttpCommands, Import, MqttCommands, Requests
+from benchmarks.uplinks import Uplinks
+
+
+class Work(Protocol):
+    """A load that is set up against one server."""
+
+    def run(self, messages: int) -> Load: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """One row of the table. ``make`` gets the server (`benchmarks.children`)."""
+
+    name: str
+    title: str
+    make: Callable[[Any], Work]
+    messages: int
+    unit: Literal["us", "s", "KB"] = "us"
+    #: At most this.
+    target: float | None = None
+    #: At most this times Mosquitto's figure.
+    target_ratio: float | None = None
+    #: Whether plain MQTT brokers can do it too.
+    peers: bool = False
+    history: bool = False
+
+
+def _pairs(pairs: int, qos: int, window: int) -> Callable[[Any], Work]:
+    return lambda server: Pairs(server, pairs, qos, window)
+
+
+SHAPES = (
+    Shape(
+        name="novacloud",
+        title="NovaCloud data -> MQTT, 32 in flight",
+        make=lambda broker: Uplinks(broker, 32),
+        messages=30_000,
+        target=8.0,
+    ),
+    Shape(
+        name="novacloud-256",
+        title="NovaCloud data -> MQTT, 256 in flight",
+        make=lambda broker: Uplinks(broker, 256),
+        messages=30_000,
+        target=8.0,
+    ),
+    Shape(
+        name="novacloud-history",
+        title="NovaCloud data -> MQTT, 32, history on",
+        make=lambda broker: Uplinks(broker, 32),
+        messages=30_000,
+        history=True,
+    ),
+    Shape(
+        name="pair-qos0",
+        title="MQTT 1 pair, QoS 0, 32 in flight",
+        make=_pairs(1, 0, 32),
+        messages=100_000,
+        target=2.5,
+        peers=True,
+    ),
+    Shape(
+        name="pair-qos1",
+        title="MQTT 1 pair, QoS 1, 32 in flight",
+        make=_pairs(1, 1, 32),
+        messages=60_000,
+        target=5.0,
+        peers=True,
+    ),
+    Shape(
+        name="pairs-qos0",
+        title="MQTT 100 pairs, QoS 0, 32 in flight",
+        make=_pairs(100, 0, 32),
+        messages=100_000,
+        peers=True,
+    ),
+    Shape(
+        name="pairs-qos1",
+        title="MQTT 100 pairs, QoS 1, 32 in flight",
+        make=_pairs(100, 1, 32),
+        messages=60_000,
+        peers=True,
+    ),
+    Shape(
+        name="pairs-qos0-single",
+        title="MQTT 100 pairs, QoS 0, one in flight",
+        make=_pairs(100, 0, 1),
+        messages=40_000,
+        peers=True,
+    ),
+    Shape(
+        name="pairs-qos1-single",
+        title="MQTT 100 pairs, QoS 1, one in flight",
+        make=_pairs(100, 1, 1),
+        messages=30_000,
+        peers=True,
+    ),
+    Shape(
+        name="many-pairs-single",
+        title="MQTT 1,000 pairs, QoS 0, one in flight",
+        make=_pairs(1000, 0, 1),
+        messages=40_000,
+        peers=True,
+    ),
+    Shape(
+        name="fan-out",
+        title="MQTT 1 -> 1,000, QoS 0, 32 in flight",
+        make=lambda server: FanOut(server, 1000, 32),
+        messages=320_000,
+        peers=True,
+    ),
+    Shape(
+        name="fan-out-single",
+        title="MQTT 1 -> 1,000, QoS 0, one in flight",
+        make=lambda server: FanOut(server, 1000, 1),
+        messages=50_000,
+        peers=True,
+    ),
+    Shape(
+        name="idle",
+        title="MQTT connection that is idle",
+        make=Idle,
+        messages=1_000,
+        unit="KB",
+        peers=True,
+    ),
+    Shape(
+        name="import",
+        title="import of 10,000 devices",
+        make=Import,
+        messages=10_000,
+        unit="s",
+        target=5.0,
+    ),
+    Shape(
+        name="http-health",
+        title="HTTP GET /healthz, one at a time",
+        make=lambda broker: Requests(broker, "/healthz"),
+        messages=3_000,
+    ),
+    Shape(
+        name="http-device",
+        title="HTTP GET a device, one at a time",
+        make=lambda broker: Requests(broker, "/api/v1/devices/{id}"),
+        messages=2_000,
+    ),
+    Shape(
+        name="command-http",
+        title="command over HTTP and back, one at a time",
+        make=lambda broker: HttpCommands(broker, 1),
+        messages=500,
+    ),
+    Shape(
+        name="command-http-32",
+        title="command over HTTP and back, 32 at once",
+        make=lambda broker: HttpCommands(broker, 32),
+        messages=2_000,
+    ),
+    Shape(
+        name="command-mqtt",
+        title="command over MQTT and back, one at a time",
+        make=MqttCommands,
+        messages=500,
+    ),
+)

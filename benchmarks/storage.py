@@ -1,0 +1,242 @@
+"""What the SQLite storage costs: `python -m benchmarks.storage [folder]`. CPU is that of the process, all threads.
+
+The folder decides which disk is measured (default: a temporary one). Every write is durable when it is answered.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twisted.internet import reactor as reactor_module
+from twisted.internet.defer import Deferred, gatherResults
+
+from broker.devices.novacloud.identity import DeviceRules
+from broker.model.messages import Command, DeviceRef, Uplink
+from broker.model.records import DeviceQuery, DeviceRecord, LiveState, StoredMessage
+from broker.routing.live import LiveDevices
+from broker.routing.router import Router
+from broker.settings.tables import HistoryTable
+from broker.storage.recorder import Recorder
+from broker.storage.registry import Registry
+from broker.storage.sqlite import SqliteStorage
+
+T = TypeVar("T")
+reactor: Any = reactor_module
+DEVICES = 100_000
+IMPORTED = 10_000
+MESSAGES = 50_000
+BATCH = 2_000
+
+
+class Stopwatch:
+    """Wall and CPU seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def read(self) -> tuple[float, float]:
+        return time.perf_counter() - self._wall, time.process_time() - self._cpu
+
+
+def say(what: str, count: int, watch: Stopwatch, extra: str = "") -> None:
+    wall, cpu = watch.read()
+    print(
+        f"{what:<46} {wall:7.3f} s  {count / wall:10,.0f}/s  {cpu / count * 1e6:7.1f} us cpu each  {extra}", flush=True
+    )
+
+
+def command(number: str) -> Command:
+    now = time.time()
+    return Command(number, "d0", "toy", {"fan": 1, "mode": "auto"}, "admin", now, now + 3600)
+
+
+async def group_commit(storage: SqliteStorage, in_flight: int) -> None:
+    """A closed loop: so many commands are always waiting for their commit."""
+    total = 2_000 if in_flight == 1 else 20_000
+    left, done, delays = total, 0, []
+    ended: Deferred[None] = Deferred()
+    commits = storage.counters()["commits_total"]
+
+    def submit() -> None:
+        nonlocal left
+        if not left:
+            return
+        left -= 1
+        began = time.perf_counter()
+
+        def kept(error: Exception | None) -> None:
+            nonlocal done
+            if error is not None:
+                raise error
+            delays.append(time.perf_counter() - began)
+            done += 1
+            if done == total:
+                ended.callback(None)
+            submit()
+
+        storage.add_command(command(f"{in_flight}-{left}"), kept)
+
+    watch = Stopwatch()
+    for _ in range(in_flight):
+        submit()
+    await ended
+    delays.sort()
+    commits = storage.counters()["commits_total"] - commits
+    p50, p99 = delays[total // 2] * 1e3, delays[total * 99 // 100] * 1e3
+    say(
+        f"commands stored, {in_flight} in flight",
+        total,
+        watch,
+        f"p50 {p50:.2f} ms, p99 {p99:.2f} ms, {total / commits:.0f} a commit",
+    )
+
+
+async def history(storage: SqliteStorage) -> None:
+    for spread in (10, 10_000):
+        messages = [
+            StoredMessage(
+                device=f"d{n * 7 % spread}",
+                protocol="toy",
+                kind="data",
+                at=1e9 + n,
+                payload={"temperature": 21.5, "humidity": 40, "door": "open", "n": n},
+            )
+            for n in range(MESSAGES)
+        ]
+        watch = Stopwatch()
+        for start in range(0, MESSAGES, BATCH):
+            await storage.add_messages(messages[start : start + BATCH])
+        say(f"history, batches of {BATCH:,}, {spread:,} devices", MESSAGES, watch)
+    watch = Stopwatch()
+    states = [
+        LiveState(
+            device=f"d{n}",
+            online=True,
+            reason="connected",
+            presence_at=1.0,
+            last_seen=2.0,
+            values={"temperature": (21.5, 1.0), "humidity": (40, 1.0), "door": ("open", 1.0)},
+            unmapped={},
+        )
+        for n in range(10_000)
+    ]
+    for word in ("new", "again"):
+        watch = Stopwatch()
+        for start in range(0, len(states), 500):
+            await storage.save_live(states[start : start + 500])
+        say(f"live states with 3 values, {word}", len(states), watch)
+
+
+async def recorder(storage: SqliteStorage) -> None:
+    """What the path of a message pays, and what its writing costs afterwards."""
+    router = Router(print)
+    devices = LiveDevices(router, time.time)
+    writer = Recorder(storage, router, devices, reactor, time.time, HistoryTable())
+    writer.start()
+    refs = [DeviceRef("toy", f"d{n}") for n in range(1000)]
+    uplinks = [Uplink(refs[n % 1000], "data", {"t": 21.5, "n": n}, 2e9 + n) for n in range(MESSAGES)]
+    watch = Stopwatch()
+    for message in uplinks:
+        router.uplink(message)
+    say("recorder, on the path of a message", MESSAGES, watch)
+    watch = Stopwatch()
+    await writer.stop()
+    say("recorder, written", MESSAGES, watch)
+
+
+async def registry(storage: SqliteStorage) -> None:
+    rules = Registry(storage, time.time, {"novacloud": DeviceRules()})
+    lines: list[dict[str, Any] | Exception] = [
+        {"protocol": "novacloud", "name": f"Device {n}"} for n in range(IMPORTED)
+    ]
+    watch = Stopwatch()
+    result = await rules.add_devices(lines)
+    say("import of devices, secrets made", result.created, watch)
+    for in_flight in (1, 100):
+        pairs = result.secrets[: 1_000 if in_flight == 1 else 10_000]
+        watch = Stopwatch()
+        for start in range(0, len(pairs), in_flight):
+            some = pairs[start : start + in_flight]
+            await gatherResults([rules.login_device("novacloud", id, secret) for id, secret in some])
+        say(f"logins of devices, {in_flight} at once", len(pairs), watch)
+
+
+async def many(path: Path) -> None:
+    """A hundred thousand devices, all left online by a crash: open, page, prune."""
+    storage = SqliteStorage(path, reactor, time.time)
+    await storage.open()
+    records = [DeviceRecord(id=f"m{n:06}", protocol="toy", online=True, name=f"Device {n}") for n in range(DEVICES)]
+    watch = Stopwatch()
+    for start in range(0, DEVICES, 1000):
+        await storage.add_devices(records[start : start + 1000])
+    say("devices added by storage alone", DEVICES, watch)
+    await storage.close()
+    for word in ("all left online", "all offline"):
+        storage = SqliteStorage(path, reactor, time.time)
+        watch = Stopwatch()
+        await storage.open()
+        say(f"open with {DEVICES:,} devices, {word}", 1, watch)
+        if word == "all offline":
+            await pages(storage)
+        await storage.close()
+
+
+async def pages(storage: SqliteStorage) -> None:
+    async def timed(what: str, ask: Callable[[], Deferred[T]]) -> T:
+        watch = Stopwatch()
+        answer = await ask()
+        say(what, 1, watch)
+        return answer
+
+    wishes = {"plain": DeviceQuery(), "protocol and online": DeviceQuery(protocol="toy", online=False)}
+    for word, query in wishes.items():
+        await timed(f"a page of 100 devices, {word}", partial(storage.list_devices, query, 100, "m090000"))
+    await timed(
+        "a search that finds nothing (one page of it)",
+        lambda: storage.list_devices(DeviceQuery(q="nowhere"), 100, None),
+    )
+    messages = [
+        StoredMessage(device=f"m{n % 1000:06}", protocol="toy", kind="data", at=float(n), payload=b"x" * 50)
+        for n in range(100_000)
+    ]
+    for start in range(0, len(messages), BATCH):
+        await storage.add_messages(messages[start : start + BATCH])
+    pruned = await timed("prune: half by age", lambda: storage.prune(50_000.0, 10_000))
+    print(f"{'':<46} {pruned:,} messages went")
+    await timed("prune: nothing to do", lambda: storage.prune(50_000.0, 10_000))
+
+
+async def everything(folder: Path) -> None:
+    storage = SqliteStorage(folder / "one.sqlite", reactor, time.time)
+    await storage.open()
+    await storage.add_devices([DeviceRecord(id=f"d{n}", protocol="toy") for n in range(10_000)])
+    for in_flight in (1, 10, 100, 1000):
+        await group_commit(storage, in_flight)
+    await history(storage)
+    await recorder(storage)
+    await registry(storage)
+    await storage.close()
+    await many(folder / "many.sqlite")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as folder:
+        print(f"in {os.path.dirname(folder)}", flush=True)
+        running = Deferred.fromCoroutine(everything(Path(folder)))
+        failed: list[Any] = []
+        running.addErrback(failed.append)
+        running.addBoth(lambda _: reactor.stop())
+        reactor.run()
+        for failure in failed:
+            failure.raiseException()
+
+
+if __name__ == "__main__":
+    main()

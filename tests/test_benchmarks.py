@@ -1,0 +1,51 @@
+"""The benchmarks run, check what they pass, and say what they measured. How fast it was is not judged here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+import broker
+
+ROOT = Path(broker.__file__).resolve().parent.parent
+
+
+def benchmarks(*arguments: str) -> Deferred[subprocess.CompletedProcess[str]]:
+    """`python -m benchmarks` with these arguments."""
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    return deferToThread(subprocess.run, command, cwd=ROOT, capture_output=True, text=True, timeout=80, check=False)
+
+
+class BenchmarkTests(TestCase):
+    timeout = 90
+
+    async def test_a_quick_run(self) -> None:
+        file = Path(self.mktemp()).absolute()
+        names = ("novacloud", "pair-qos1", "command-http-32")
+        only = [word for name in names for word in ("--only", name)]
+        run = await benchmarks("--quick", "--peers", "--json", str(file), *only)
+        self.assertEqual((run.returncode, run.stderr), (0, ""))
+        results = json.loads(file.read_text())
+        self.assertEqual([result["name"] for result in results], list(names))
+        for result in results:
+            self.assertEqual(result["server"], "broker")
+            self.assertGreater(result["min"], 0)
+            self.assertLessEqual(result["min"], result["median"])
+            self.assertIn(result["title"], run.stdout)
+
+    async def test_an_unknown_name_is_one_line(self) -> None:
+        run = await benchmarks("--only", "nothing")
+        self.assertEqual(run.returncode, 1)
+        self.assertEqual(run.stderr, "benchmarks: there is no shape nothing; see --help\n")
+
+    async def test_help_lists_every_shape(self) -> None:
+        run = await benchmarks("--help")
+        self.assertEqual(run.returncode, 0)
+        for name in ("novacloud-history", "pairs-qos0-single", "fan-out", "benchmarks.mqtt_codec"):
+            self.assertIn(name, run.stdout)
