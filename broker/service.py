@@ -205,6 +205,8 @@ class BrokerService(Service):
         self._closers.append(self._recorder.stop)
         for served in self.served:
             core.listeners[served.name] = self._sides[served.name].build(core, served.settings)
+        for listener in core.listeners.values():
+            await listener.prepare()
         for served in self.served:
             if served.settings.bind:
                 await served.serve(core.listeners[served.name])

@@ -70,6 +70,9 @@ class Listener(Factory):
         #: address -> (failures in the window, start of the window)
         self._failures: dict[str, tuple[int, float]] = {}
 
+    async def prepare(self) -> None:
+        """Called once after every side is built, before anything is bound. Override to fetch what is on disk."""
+
     # -- connections -----------------------------------------------------------------------------------------------
 
     def buildProtocol(self, addr: IAddress | None) -> Connection | None:

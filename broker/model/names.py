@@ -36,7 +36,10 @@ DROP_REASONS: Final[dict[str, str]] = {
     "queue_full": "the session's queue is at its limit",
     "unmapped_reply": "an answer to a command that is unknown, repeated or another device's",
     "stream_full": "a stream client does not keep up",
-    "not_allowed": "published to a topic without the right",
+    "expired": "the message's time was over before it could be sent",
+    "too_large": "larger than the client said that it takes",
+    "retained_full": "no room for another retained message",
+    "not_allowed": "published, or owed, on a topic without the right",
 }
 
 #: Why a device's presence changed, besides the close reasons.

@@ -1,9 +1,10 @@
-"""The acknowledgements of one connection, in the order of the publishes that they answer [MQTT-4.6.0-2..3].
+"""The answers of one connection that have to keep their order [MQTT-4.6.0-2..3], or to wait for the disk.
 
 ::
 
-    add(packet)              out at once, or behind those that wait
-    reserve(packet, size)    a place that is kept until the returned call is made: what was published is being stored
+    add(packet)                   out at once, or behind those that wait
+    add_at(position, packet)      once the journal has committed that far
+    reserve(packet, size)         a place kept until the returned call is made: what was published is being stored
 
 A publish at QoS 0 that is being stored takes a place too, with no packet: what waits for storage is bounded by counting
 these places (``len``) and the bytes that they stand for (``held``). Who reads no further because of them is the
@@ -17,24 +18,28 @@ from collections.abc import Callable
 
 
 class _Place:
-    __slots__ = ("packet", "ready", "size")
+    __slots__ = ("packet", "position", "ready", "size", "then")
 
-    def __init__(self, packet: bytes, size: int, ready: bool) -> None:
+    def __init__(self, packet: bytes, size: int, ready: bool, position: int = 0) -> None:
         self.packet = packet
         self.size = size
         self.ready = ready
+        self.position = position
+        self.then: Callable[[], object] | None = None
 
 
 class Acknowledgements:
     """``put`` sends a packet."""
 
-    __slots__ = ("_places", "_put", "held")
+    __slots__ = ("_places", "_put", "held", "positions")
 
     def __init__(self, put: Callable[[bytes], object]) -> None:
         self._put = put
         self._places: deque[_Place] = deque()
         #: Bytes of the publishes that wait.
         self.held = 0
+        #: How many wait for the journal.
+        self.positions = 0
 
     def __len__(self) -> int:
         return len(self._places)
@@ -46,6 +51,14 @@ class Acknowledgements:
         else:
             self._put(packet)
 
+    def add_at(self, position: int, packet: bytes, size: int = 0, then: Callable[[], object] | None = None) -> None:
+        """Send ``packet`` in its turn, once `settled` has come to ``position``; then call ``then``."""
+        place = _Place(packet, size, False, position)
+        place.then = then
+        self._places.append(place)
+        self.held += size
+        self.positions += 1
+
     def reserve(self, packet: bytes, size: int) -> Callable[[], None]:
         """Keep the place of ``packet`` (which may be empty); the returned call, made once, lets it go."""
         place = _Place(packet, size, False)
@@ -55,10 +68,24 @@ class Acknowledgements:
         def ready() -> None:
             place.ready = True
             self.held -= size
-            places = self._places
-            while places and places[0].ready:
-                first = places.popleft()
-                if first.packet:
-                    self._put(first.packet)
+            self._leave()
 
         return ready
+
+    def settled(self, upto: int) -> None:
+        """The journal has committed up to there."""
+        for place in self._places:
+            if 0 < place.position <= upto and not place.ready:
+                place.ready = True
+                self.held -= place.size
+                self.positions -= 1
+        self._leave()
+
+    def _leave(self) -> None:
+        places = self._places
+        while places and places[0].ready:
+            first = places.popleft()
+            if first.packet:
+                self._put(first.packet)
+            if first.then is not None:
+                first.then()

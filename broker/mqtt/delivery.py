@@ -1,35 +1,92 @@
-"""From a message on a topic to the sessions that get it, each once.
+"""From a message on a topic to the sessions that get it.
 
 A route's plan is worked out when the route changes, not per message: overlapping subscriptions of one client are joined
-into one delivery at the highest QoS granted (§3.3.5 of MQTT 3.1.1 allows either), and sessions are sorted by what they
-get. A QoS 0 packet is the same bytes for everybody; at QoS 1 only the packet id differs, so the head is made once.
+into one delivery at the highest QoS granted, with all their identifiers ([MQTT-3.3.4-2..4] of 5.0 allows it, so does
+§3.3.5 of 3.1.1), and receivers are sorted:
+
+    plain     clean sessions of 3.1 and 3.1.1: everybody gets the same bytes, but for the packet id at QoS 1
+    special   the others: 5.0 (identifiers, aliases, no local, ...), sessions that owe to the disk
+              and shared subscriptions, each of which chooses one of its members
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 
-from broker.mqtt.encode import publish_head
+from broker.mqtt.message import Message, Options
 from broker.mqtt.session import Session
+from broker.mqtt.shared import SharedGroup, SharedTurn
 from broker.routing.topic_index import Route, TopicIndex
 
-SessionIndex: TypeAlias = TopicIndex[Session, int]
-SessionRoute: TypeAlias = Route[Session, int]
+SessionIndex: TypeAlias = TopicIndex[Any, Options]
+SessionRoute: TypeAlias = Route[Any, Options]
+
+
+class Receiver:
+    """What one session gets of a topic. ``elsewhere``: what it gets of its own messages (no local), if not the same."""
+
+    __slots__ = ("elsewhere", "identifiers", "qos", "retain_as_published", "session")
+
+    def __init__(self, session: Session, granted: Iterable[Options]) -> None:
+        self.session = session
+        all_of_them = list(granted)
+        self.qos = max(one.qos for one in all_of_them)
+        self.retain_as_published = any(one.retain_as_published for one in all_of_them)
+        self.identifiers = tuple(one.identifier for one in all_of_them if one.identifier)
+        self.elsewhere: Receiver | None = self
+        if any(one.no_local for one in all_of_them):
+            rest = [one for one in all_of_them if not one.no_local]
+            self.elsewhere = Receiver(session, rest) if rest else None
+
+    def take(self, message: Message) -> int:
+        """Hand the message over; the journal's position that its acknowledgement has to wait for."""
+        session = self.session
+        if message.sender is session and self.elsewhere is not self:
+            return self.elsewhere.take(message) if self.elsewhere is not None else 0  # [MQTT-3.8.3-3]
+        qos = self.qos if self.qos < message.qos else message.qos
+        return session.take(message, qos, message.retain and self.retain_as_published, self.identifiers)
+
+
+class Share:
+    """A group of a shared subscription, whose members take turns."""
+
+    __slots__ = ("_turn",)
+
+    def __init__(self, turn: SharedTurn[Session, Options]) -> None:
+        self._turn = turn
+
+    def take(self, message: Message) -> int:
+        """See `Receiver.take`."""
+        chosen = self._turn.pick(message.qos)
+        if chosen is None:
+            return 0
+        session, granted = chosen
+        identifiers = (granted.identifier,) if granted.identifier else ()
+        retain = message.retain and granted.retain_as_published
+        return session.take(message, min(granted.qos, message.qos), retain, identifiers)
 
 
 class Plan:
     """Who gets a message on one topic. ``everyone`` = ``at_most_once`` + ``at_least_once`` (by the QoS granted)."""
 
-    __slots__ = ("at_least_once", "at_most_once", "everyone", "topic")
+    __slots__ = ("at_least_once", "at_most_once", "everyone", "plain", "special")
 
-    def __init__(self, topic: str, targets: tuple[tuple[Session, int], ...]) -> None:
-        self.topic = topic.encode()
-        granted: dict[Session, int] = {}
-        for session, qos in targets:
-            granted[session] = max(qos, granted.get(session, 0))
-        self.everyone = tuple(granted)
-        self.at_most_once = tuple(session for session, qos in granted.items() if qos == 0)
-        self.at_least_once = tuple(session for session, qos in granted.items() if qos > 0)
+    def __init__(self, topic: str, targets: tuple[tuple[Any, Options], ...]) -> None:
+        granted: dict[Session, list[Options]] = {}
+        shares = []
+        for subscriber, given in targets:
+            if isinstance(subscriber, SharedGroup):
+                shares.append(Share(subscriber.turn(topic)))
+            else:
+                granted.setdefault(subscriber, []).append(given)
+        receivers = [Receiver(session, given) for session, given in granted.items()]
+        self.plain = tuple(one for one in receivers if one.session.plain)
+        self.everyone = tuple(one.session for one in self.plain)
+        self.at_most_once = tuple(one.session for one in self.plain if one.qos == 0)
+        self.at_least_once = tuple(one.session for one in self.plain if one.qos > 0)
+        #: Whoever cannot be served with the same bytes as everybody else.
+        self.special: tuple[Receiver | Share, ...] = (*(one for one in receivers if not one.session.plain), *shares)
 
 
 def plan_of(route: SessionRoute) -> Plan:
@@ -41,17 +98,33 @@ def plan_of(route: SessionRoute) -> Plan:
     return plan
 
 
-def deliver(route: SessionRoute, payload: bytes, qos: int) -> None:
-    """Send a message of our own making to everybody on the route (which is up to date)."""
-    if not route.targets:
+def distribute(plan: Plan, message: Message) -> int:
+    """Send a message to everybody; the journal's position that its acknowledgement has to wait for (0: none)."""
+    if plan.plain:
+        _to_plain(plan, message)
+    position = 0
+    for receiver in plan.special:
+        position = receiver.take(message) or position
+    return position
+
+
+def _to_plain(plan: Plan, message: Message) -> None:
+    if message.qos == 2:
+        for receiver in plan.plain:
+            receiver.take(message)
         return
-    plan = plan_of(route)
-    receivers = plan.at_most_once if qos else plan.everyone
+    receivers = plan.at_most_once if message.qos else plan.everyone
     if receivers:
-        packet = publish_head(plan.topic, len(payload)) + payload
+        packet = message.head(4, 0, False) + message.payload
         for session in receivers:
             session.offer(packet)
-    if qos and plan.at_least_once:
-        head = publish_head(plan.topic, len(payload), 1)
+    if message.qos and plan.at_least_once:
+        head = message.head(4, 1, False)
         for session in plan.at_least_once:
-            session.deliver(head, payload)
+            session.deliver(head, message.payload)
+
+
+def deliver(route: SessionRoute, payload: bytes, qos: int, shared: bytes = b"") -> None:
+    """Send a message of our own making to everybody on the route (which is up to date)."""
+    if route.targets:
+        distribute(plan_of(route), Message(route.topic.encode(), payload, qos, shared=shared))

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 
 from broker.listening.connection import Home
-from broker.mqtt.delivery import SessionIndex, SessionRoute
-from broker.mqtt.packets import Will
+from broker.mqtt import packets as p
+from broker.mqtt.delivery import SessionIndex
+from broker.mqtt.message import Message
 from broker.mqtt.session import Session
 from broker.mqtt.settings import Settings
 
@@ -20,18 +21,49 @@ class Server(Home, Protocol):
     settings: Settings
     topics: SessionIndex
 
+    @property
+    def committed(self) -> int:
+        """The journal's position up to which everything is settled."""
+        ...
+
+    def wait(self, waiter: Any) -> None:
+        """Have ``waiter.settled(upto, error)`` called with the next commit, once."""
+        ...
+
     def login(self, client_id: str, user: str | None, password: bytes | None, host: str) -> Deferred[Any]: ...
 
     def new_client_id(self) -> str: ...
 
-    def attach(self, session: Session, connection: Any) -> None: ...
+    def attach(
+        self, connection: Any, principal: Any, client_id: str, connect: p.Connect, expiry: int | None
+    ) -> tuple[Session, bool] | None:
+        """(the session, whether it was there before); None when there is no room for it."""
+        ...
+
+    def recall(self, session: Session) -> Deferred[Any] | None:
+        """Fetch what is on disk before the session can be used; None when nothing is."""
+        ...
+
+    def resume(self, session: Session) -> None:
+        """The client has its CONNACK: send what the session owes it."""
+        ...
 
     def detach(self, session: Session, connection: Any) -> None: ...
 
-    def subscribe(self, session: Session, filters: Sequence[tuple[str, int]]) -> bytes: ...
+    def subscribe(self, session: Session, packet: p.Subscribe) -> tuple[bytes, list[str], int]:
+        """(a code for each filter, filters whose retained messages are owed, position for SUBACK)."""
+        ...
 
-    def unsubscribe(self, session: Session, topic_filter: str) -> None: ...
+    def unsubscribe(self, session: Session, filters: Sequence[str]) -> tuple[bytes, int]:
+        """(a 5.0 code for each filter, position for UNSUBACK)."""
+        ...
 
-    def deliver(self, route: SessionRoute, payload: bytes, qos: int) -> None: ...
+    def keep(self, message: Message) -> int:
+        """Make it its topic's retained message, or remove that; the position to wait for, -1 when it does not fit."""
+        ...
 
-    def publish_will(self, principal: Any, will: Will) -> None: ...
+    def retained_for(self, session: Session, connection: Any) -> Any:
+        """A `broker.mqtt.retained.RetainedPages`."""
+        ...
+
+    def will(self, session: Session, will: p.Will, delay: int) -> None: ...

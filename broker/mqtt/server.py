@@ -1,8 +1,9 @@
-"""The MQTT server: the factory of its connections, who they log in as, and the sessions by client id."""
+"""The MQTT server: the factory of its connections, who they log in as, their sessions, and what is retained."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from secrets import token_hex
 from typing import Any, Final
 
@@ -14,21 +15,34 @@ from broker.listening.listener import Listener
 from broker.listening.websocket import websocket_factory
 from broker.model.errors import Forbidden
 from broker.model.interfaces import IMqttIdentities
+from broker.mqtt import packets as p
+from broker.mqtt import properties as props
+from broker.mqtt import reasons as r
 from broker.mqtt.connection import MqttConnection
-from broker.mqtt.delivery import SessionIndex, SessionRoute, deliver
-from broker.mqtt.packets import SUBSCRIPTION_REFUSED, Will
+from broker.mqtt.decode5 import NO_LOCAL, RETAIN_AS_PUBLISHED
+from broker.mqtt.delivery import SessionIndex, SessionRoute, deliver, distribute, plan_of
+from broker.mqtt.journal import FORGET, RETAIN, MemoryJournal, SessionJournal, SessionRecord
+from broker.mqtt.message import Message, options
+from broker.mqtt.persistent import PersistentSession
+from broker.mqtt.retained import RetainedPages
 from broker.mqtt.session import Session
+from broker.mqtt.sessions import Sessions
 from broker.mqtt.settings import Settings
+from broker.mqtt.sys_topics import SysTopics, usual_figures
 from broker.mqtt.topics import split_share
-from broker.routing.outbox import Turn
+from broker.routing.outbox import Outbox, Turn
+from broker.routing.retained import RetainedStore
 
 #: What subscriptions are granted at most.
-HIGHEST_QOS: Final = 1
+HIGHEST_QOS: Final = 2
+#: Retained messages that are read from the disk at once.
+_LOADED_AT_ONCE: Final = 1_000
 
 
 class MqttListener(Listener):
     """The MQTT listener. ``identities`` are asked in their order which of them a CONNECT is for; the list may still
-    grow while other sides are built. ``last_identities`` are asked when none of those claims it.
+    grow while other sides are built. ``last_identities`` are asked when none of those claims it. Without a ``journal``
+    nothing outlives the process.
     """
 
     def __init__(
@@ -41,14 +55,31 @@ class MqttListener(Listener):
         reactor: Any,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
+        journal: SessionJournal | None = None,
     ) -> None:
         super().__init__("mqtt", settings.limits, turn, reactor, clock, monotonic)
         self.settings = settings
         self.topics = topics
         self._identities = identities
         self._last_identities = last_identities
-        #: (principal's name, client id) -> connection. Client ids are per identity: nobody can push out somebody else.
-        self._clients: dict[tuple[str, str], MqttConnection] = {}
+        self.journal: SessionJournal = MemoryJournal() if journal is None else journal
+        self.journal.watch(self._settled)
+        self.sessions = Sessions(self.journal, topics, clock, self.publish_will)
+        self.retained: RetainedStore[Message] = RetainedStore(
+            settings.max_retained_messages,
+            settings.max_retained_bytes,
+            lambda topic: self.journal.append((FORGET, topic)),
+        )
+        self._to_be_told: set[Any] = set()
+        began = monotonic()
+        counts: dict[str, Callable[[], int | str]] = {
+            "clients/connected": lambda: self.stats.authenticated and len(self.connections),
+            "clients/total": lambda: len(self.sessions),
+            "retained messages/count": lambda: len(self.retained),
+        }
+        figures = usual_figures(self.stats, topics, counts, lambda: monotonic() - began)
+        self._sys = SysTopics(figures, lambda topic, payload: deliver(topics.route(topic), payload, 0))
+        self._sys_due = monotonic() if settings.sys_interval else inf
 
     def connection_for(self, addr: IAddress | None) -> MqttConnection:
         return MqttConnection(self, str(getattr(addr, "host", "")), int(getattr(addr, "port", 0)))
@@ -61,6 +92,43 @@ class MqttListener(Listener):
     def websocket_factory(self) -> Factory:
         """What ``ws`` and ``wss`` bindings serve: the same connections inside WebSocket frames."""
         return websocket_factory(self, ("mqtt", "mqttv3.1"), lambda: self.settings.websocket)
+
+    async def prepare(self) -> None:
+        """Take up what is on disk. Raises Unavailable."""
+        self.sessions.restore(await self.journal.load_sessions(), self._restored)
+        last = ""
+        while True:
+            rows = await self.journal.load_retained(last, _LOADED_AT_ONCE)
+            for row in rows:
+                message = Message(row.topic.encode(), row.payload, row.qos, True, row.properties, row.expires_at)
+                self.retained.put(row.topic, message)
+            if len(rows) < _LOADED_AT_ONCE:
+                return
+            last = rows[-1].topic
+
+    def tick(self) -> None:
+        super().tick()
+        self.sessions.tick()
+        now = self.monotonic()
+        if self._sys_due <= now and not self.stopping:
+            self._sys_due = now + self.settings.sys_interval if self.settings.sys_interval else inf
+            self._sys.publish()
+
+    # -- the journal -----------------------------------------------------------------------------------------------
+
+    @property
+    def committed(self) -> int:
+        """See `broker.mqtt.host.Server`."""
+        return self.journal.committed
+
+    def wait(self, waiter: Any) -> None:
+        """See `broker.mqtt.host.Server`."""
+        self._to_be_told.add(waiter)
+
+    def _settled(self, upto: int, error: Exception | None) -> None:
+        waiting, self._to_be_told = self._to_be_told, set()
+        for waiter in waiting:
+            waiter.settled(upto, error)
 
     # -- for connections -------------------------------------------------------------------------------------------
 
@@ -75,60 +143,180 @@ class MqttListener(Listener):
         """For a client that leaves the choice to us [MQTT-3.1.3-6]."""
         return f"auto-{token_hex(8)}"
 
-    def attach(self, session: Session, connection: MqttConnection) -> None:
-        """The session is up; an older connection of the same client ends [MQTT-3.1.4-2]."""
-        key = (session.principal.name, session.client_id)
-        older = self._clients.get(key)
-        self._clients[key] = connection
-        if older is not None:
-            older.close("takeover")
+    def attach(
+        self, connection: MqttConnection, principal: Any, client_id: str, connect: p.Connect, expiry: int | None
+    ) -> tuple[Session, bool] | None:
+        """The client's session; an older connection of the same client ends [MQTT-3.1.4-2]."""
+        key = (str(principal.name), client_id)
+        session = self.sessions.get(key)
+        if session is not None and session.connection is not None:
+            session.connection.close("takeover")
+            session = self.sessions.get(key)
+        if session is not None and connect.clean:
+            self.sessions.end(session)  # [MQTT-3.1.2-6]
+            session = None
+        if isinstance(session, PersistentSession):
+            return self._taken_up(session, connection, principal, connect, expiry), True
+        fields = (client_id, principal, connection.outbox, self.settings, self.stats, self.clock, connect.version)
+        if expiry == 0:
+            session = Session(*fields)
+        elif self.sessions.persistent >= self.settings.max_sessions:
+            return None
+        else:
+            session = PersistentSession(self.sessions.new_number(), self.journal, self.wait, *fields)
+        session.expiry = expiry
+        session.connection = connection
+        self.sessions.add(session)
+        return session, False
+
+    def _taken_up(
+        self,
+        session: PersistentSession,
+        connection: MqttConnection,
+        principal: Any,
+        connect: p.Connect,
+        expiry: int | None,
+    ) -> PersistentSession:
+        known = session.principal is not None
+        session.principal = principal
+        if not known:
+            self.topics.rights_changed()
+        session.connection = connection
+        session.outbox = connection.outbox
+        self.sessions.forget_will(session.key)
+        self.sessions.seen(session)
+        if (session.expiry, session.version) != (expiry, connect.version):
+            session.expiry = expiry
+            session.version = connect.version
+            self.sessions.save(session)
+        return session
+
+    def _restored(self, record: SessionRecord) -> PersistentSession:
+        outbox = Outbox(self.turn, lambda data: None, 0)
+        fields = (record.client_id, None, outbox, self.settings, self.stats, self.clock, record.version)
+        return PersistentSession(record.number, self.journal, self.wait, *fields)
+
+    def recall(self, session: Session) -> Deferred[Any] | None:
+        """See `broker.mqtt.host.Server`."""
+        if not isinstance(session, PersistentSession) or session.incoming_known:
+            return None
+
+        def known(packet_ids: Sequence[int]) -> None:
+            session.incoming.update(packet_ids)
+            session.incoming_known = True
+
+        return self.journal.load_incoming(session.number).addCallback(known)
+
+    def resume(self, session: Session) -> None:
+        """See `broker.mqtt.host.Server`."""
+        if isinstance(session, PersistentSession):
+            session.come_back(self.journal.position)
 
     def detach(self, session: Session, connection: MqttConnection) -> None:
-        """The session is over: its subscriptions go."""
-        key = (session.principal.name, session.client_id)
-        if self._clients.get(key) is connection:
-            del self._clients[key]
-        for topic_filter in session.subscriptions:
-            self.topics.unsubscribe(topic_filter, session)
-        session.subscriptions.clear()
+        """The connection is over: so is its session, or it is away now."""
+        if session.connection is not connection:
+            return
+        session.connection = None
+        if isinstance(session, PersistentSession) and session.expiry != 0:
+            session.go_away()
+            self.sessions.away(session, self.clock())
+            self.sessions.save(session)  # DISCONNECT may have changed the expiry
+        else:
+            self.sessions.end(session)
 
-    def subscribe(self, session: Session, filters: Sequence[tuple[str, int]]) -> bytes:
-        """A code for each (filter, QoS asked for), in their order: the QoS granted or `SUBSCRIPTION_REFUSED`."""
-        codes = bytearray()
-        for topic_filter, asked in filters:
-            if self._may_subscribe(session, topic_filter):
-                qos = min(asked, HIGHEST_QOS)
-                session.subscriptions[topic_filter] = qos
-                self.topics.subscribe(topic_filter, session, qos)
-                codes.append(qos)
-            else:
-                codes.append(SUBSCRIPTION_REFUSED)
-        return bytes(codes)
+    def will(self, session: Session, will: p.Will, delay: int) -> None:
+        """The client went without a goodbye."""
+        self.sessions.will(session, will, delay)
 
-    def _may_subscribe(self, session: Session, topic_filter: str) -> bool:
-        settings = self.settings
-        known = session.subscriptions
-        return (
-            settings.fits(topic_filter)
-            and (len(known) < settings.max_subscriptions or topic_filter in known)
-            and split_share(topic_filter) == ("", topic_filter)  # shared subscriptions are MQTT 5's
-            and session.principal.may_subscribe(topic_filter)
-        )
-
-    def unsubscribe(self, session: Session, topic_filter: str) -> None:
-        """Known filter or not."""
-        if session.subscriptions.pop(topic_filter, None) is not None:
-            self.topics.unsubscribe(topic_filter, session)
-
-    def deliver(self, route: SessionRoute, payload: bytes, qos: int) -> None:
-        deliver(route, payload, qos)
-
-    def publish_will(self, principal: Any, will: Will) -> None:
-        """Publish for a client that went without a goodbye, with the rights that it has now."""
+    def publish_will(self, principal: Any, will: p.Will) -> None:
+        """Publish for a client that is gone, with the rights that it has now."""
         right = principal.publisher(will.topic)
         if right is True:
-            deliver(self.topics.route(will.topic), will.payload, will.qos)
+            interval = props.number(will.properties, props.MESSAGE_EXPIRY_INTERVAL, -1)
+            kept = {one: each for one, each in (will.properties or {}).items() if one != props.WILL_DELAY_INTERVAL}
+            message = Message(
+                will.topic.encode(),
+                will.payload,
+                will.qos,
+                will.retain,
+                props.shared_bytes(kept),
+                None if interval < 0 else self.clock() + interval,
+            )
+            if message.retain and self.keep(message) < 0:
+                self.stats.drop("retained_full")
+            distribute(plan_of(self.topics.route(will.topic)), message)
         elif callable(right):
-            right(will.payload, will.qos, None, lambda error: None)
+            right(will.payload, will.qos, will.properties, lambda error: None)
         else:
             self.stats.drop("not_allowed")
+
+    def deliver(self, route: SessionRoute, payload: bytes, qos: int) -> None:
+        """Send a message of the broker's own."""
+        deliver(route, payload, qos)
+
+    # -- retained messages -----------------------------------------------------------------------------------------
+
+    def keep(self, message: Message) -> int:
+        """See `broker.mqtt.host.Server`."""
+        topic = message.topic
+        if not message.payload:  # [MQTT-3.3.1-10]
+            if not self.retained.remove(topic):
+                return 0
+            self.journal.append((FORGET, topic))
+            return self.journal.position
+        kept = Message(message.name, message.payload, message.qos, True, message.shared, message.expires_at)
+        if not self.retained.put(topic, kept):
+            return -1
+        self.journal.append((RETAIN, topic, kept.payload, kept.qos, kept.shared, kept.expires_at))
+        return self.journal.position
+
+    def retained_for(self, session: Session, connection: MqttConnection) -> RetainedPages:
+        """See `broker.mqtt.host.Server`."""
+        return RetainedPages(
+            session,
+            self.retained,
+            self._sys.match,
+            lambda call: self.reactor.callLater(0, call),
+            connection.fault_behind,
+        )
+
+    # -- subscriptions ---------------------------------------------------------------------------------------------
+
+    def subscribe(self, session: Session, packet: p.Subscribe) -> tuple[bytes, list[str], int]:
+        """See `broker.mqtt.host.Server`."""
+        codes = bytearray()
+        owed = []
+        identifier = props.number(packet.properties, props.SUBSCRIPTION_IDENTIFIER, 0)
+        for topic_filter, asked in packet.filters:
+            refusal = self._refusal_of(session, topic_filter)
+            if refusal:
+                codes.append(refusal)
+                continue
+            qos = min(asked & 3, HIGHEST_QOS)
+            granted = options(qos, bool(asked & NO_LOCAL), bool(asked & RETAIN_AS_PUBLISHED), identifier)
+            new = self.sessions.subscribe(session, topic_filter, granted)
+            codes.append(qos)
+            handling = asked >> 4 & 3  # 5.0 [MQTT-3.3.1-9..11]; a shared subscription gets none (§4.8.2)
+            if (handling == 0 or (handling == 1 and new)) and not topic_filter.startswith("$share/"):
+                owed.append(topic_filter)
+        return bytes(codes), owed, self.sessions.save(session)
+
+    def _refusal_of(self, session: Session, topic_filter: str) -> int:
+        """The SUBACK code if the subscription is refused, else 0."""
+        settings = self.settings
+        known = session.subscriptions
+        old = session.version != p.MQTT_5
+        group, plain = split_share(topic_filter) or ("", "")
+        if not plain or not settings.fits(topic_filter) or (group and old):  # shared subscriptions are MQTT 5's
+            return p.SUBSCRIPTION_REFUSED if old else r.TOPIC_FILTER_INVALID
+        if len(known) >= settings.max_subscriptions and topic_filter not in known:
+            return p.SUBSCRIPTION_REFUSED if old else r.QUOTA_EXCEEDED
+        if not session.principal.may_subscribe(plain):
+            return p.SUBSCRIPTION_REFUSED if old else settings.refused_subscription
+        return 0
+
+    def unsubscribe(self, session: Session, filters: Sequence[str]) -> tuple[bytes, int]:
+        """See `broker.mqtt.host.Server`."""
+        gone = [self.sessions.unsubscribe(session, one) for one in filters]
+        codes = bytes(r.SUCCESS if one else r.NO_SUBSCRIPTION_EXISTED for one in gone)
+        return codes, self.sessions.save(session) if any(gone) else 0

@@ -1,59 +1,134 @@
 """What one MQTT client is subscribed to, and what is on its way to it.
 
-A session is the subscriber that the topic index knows. It holds the window of QoS 1 messages (MQTT 3.1.1, §4.4)::
+A session is the subscriber that the topic index knows. It holds the window of QoS 1 and 2 messages (§4.3, §4.4; the
+receive maximum of 5.0, §4.9)::
 
-    deliver ──> window has room and the outbox too ──> in flight, until PUBACK
-                no ──> queue (bounded in messages and bytes) ──> in flight when a PUBACK or a writable socket makes room
-                queue full ──> dropped, counted as queue_full
+    deliver, take ──> window has room and the outbox too ──> in flight, until PUBACK or PUBCOMP
+                      no ──> queue (bounded in messages and bytes) ──> in flight when there is room again
+                      queue full ──> dropped, counted as queue_full
 
-and offers QoS 0 messages to the connection's outbox, which drops them when the client does not keep up.
+and offers QoS 0 messages to the connection's outbox, which drops them when the client does not keep up. This one ends
+with its connection; `broker.mqtt.persistent` has the one that does not.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 from broker.listening.stats import ListenerStats
+from broker.mqtt import encode
+from broker.mqtt import packets as p
+from broker.mqtt.encode5 import publish_head
+from broker.mqtt.message import Copy, Message, Options
+from broker.mqtt.packets import MQTT_5, ProtocolError
+from broker.mqtt.properties import publish_property_bytes
 from broker.mqtt.settings import Settings
 from broker.routing.outbox import Outbox
+
+#: What a packet id in flight waits for.
+PUBACK: Final = 1
+PUBREC: Final = 2
+PUBCOMP: Final = 3
 
 
 class Session:
     """A client's session. ``principal`` is the IMqttPrincipal that logged in."""
 
     __slots__ = (
+        "_aliases",
         "_queue",
         "_queued_bytes",
         "_settings",
+        "alias_limit",
         "client_id",
+        "clock",
+        "connection",
+        "expiry",
+        "incoming",
         "inflight",
+        "key",
+        "largest",
         "next_id",
         "outbox",
+        "plain",
         "principal",
+        "retained",
         "stats",
         "subscriptions",
+        "version",
+        "window",
     )
+    #: Does it outlive its connection, on disk?
+    persistent = False
 
     def __init__(
-        self, client_id: str, principal: Any, outbox: Outbox, settings: Settings, stats: ListenerStats
+        self,
+        client_id: str,
+        principal: Any,
+        outbox: Outbox,
+        settings: Settings,
+        stats: ListenerStats,
+        clock: Callable[[], float],
+        version: int = p.MQTT_3_1_1,
     ) -> None:
         self.client_id = client_id
         self.principal = principal
+        self.key = ("" if principal is None else str(principal.name), client_id)
         self.outbox = outbox
         self.stats = stats
+        self.clock = clock
         self._settings = settings
-        #: filter -> granted QoS
-        self.subscriptions: dict[str, int] = {}
-        #: Packet ids sent at QoS 1 and not acknowledged, oldest first.
-        self.inflight: dict[int, None] = {}
+        self.version = version
+        #: Served with the same bytes as everybody else: see `broker.mqtt.delivery`.
+        self.plain = version != MQTT_5
+        #: Seconds that it outlives its connection; None: for ever.
+        self.expiry: int | None = 0
+        #: The connection that it has now; None: it is away.
+        self.connection: Any = None
+        #: filter -> what was granted
+        self.subscriptions: dict[str, Options] = {}
+        #: Packet ids sent at QoS 1 and 2 and not settled, oldest first -> what they wait for.
+        self.inflight: dict[int, int] = {}
         self.next_id = 1
-        self._queue: deque[tuple[bytes, bytes]] = deque()
+        #: Packet ids of the client's QoS 2 messages that were taken and not yet released [MQTT-4.3.3-2].
+        self.incoming: set[int] = set()
+        #: Retained messages that it is owed: see `broker.mqtt.retained`.
+        self.retained: Any = None
+        self._queue: deque[tuple[bytes, bytes] | Copy] = deque()
         self._queued_bytes = 0
+        self._aliases: dict[bytes, int] = {}
+        self.window = settings.max_inflight
+        self.largest = 0
+        self.alias_limit = 0
+
+    def allow(self, receive_maximum: int, largest: int, aliases: int) -> None:
+        """What the client's CONNECT said: §3.1.2.11.3..5 of 5.0. ``largest``: bytes of a packet, 0 for no limit."""
+        self.window = min(self._settings.max_inflight, receive_maximum)
+        self.largest = largest
+        self.alias_limit = min(aliases, self._settings.max_topic_aliases)
 
     def may_receive(self, topic: str) -> bool:
         """Asked by the topic index when it makes a route."""
         return bool(self.principal.may_receive(topic))
+
+    @property
+    def connected(self) -> bool:
+        """Whether it has a connection now."""
+        return self.connection is not None
+
+    @property
+    def room(self) -> int:
+        """How many messages it takes now before they have to wait; see `broker.mqtt.shared`."""
+        return self.window - len(self.inflight) - len(self._queue)
+
+    @property
+    def waiting(self) -> int:
+        """Messages that wait for room in the window."""
+        return len(self._queue)
+
+    # -- to the client ---------------------------------------------------------------------------------------------
 
     def offer(self, packet: bytes, count: int = 1) -> None:
         """Send ``count`` whole QoS 0 packets, if the client keeps up."""
@@ -65,53 +140,181 @@ class Session:
     def deliver(self, head: bytes, payload: bytes) -> None:
         """Send at QoS 1. ``head``: the PUBLISH up to its packet id, made for this payload (`encode.publish_head`)."""
         outbox = self.outbox
-        if (
-            self._queue
-            or len(self.inflight) >= self._settings.max_inflight
-            or (outbox.size >= outbox.limit and outbox.blocked)
-        ):
-            self._wait(head, payload)
+        if self._queue or len(self.inflight) >= self.window or (outbox.size >= outbox.limit and outbox.blocked):
+            self._wait((head, payload), len(head) + len(payload))
         else:
-            self._send(head, payload)
+            self._send(head, payload, PUBACK)
 
-    def acknowledged(self, packet_id: int) -> bool:
-        """A PUBACK came. False if nothing of that id is in flight; which is harmless after a takeover."""
-        if packet_id not in self.inflight:
-            return False
-        del self.inflight[packet_id]
-        if self._queue:
-            self.fill()
-        return True
+    def take(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> int:
+        """Send at any QoS. The journal's position that this has to wait for: here 0."""
+        if qos:
+            copy = Copy(message, qos, retain, identifiers)
+            if self._queue or not self._room():
+                self._wait(copy, message.size)
+            else:
+                self._send_copy(copy)
+            return 0
+        outbox = self.outbox
+        if outbox.size >= outbox.limit:  # before an alias is spent on it
+            self.stats.drop("slow_subscriber")
+            return 0
+        head, tail = self._parts(message, 0, retain, identifiers)
+        if self._fits(head, tail):
+            self.offer(head + tail)
+        return 0
+
+    def show(self, message: Message, granted: Options) -> None:
+        """Send a retained message for a subscription; at QoS 0 whether the client keeps up or not."""
+        identifiers = (granted.identifier,) if granted.identifier else ()
+        qos = min(message.qos, granted.qos)
+        if qos:
+            self.take(message, qos, True, identifiers)
+            return
+        head, tail = self._parts(message, 0, True, identifiers)
+        if self._fits(head, tail):
+            self.stats.messages_out += 1
+            self.outbox.put(head + tail)
 
     def fill(self) -> None:
         """Send what waits, as far as window and outbox have room."""
         queue = self._queue
-        outbox = self.outbox
-        # A full outbox alone is empty by the end of the turn; one whose socket is full too tells when there is room.
-        while (
-            queue
-            and len(self.inflight) < self._settings.max_inflight
-            and not (outbox.size >= outbox.limit and outbox.blocked)
-        ):
-            head, payload = queue.popleft()
-            self._queued_bytes -= len(head) + len(payload)
-            self._send(head, payload)
+        while queue and self._room():
+            item = queue.popleft()
+            if isinstance(item, Copy):
+                self._queued_bytes -= item.message.size
+                self._send_copy(item)
+            else:
+                head, payload = item
+                self._queued_bytes -= len(head) + len(payload)
+                self._send(head, payload, PUBACK)
+        if not queue and self.retained is not None:
+            self.retained.go_on()
 
-    def _send(self, head: bytes, payload: bytes) -> None:
+    # -- from the client -------------------------------------------------------------------------------------------
+
+    def acknowledged(self, packet_id: int) -> bool:
+        """A PUBACK came. False if nothing of that id is in flight; which is harmless after a takeover.
+
+        Raises ProtocolError if that is a QoS 2 message.
+        """
+        inflight = self.inflight
+        state = inflight.get(packet_id)
+        if state != PUBACK:
+            if state is None:
+                return False
+            raise ProtocolError("direction", p.PUBACK)
+        del inflight[packet_id]
+        if self._queue:
+            self.fill()
+        return True
+
+    def received(self, packet_id: int, reason: int = 0) -> None:
+        """A PUBREC came (§4.3.3): PUBREL goes out [MQTT-4.3.3-1]. Raises ProtocolError for a QoS 1 message's."""
+        state = self.inflight.get(packet_id)
+        if state == PUBACK:
+            raise ProtocolError("direction", p.PUBREC)
+        if reason >= 0x80:  # 5.0 §4.3.3: the end of it
+            if state is not None:
+                self._settle(packet_id)
+            return
+        if state is None:
+            self.connection.send(encode.pubrel(packet_id))
+        else:
+            self.inflight[packet_id] = PUBCOMP
+            self._release(packet_id)
+
+    def completed(self, packet_id: int) -> None:
+        """A PUBCOMP came. Raises ProtocolError if it comes too early."""
+        state = self.inflight.get(packet_id)
+        if state is None:
+            return
+        if state != PUBCOMP:
+            raise ProtocolError("direction", p.PUBCOMP)
+        self._settle(packet_id)
+
+    def take_in(self, packet_id: int) -> int:
+        """A QoS 2 message of the client was taken; the position that PUBREC has to wait for."""
+        self.incoming.add(packet_id)
+        return 0
+
+    def let_go(self, packet_id: int) -> int:
+        """PUBREL came for it, or for none; the position that PUBCOMP has to wait for."""
+        self.incoming.discard(packet_id)
+        return 0
+
+    def _release(self, packet_id: int) -> None:
+        self.connection.send(encode.pubrel(packet_id))
+
+    def _settle(self, packet_id: int) -> None:
+        del self.inflight[packet_id]
+        self.fill()
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _room(self) -> bool:
+        # A full outbox alone is empty by the end of the turn; one whose socket is full too tells when there is room.
+        outbox = self.outbox
+        return len(self.inflight) < self.window and not (outbox.size >= outbox.limit and outbox.blocked)
+
+    def _send(self, head: bytes, payload: bytes, state: int) -> None:
         packet_id = self.next_id
         inflight = self.inflight
         while packet_id in inflight:  # ends: the window is smaller than the number of ids
             packet_id = packet_id + 1 if packet_id < 65535 else 1
-        inflight[packet_id] = None
+        inflight[packet_id] = state
         self.next_id = packet_id + 1 if packet_id < 65535 else 1
         self.stats.messages_out += 1
         self.outbox.put(b"%b%c%c%b" % (head, packet_id >> 8, packet_id & 255, payload))
 
-    def _wait(self, head: bytes, payload: bytes) -> None:
+    def _send_copy(self, copy: Copy) -> None:
+        message = copy.message
+        if self._expired(message):
+            return
+        head, tail = self._parts(message, copy.qos, copy.retain, copy.identifiers)
+        if self._fits(head, tail):
+            self._send(head, tail, copy.qos)
+
+    def _expired(self, message: Message) -> bool:
+        if message.expires_at is None or message.expires_at > self.clock():
+            return False
+        self.stats.drop("expired")  # [MQTT-3.3.2-5]
+        return True
+
+    def _fits(self, head: bytes, tail: bytes) -> bool:
+        if self.largest and len(head) + len(tail) + 2 > self.largest:
+            self.stats.drop("too_large")  # [MQTT-3.1.2-24] [MQTT-3.1.2-25] of 5.0
+            return False
+        return True
+
+    def _parts(
+        self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...], dup: bool = False
+    ) -> tuple[bytes, bytes]:
+        """The packet before and after its packet id."""
+        version = self.version
+        if not (dup or (version == MQTT_5 and (identifiers or self.alias_limit or message.expires_at is not None))):
+            return message.head(version, qos, retain), message.tail(version)
+        name = message.name
+        tail = message.payload
+        if version == MQTT_5:
+            alias, name = self._alias(name)
+            tail = publish_property_bytes(alias, identifiers, message.shared_at(self.clock())) + tail
+        return publish_head(name, len(tail), qos, retain, dup), tail
+
+    def _alias(self, name: bytes) -> tuple[int, bytes]:
+        """(alias or 0, the topic or nothing) for the next packet: the first topics get one (§3.3.2.3.4 of 5.0)."""
+        aliases = self._aliases
+        alias = aliases.get(name)
+        if alias is not None:
+            return alias, b""
+        if len(aliases) >= self.alias_limit or len(name) < 2:
+            return 0, name
+        aliases[name] = alias = len(aliases) + 1
+        return alias, name
+
+    def _wait(self, item: tuple[bytes, bytes] | Copy, size: int) -> None:
         settings = self._settings
-        size = len(head) + len(payload)
         if len(self._queue) >= settings.max_queued_messages or self._queued_bytes + size > settings.max_queued_bytes:
             self.stats.drop("queue_full")
             return
-        self._queue.append((head, payload))
+        self._queue.append(item)
         self._queued_bytes += size

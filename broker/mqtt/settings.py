@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -34,9 +34,9 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     max_client_id_length: Size = 1_024
     #: Subscriptions of one client: each takes room in the index.
     max_subscriptions: Size = 10_000
-    #: QoS 1 messages that may be unacknowledged on their way to one client; there are 65,535 packet ids.
+    #: QoS 1 and 2 messages that may be unacknowledged on their way to one client; there are 65,535 packet ids.
     max_inflight: Annotated[int, Meta(ge=1, le=65_535)] = 256
-    #: QoS 1 messages that may wait behind those; the next ones are dropped and counted.
+    #: Such messages that may wait behind those, on disk for persistent sessions; the next ones are dropped, counted.
     max_queued_messages: Count = 10_000
     #: Their bytes, topics included.
     max_queued_bytes: Count = 16_777_216
@@ -46,6 +46,24 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     max_unacknowledged_bytes: Size = 16_777_216
     #: QoS 2 messages of one client that it has not released: their ids have to be remembered. Over it, it is closed.
     max_unreleased: Size = 1_000
+    #: QoS 1 and 2 publishes that an MQTT 5 client may have unanswered; more close it. Its CONNACK says so.
+    receive_maximum: Annotated[int, Meta(ge=1, le=65_535)] = 256
+    #: Topic aliases that an MQTT 5 client may set, and that we set for one that allows them: each keeps a topic.
+    topic_alias_maximum: Annotated[int, Meta(ge=0, le=65_535)] = 16
+    max_topic_aliases: Annotated[int, Meta(ge=0, le=65_535)] = 16
+    #: The keep-alive (s) that MQTT 5 clients are told to use if they ask for a longer one, or none; 0: their own.
+    server_keep_alive: Annotated[int, Meta(ge=0, le=65_535)] = 0
+    #: Sessions on disk that outlive their connections: past this no new one is made.
+    max_sessions: Count = 100_000
+    #: Seconds that a session outlives its connection at most; 0: as long as its client asks for.
+    max_session_expiry: Count = 2_592_000
+    #: Retained messages, and their bytes with topics: they are kept in memory, too.
+    max_retained_messages: Count = 1_000_000
+    max_retained_bytes: Count = 268_435_456
+    #: The reason code of a subscription without the right in MQTT 5: 0x87 (not authorised) or 0x80 (unspecified).
+    refused_subscription: Literal[128, 135] = 135
+    #: Seconds between two publications of the figures under $SYS/broker; 0: none.
+    sys_interval: Annotated[float, Meta(ge=0)] = 10.0
     #: The longest keep-alive; 0 in CONNECT (none) and longer ones are watched with this instead.
     max_keep_alive: Seconds = 18 * 3600.0
 

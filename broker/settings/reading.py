@@ -110,11 +110,17 @@ def _typed(type_: Any, value: Any, where: str, source: str) -> Any:
         return {key: _typed(inner, one, f"{where}.{key}", source) for key, one in value.items()}
     plain = value
     if isinstance(value, Override):
-        plain = _from_text(value.text, isinstance(info, inspect.StrType | inspect.LiteralType))
+        plain = _from_text(value.text, _is_text(info))
     try:
         return msgspec.convert(plain, type_)
     except msgspec.ValidationError as error:
         raise complaint(where, value, _allowed(info, str(error)), source) from None
+
+
+def _is_text(info: inspect.Type) -> bool:
+    if isinstance(info, inspect.LiteralType):
+        return all(isinstance(one, str) for one in info.values)
+    return isinstance(info, inspect.StrType)
 
 
 def _from_text(text: str, is_string: bool) -> Any:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
 from broker.model.messages import Command
 from broker.model.records import (
@@ -36,6 +36,10 @@ Done = Callable[[Exception | None], None]
 
 class IStorage(Interface):
     """One open storage."""
+
+    sessions: Any = Attribute(
+        "The journal of MQTT sessions and retained messages: a `broker.mqtt.journal.SessionJournal`."
+    )
 
     def open() -> Deferred[None]:
         """Open, make or migrate; mark devices that a crash left online as offline with reason ``restart``."""

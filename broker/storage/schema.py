@@ -108,7 +108,32 @@ _FIRST = (
     "CREATE TABLE probe (filling BLOB NOT NULL)",
 )
 
-MIGRATIONS: tuple[Sequence[str], ...] = (_FIRST,)
+#: MQTT. A row of ``queue`` or ``incoming`` is found by its number alone (see `session_batch`; ``data``: `session_sql`),
+#: so that a message costs no index.
+_SECOND = (
+    """CREATE TABLE sessions (
+        number INTEGER PRIMARY KEY,
+        slot INTEGER NOT NULL UNIQUE,
+        owner TEXT NOT NULL,
+        client_id TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        expiry INTEGER,
+        subscriptions BLOB NOT NULL,
+        will BLOB NOT NULL,
+        disconnected_at REAL
+    )""",
+    "CREATE TABLE queue (id INTEGER PRIMARY KEY, data BLOB NOT NULL)",
+    "CREATE TABLE incoming (id INTEGER PRIMARY KEY)",
+    """CREATE TABLE retained (
+        topic TEXT NOT NULL PRIMARY KEY,
+        payload BLOB NOT NULL,
+        qos INTEGER NOT NULL,
+        properties BLOB NOT NULL,
+        expires_at REAL
+    ) WITHOUT ROWID""",
+)
+
+MIGRATIONS: tuple[Sequence[str], ...] = (_FIRST, _SECOND)
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:

@@ -9,8 +9,9 @@ Which sees what: the write lane keeps the order of the calls, so a look-up sees 
 answered or not, and is answered after the commit that it depends on. The read lane sees what was committed when its
 turn comes, so every write that was answered before the list was asked for. Long lists never hold up a commit.
 
-The SQL is in `registry_sql`, `live_sql` and `commands_sql`; threads in `lane`; transactions and failures in `writer`;
-files, modes and the lock in `place`; tables and versions in `schema`.
+The SQL is in `registry_sql`, `live_sql`, `commands_sql` and `session_sql`; the MQTT journal in `session_journal`;
+threads in `lane`; transactions and failures in `writer`; files, modes and the lock in `place`; tables and versions in
+`schema`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from broker.storage.interface import Done, IStorage, Readings
 from broker.storage.lane import Lane, Work
 from broker.storage.place import Place
 from broker.storage.rows import command_row, command_state
+from broker.storage.session_journal import SqliteSessionJournal
 from broker.storage.writer import ReadSession, WriteSession
 
 T = TypeVar("T")
@@ -65,6 +67,7 @@ class SqliteStorage:
         self._writer = WriteSession(Place(self.path), busy_timeout, lambda db: live_sql.mark_offline(db, clock()))
         self._write_lane = Lane("writer", self._writer, reactor, max_pending)
         self._read_lane = Lane("reader", ReadSession(self.path, busy_timeout), reactor, max_pending)
+        self.sessions = SqliteSessionJournal(self._write_lane, self._read_lane, reactor)
 
     def counters(self) -> dict[str, float]:
         """For the metrics."""
@@ -79,12 +82,15 @@ class SqliteStorage:
         await self._write_lane.start()
         try:
             await self._read_lane.start()
+            await self.sessions.open()
         except BaseException:
+            await self._read_lane.close()
             await self._write_lane.close()
             raise
 
     @deferred
     async def close(self) -> None:
+        await self.sessions.settle()
         # The reader first: the last connection that closes empties the log, and that has to be the one that writes.
         await self._read_lane.close()
         await self._write_lane.close()

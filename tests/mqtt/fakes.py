@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -19,6 +19,7 @@ from broker.mqtt import encode
 from broker.mqtt import packets as p
 from broker.mqtt.codec import LARGEST_PACKET, Decoder
 from broker.mqtt.connection import MqttConnection
+from broker.mqtt.journal import MemoryJournal
 from broker.mqtt.packets import Packet
 from broker.mqtt.retained import Page
 from broker.mqtt.server import MqttListener
@@ -107,17 +108,20 @@ class Stage(Protocol):
 class Client:
     """A client of the server under test. ``received`` is everything that it was sent, decoded."""
 
-    def __init__(self, bench: Stage, connection: MqttConnection) -> None:
+    def __init__(self, bench: Stage, connection: MqttConnection, version: int = p.MQTT_3_1_1) -> None:
         self.bench = bench
         self.connection = connection
         self.transport = StringTransport()
         self.received: list[Packet] = []
-        self._decoder = Decoder(LARGEST_PACKET, "client", p.MQTT_3_1_1)
+        self.version = version
+        self._decoder = Decoder(LARGEST_PACKET, "client", version)
         connection.makeConnection(self.transport)
 
     def send(self, *packets: Packet | bytes) -> Client:
         """All in one chunk; what it causes is written."""
-        self.connection.dataReceived(b"".join(one if isinstance(one, bytes) else encode.encode(one) for one in packets))
+        self.connection.dataReceived(
+            b"".join(one if isinstance(one, bytes) else encode.encode(one, self.version) for one in packets)
+        )
         self.bench.flush()
         return self
 
@@ -164,12 +168,16 @@ class Bench:
 
     def __init__(self, limits: dict[str, Any] | None = None, **settings: Any) -> None:
         self.clock = Clock()
+        self.journal = MemoryJournal()
         self.pending: list[Callable[[], None]] = []
         self.topics: TopicIndex[Any, Any] = TopicIndex()
         self.identities = FakeIdentities()
         self.last: list[Any] = [self.identities]
         self.settings = Settings(limits=Limits(**{"auth_timeout": 10.0, **(limits or {})}), **settings)
-        self.server = MqttListener(
+        self.server = self._new_server()
+
+    def _new_server(self) -> MqttListener:
+        return MqttListener(
             self.settings,
             self.topics,
             [],
@@ -178,6 +186,7 @@ class Bench:
             self.clock,
             self.clock.seconds,
             self.clock.seconds,
+            self.journal,
         )
 
     @property
@@ -195,19 +204,30 @@ class Bench:
         self.server.tick()
         self.flush()
 
-    def open(self, host: str = "") -> Client:
+    def open(self, host: str = "", version: int = p.MQTT_3_1_1) -> Client:
         """A connection that has sent nothing."""
         connection = self.server.buildProtocol(None)
         assert isinstance(connection, MqttConnection)
         connection.host = host
-        return Client(self, connection)
+        return Client(self, connection, version)
 
     def connect(self, client_id: str = "c", user: str = "u", **fields: Any) -> Client:
         """A client that is logged in; its CONNACK is checked and taken."""
-        client = self.open()
-        answer = client.ask(p.Connect(client_id, user=user, password=b"secret", **fields))
-        assert answer == [p.ConnAck(0)], answer
+        client, answer = self.resume(client_id, user, **fields)
+        assert answer[0].code == 0 and not answer[0].session_present and len(answer) == 1, answer
         return client
+
+    def resume(self, client_id: str = "c", user: str = "u", **fields: Any) -> tuple[Client, list[Any]]:
+        """A client that wants its session, and what it was answered."""
+        client = self.open(version=fields.get("version", p.MQTT_3_1_1))
+        answer = client.ask(p.Connect(client_id, user=user, password=b"secret", **fields))
+        return client, answer
+
+    def restart(self) -> None:
+        """Another server with the same journal, as after a kill: what was not committed is gone."""
+        self.topics = TopicIndex()
+        self.server = self._new_server()
+        ensureDeferred(self.server.prepare())
 
 
 def publishes(packets: list[Packet]) -> list[tuple[str, bytes, int]]:

@@ -60,7 +60,7 @@ class FirstPacket(SynchronousTestCase):
 
     def test_a_level_that_is_not_spoken(self) -> None:
         client = self.bench.open()
-        self.assertEqual(client.ask(bytes.fromhex("100d 0004 4d515454 05 02 000a 0001 70")), [p.ConnAck(1)])
+        self.assertEqual(client.ask(bytes.fromhex("100d 0004 4d515454 06 02 000a 0001 70")), [p.ConnAck(1)])
         self.assertEqual(client.closed, "protocol_error")
         self.assertEqual(self.bench.stats.malformed, 1)
 

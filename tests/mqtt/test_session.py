@@ -22,7 +22,7 @@ class PacketIds(SynchronousTestCase):
         session = client.connection._session
         assert session is not None
         session.next_id = 65_534
-        session.inflight = dict.fromkeys((65_535, 1, 3))
+        session.inflight = dict.fromkeys((65_535, 1, 3), 1)
         other.send(*(p.Publish("a", b"", 1, 1) for _ in range(4)))
         ids = [one.packet_id for one in client.got() if isinstance(one, p.Publish)]
         self.assertEqual(ids, [65_534, 2, 4, 5])

@@ -7,7 +7,7 @@ from twisted.logger import Logger
 from broker.applications.mqtt.bridge import DeviceTopics
 from broker.applications.mqtt.commands import CommandIntake
 from broker.applications.mqtt.presence import PresenceRetained
-from broker.applications.mqtt.principals import AnonymousIdentities, ApplicationIdentities
+from broker.applications.mqtt.principals import AnonymousIdentities, AnonymousPrincipal, ApplicationIdentities
 from broker.core import Core
 from broker.model.interfaces import IMqttIdentities
 from broker.mqtt.server import MqttListener
@@ -24,10 +24,11 @@ def build(core: Core, settings: Settings) -> MqttListener:
     """
     intake = CommandIntake(core)
     presence = PresenceRetained(core)
-    last: list[IMqttIdentities] = [ApplicationIdentities(core, intake, presence)]
-    if settings.anonymous:
+    anybody = AnonymousPrincipal(settings.anonymous_deny, intake, presence) if settings.anonymous else None
+    last: list[IMqttIdentities] = [ApplicationIdentities(core, intake, presence, anybody)]
+    if anybody is not None:
         Logger(namespace="broker.mqtt").warn("ANYBODY may connect over MQTT without a name: anonymous = true")
-        last.append(AnonymousIdentities(settings.anonymous_deny, intake, presence))
+        last.append(AnonymousIdentities(anybody))
     core.router.listen(DeviceTopics(core.topics))
     return MqttListener(
         settings,
@@ -38,4 +39,5 @@ def build(core: Core, settings: Settings) -> MqttListener:
         core.reactor,
         core.clock,
         core.monotonic,
+        core.storage.sessions,
     )

@@ -1,7 +1,8 @@
 """Who plain MQTT clients are and what they may do: registered applications, and anybody where that is switched on.
 
 An application has rights on the devices bound to it and no others. Topics outside ``devices/`` are free to all who are
-logged in: they are messages between clients and no device's. Topics that begin with '$' are the server's own.
+logged in: they are messages between clients and no device's. Of those that begin with '$', which are the server's own,
+the figures under $SYS may be subscribed to.
 
 A filter without a wildcard in the place of the device id is granted or refused by the binding. One with a wildcard is
 granted and cut: what reaches the client is decided for each topic by `may_receive`.
@@ -19,6 +20,7 @@ from broker.applications.mqtt.commands import CommandIntake
 from broker.applications.mqtt.presence import PresenceRetained
 from broker.applications.mqtt.topics import command_topic, device_of
 from broker.core import Core
+from broker.model.errors import Unauthenticated
 from broker.model.interfaces import IMqttIdentities, IMqttPrincipal
 from broker.mqtt.retained import Page
 from broker.mqtt.topics import matches
@@ -44,7 +46,7 @@ class ApplicationPrincipal:
 
     def may_subscribe(self, topic_filter: str) -> bool:
         if topic_filter.startswith("$"):
-            return False
+            return topic_filter.startswith("$SYS/")
         device = device_of(topic_filter)
         return device is None or device in ("", "+", "#") or self.rights.may_see(device)
 
@@ -87,11 +89,19 @@ class ApplicationPrincipal:
 class ApplicationIdentities:
     """Log-in of applications: the id is the user name, the secret the password, the client id is free (DESIGN §6).
 
-    It claims every CONNECT with a user name, so it has to be the last one asked.
+    It claims every CONNECT with a user name, so it has to be the last one asked. ``strangers``: who somebody is whose
+    name is no application's, where anybody may come; a wrong secret of one that is there is refused.
     """
 
-    def __init__(self, core: Core, intake: CommandIntake, presence: PresenceRetained) -> None:
+    def __init__(
+        self,
+        core: Core,
+        intake: CommandIntake,
+        presence: PresenceRetained,
+        strangers: AnonymousPrincipal | None = None,
+    ) -> None:
         self._core = core
+        self._strangers = strangers
         self.intake = intake
         self.presence = presence
         #: application id -> its connections' principals
@@ -104,9 +114,17 @@ class ApplicationIdentities:
     @inlineCallbacks
     def login(
         self, client_id: str, username: str | None, password: bytes | None, peer: str
-    ) -> Generator[Deferred[Any], Any, ApplicationPrincipal]:
+    ) -> Generator[Deferred[Any], Any, ApplicationPrincipal | AnonymousPrincipal]:
         secret = (password or b"").decode("utf-8", "replace")
-        rights = yield self._core.registry.login_application(username or "", secret, APPLICATION_KINDS)
+        try:
+            rights = yield self._core.registry.login_application(username or "", secret, APPLICATION_KINDS)
+        except Unauthenticated:
+            if self._strangers is None:
+                raise
+            known = yield self._core.storage.get_application(username or "")
+            if known is not None:
+                raise
+            return self._strangers
         return ApplicationPrincipal(rights, self)
 
     def _changed(self, change: Change) -> None:
@@ -142,7 +160,8 @@ class AnonymousPrincipal:
         return not any(matches(denied, topic) for denied in self._deny)
 
     def publisher(self, topic: str) -> Callable[..., Any] | bool:
-        if topic.startswith("$") or not self.may_receive(topic):
+        # $SYS is the broker's; other topics with a "$" are only hidden from leading wildcards.
+        if topic.partition("/")[0] == "$SYS" or not self.may_receive(topic):
             return False
         device = device_of(topic)
         if device and topic == command_topic(device):
@@ -164,8 +183,8 @@ class AnonymousPrincipal:
 class AnonymousIdentities:
     """Claims every CONNECT without a user name."""
 
-    def __init__(self, deny: tuple[str, ...], intake: CommandIntake, presence: PresenceRetained) -> None:
-        self._principal = AnonymousPrincipal(deny, intake, presence)
+    def __init__(self, principal: AnonymousPrincipal) -> None:
+        self._principal = principal
 
     def claims(self, client_id: str, username: str | None) -> bool:
         return not username

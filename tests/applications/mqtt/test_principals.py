@@ -72,7 +72,7 @@ class WhatAnApplicationMay(Case):
 
     async def test_subscribe(self) -> None:
         granted = ["devices/d1/up/data", "devices/d1/#", "devices/+/reply", "devices/#", "#", "+/d3/reply", "free/x"]
-        refused = ["devices/d3/up/data", "devices/d3/#", "devices/unknown/presence", "$SYS/#", "$own"]
+        refused = ["devices/d3/up/data", "devices/d3/#", "devices/unknown/presence", "$own/#", "$own"]
         (answer,) = self.client.ask(p.Subscribe(1, [(one, 1) for one in granted + refused]))
         assert isinstance(answer, p.SubAck)
         self.assertEqual(answer.codes, b"\1" * len(granted) + b"\x80" * len(refused))
@@ -176,6 +176,11 @@ class Anonymous(Case):
     async def test_an_application_still_needs_its_secret(self) -> None:
         client = await self.bed.login("app", "wrong")
         self.assertEqual(client.received, [p.ConnAck(p.REFUSED_CREDENTIALS)])
+
+    async def test_a_name_that_nobody_has_is_anybody(self) -> None:
+        client = await self.bed.login("stranger", "whatever")
+        self.assertEqual(client.received, [p.ConnAck(0)])
+        self.assertTrue(client.connection.identity.startswith("anonymous "))
 
     async def test_subscribe(self) -> None:
         granted = ["#", "+", "devices/#", "devices/d3/#", "secret", "secret/#", "secret/a/b", "+/a"]

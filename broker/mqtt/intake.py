@@ -1,0 +1,245 @@
+"""What a client publishes, from the packet to its acknowledgement.
+
+::
+
+    [topic alias] ─> twice? (QoS 2) ─> who may publish there, and who gets it ─> kept (RETAIN), handed over ─> answer
+
+The answer waits until what is owed to the disk is there: by position in the journal, or, where somebody else takes the
+message over, until he says so. What may not be published is acknowledged and dropped in 3.1.1 [MQTT-3.3.5-2], and
+answered with 0x87 in 5.0; a client is not cut off for a device that it has just lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from broker.listening.connection import Connection
+from broker.mqtt import encode, encode5
+from broker.mqtt import properties as props
+from broker.mqtt import reasons as r
+from broker.mqtt.acknowledgements import Acknowledgements
+from broker.mqtt.delivery import SessionRoute, distribute, plan_of
+from broker.mqtt.host import Server
+from broker.mqtt.message import Message
+from broker.mqtt.packets import MQTT_5, Properties, ProtocolError
+from broker.mqtt.session import Session
+from broker.mqtt.topics import valid_topic_name
+
+#: Topics whose rights and route are remembered for one connection.
+MAX_ROUTES: Final = 4_096
+#: Bytes of the longest topic that is remembered so: the table of one connection stays below a megabyte.
+LONGEST_ROUTED: Final = 128
+
+Done = Callable[[Exception | None], None]
+
+
+class Intake(Connection):
+    """The publishing side of an MQTT connection."""
+
+    def __init__(self, server: Server, host: str, port: int = 0) -> None:
+        super().__init__(server, host, port)
+        self._server = server
+        self._session: Session | None = None
+        self._version = 0
+        self._routes: dict[bytes, SessionRoute] = {}
+        self._acks = Acknowledgements(self.outbox.put)
+        #: Topic aliases of the client's own making (5.0 §3.3.2.3.4).
+        self._aliases: dict[int, bytes] = {}
+        #: How many QoS 2 messages may be unreleased, and of those at QoS 1 how many wait for an answer.
+        self._most_open = 0
+        self._open = 0
+
+    def fail(self, reason: str, code: int) -> None:
+        """Close, in 5.0 with a DISCONNECT of this code."""
+        self.close(reason, encode5.disconnect(code) if self._version == MQTT_5 else b"")
+
+    def _publish(
+        self,
+        topic: bytes,
+        payload: bytes,
+        qos: int,
+        packet_id: int,
+        retain: bool = False,
+        properties: Properties | None = None,
+        shared: bytes = b"",
+    ) -> None:
+        """A PUBLISH whose topic is not at hand in ``_routes``, or that is not of the plainest kind."""
+        session = self._session
+        assert session is not None
+        if properties and props.TOPIC_ALIAS in properties:
+            topic = self._named(topic, props.number(properties, props.TOPIC_ALIAS, 0))
+            if self.closing:
+                return
+        if qos and self._too_many(session, qos, packet_id):
+            return
+        target = self._target(topic)
+        if self.closing:
+            return
+        if target is None:
+            self.home.stats.drop("not_allowed")
+            self._answer(qos, packet_id, r.NOT_AUTHORIZED)
+        elif callable(target):
+            if qos == 2:
+                session.take_in(packet_id)
+            ack = b"" if qos == 0 else encode.puback(packet_id) if qos == 1 else encode.pubrec(packet_id)
+            target(payload, qos, properties, self._acknowledge_later(ack, len(payload)))
+        else:
+            interval = props.number(properties, props.MESSAGE_EXPIRY_INTERVAL, -1)
+            expires_at = None if interval < 0 else self.home.clock() + interval
+            self._forward(target, Message(topic, payload, qos, retain, shared, expires_at, session), packet_id)
+
+    def _forward(self, route: SessionRoute, message: Message, packet_id: int) -> None:
+        """Give the message to everybody on an up-to-date route, and answer."""
+        session = self._session
+        assert session is not None
+        qos = message.qos
+        position = 0
+        if message.retain:
+            position = self._server.keep(message)
+            if position < 0:  # there is no room for it
+                self.home.stats.drop("retained_full")
+                if self._version == MQTT_5:
+                    self._answer(qos, packet_id, r.QUOTA_EXCEEDED)
+                    return
+                position = 0
+        if route.targets:
+            position = distribute(route.plan or plan_of(route), message) or position
+        if not qos:
+            return
+        if qos == 2:
+            position = session.take_in(packet_id) or position
+        code = r.SUCCESS if route.targets or qos == 2 else r.NO_MATCHING_SUBSCRIBERS
+        if position and position > self._server.committed:
+            self._answer_at(position, qos, packet_id, code, len(message.payload))
+        else:
+            self._answer(qos, packet_id, code)
+
+    # -- answers ---------------------------------------------------------------------------------------------------
+
+    def reply_at(self, position: int, packet: bytes, then: Callable[[], object] | None = None) -> None:
+        """Send ``packet`` once the journal has come to ``position``, in its turn."""
+        if position > self._server.committed:
+            self._acks.add_at(position, packet, then=then)
+            self._server.wait(self)
+        else:
+            self._acks.add(packet)
+            if then is not None:
+                then()
+
+    def settled(self, upto: int, error: Exception | None) -> None:
+        """The journal has committed up to there, or could not."""
+        if self.closing or not self._acks.positions:
+            return
+        if error is not None:
+            # What waits may not have been kept, and 3.1.1 has no way to say so but this.
+            self.fail("unavailable", r.IMPLEMENTATION_SPECIFIC_ERROR)
+            return
+        acks = self._acks
+        acks.settled(upto)
+        if acks.positions:
+            self._server.wait(self)
+        self._read_on()
+
+    def _answer(self, qos: int, packet_id: int, code: int) -> None:
+        if qos:
+            self._acks.add(self._ack(qos, packet_id, code))
+
+    def _answer_at(self, position: int, qos: int, packet_id: int, code: int, size: int) -> None:
+        then = None
+        if qos == 1 and self._version == MQTT_5:
+            self._open += 1
+            then = self._answered
+        self._acks.add_at(position, self._ack(qos, packet_id, code), size, then)
+        self._server.wait(self)
+        self._read_no_further()
+
+    def _answered(self) -> None:
+        self._open -= 1
+
+    def _ack(self, qos: int, packet_id: int, code: int) -> bytes:
+        if self._version != MQTT_5:
+            code = 0
+        return encode5.puback(packet_id, code) if qos == 1 else encode5.pubrec(packet_id, code)
+
+    def _acknowledge_later(self, packet: bytes, size: int) -> Done:
+        """Keep the place of an acknowledgement (or of nothing, at QoS 0); the returned call fills it."""
+        ready = self._acks.reserve(packet, size)
+        self._read_no_further()
+
+        def done(error: Exception | None) -> None:
+            if error is not None and packet:
+                # There is no negative acknowledgement in 3.1.1: the client has to keep it and come back.
+                self.fail("unavailable", r.IMPLEMENTATION_SPECIFIC_ERROR)
+            if self.closing:
+                return
+            ready()
+            self._read_on()
+
+        return done
+
+    def _read_no_further(self) -> None:
+        settings = self._server.settings
+        acks = self._acks
+        if len(acks) > settings.max_unacknowledged or acks.held > settings.max_unacknowledged_bytes:
+            self.pause("storage")
+
+    def _read_on(self) -> None:
+        settings = self._server.settings
+        acks = self._acks
+        if len(acks) <= settings.max_unacknowledged // 2 and acks.held <= settings.max_unacknowledged_bytes // 2:
+            self.resume("storage")
+
+    # -- topics ----------------------------------------------------------------------------------------------------
+
+    def _named(self, topic: bytes, alias: int) -> bytes:
+        """The topic that an alias stands for, or is given now."""
+        if alias > self._server.settings.topic_alias_maximum:
+            self.home.stats.malformed += 1
+            self.fail("protocol_error", r.TOPIC_ALIAS_INVALID)  # [MQTT-3.3.2-9]
+        elif topic:
+            self._aliases[alias] = topic
+        else:
+            topic = self._aliases.get(alias, b"")
+            if not topic:
+                raise ProtocolError("direction")  # §3.3.4: an alias that nobody has set is a protocol error
+        return topic
+
+    def _too_many(self, session: Session, qos: int, packet_id: int) -> bool:
+        """Answer a QoS 2 message that is here already; close for more than the client was told that it may send."""
+        incoming = session.incoming
+        if qos == 2 and packet_id in incoming:
+            self._acks.add(encode.pubrec(packet_id))
+            return True
+        if self._version == MQTT_5:
+            if len(incoming) + self._open >= self._most_open:
+                self.fail("flood", r.RECEIVE_MAXIMUM_EXCEEDED)  # [MQTT-3.3.4-7]
+                return True
+        elif qos == 2 and len(incoming) >= self._server.settings.max_unreleased:
+            self.close("flood")  # to read no further would not help: the PUBREL is behind
+            return True
+        return False
+
+    def _target(self, topic: bytes) -> SessionRoute | Callable[..., Any] | None:
+        """What a publish to this topic goes to; None if it is not allowed. Raises ProtocolError for a bad name."""
+        session = self._session
+        assert session is not None
+        route = self._routes.get(topic)
+        if route is not None and route.generation == self._server.topics.generation:
+            return route
+        name = valid_topic_name(topic)
+        if name is None:
+            raise ProtocolError("topic_name")
+        if not self._server.settings.fits(name):
+            self.fail("too_long", r.TOPIC_NAME_INVALID)
+            return None
+        right = session.principal.publisher(name)
+        if right is True:
+            route = self._server.topics.route(name)
+            if len(topic) <= LONGEST_ROUTED:
+                if len(self._routes) >= MAX_ROUTES:
+                    self._routes.clear()
+                self._routes[topic] = route
+            return route
+        self._routes.pop(topic, None)
+        return right or None

@@ -1,0 +1,230 @@
+"""The port to the disk: what persistent sessions and retained messages must not lose (DESIGN §10).
+
+::
+
+    append(op) ──> position += 1 ──> one batch a turn, one commit ──> watchers(upto, None)      acknowledge up to there
+                                                        └─ failed ──> watchers(upto, error)     acknowledge none of it
+
+Everything that has to wait until an op is safe waits for its *position*: no callback, no Deferred a message. Positions
+begin at 1 and count the ops of this process; 0 is "nothing to wait for". Batches are committed in order, so what is
+told is always about the ops behind those that were told before.
+
+The ops (the first field is the kind)::
+
+    (PUT, session, seq, qos, expires_at | None, topic, payload, properties, retain)    a message owed to a session
+    (ACK, session, seq)              that one is settled (also one that expired): the row goes
+    (REC, session, seq)              PUBREC came for it: the row stays, without topic and payload, as "released"
+    (IN, session, packet_id)         a QoS 2 message of the client was taken over under this id
+    (OUT, session, packet_id)        and was released: the id is free again
+    (DROP, session)                  the session ends, with everything that belongs to it
+    (SESSION, SessionRecord)         make it, or replace what was kept under its number; its rows stay
+    (SEEN, session, at | None)       it lost its connection at that time (UNIX seconds), or has one again (None)
+    (RETAIN, topic, payload, qos, properties, expires_at | None)       the retained message of a topic
+    (FORGET, topic)
+
+``session`` is a number that is never used again. ``seq`` only grows within one session, so messages lie in the order of
+(session, seq), and are acknowledged nearly in that order. Ops about the same thing take effect in the order in which
+they were appended; ops that find nothing (an ACK of what is gone, anything but SESSION for a session that is not there)
+have no effect. ``properties`` are the bytes of `properties.shared_bytes`, opaque here. ``expires_at``: UNIX seconds.
+
+When a commit fails (full disk, lock) the batch fails as a whole, and the new work in it (PUT, IN, SESSION, RETAIN) is
+forgotten: whoever waits for it is told. What only gives back room or notes progress (ACK, REC, OUT, DROP, SEEN, FORGET)
+is kept by the journal and tried again with a later batch, before that batch's own ops: nobody would repeat it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol, TypeAlias
+
+from twisted.internet.defer import Deferred, succeed
+
+from broker.model.sessions import (
+    ACK,
+    DROP,
+    FORGET,
+    IN,
+    NEW_WORK,
+    OUT,
+    PUT,
+    REC,
+    RETAIN,
+    SEEN,
+    SESSION,
+    LoadedSession,
+    Op,
+    QueueRow,
+    RetainedRow,
+    SessionRecord,
+)
+
+__all__ = [
+    "ACK",
+    "DROP",
+    "FORGET",
+    "IN",
+    "NEW_WORK",
+    "OUT",
+    "PUT",
+    "REC",
+    "RETAIN",
+    "SEEN",
+    "SESSION",
+    "LoadedSession",
+    "MemoryJournal",
+    "Op",
+    "QueueRow",
+    "RetainedRow",
+    "SessionJournal",
+    "SessionRecord",
+    "Watcher",
+]
+
+#: watcher(upto, error): every op up to position ``upto`` that was not told yet is on disk, or (error) is not.
+Watcher: TypeAlias = Callable[[int, Exception | None], None]
+
+
+class SessionJournal(Protocol):
+    """What `broker.storage` provides. The loading methods fail with Unavailable."""
+
+    @property
+    def position(self) -> int:
+        """The position of the op that was appended last; 0 before the first."""
+        ...
+
+    @property
+    def committed(self) -> int:
+        """Every op up to this position is settled: on disk, or told as failed."""
+        ...
+
+    def append(self, op: Op) -> None:
+        """Have it written with this turn's batch. Costs an append to a list."""
+        ...
+
+    def watch(self, watcher: Watcher) -> None:
+        """Have ``watcher`` called in the reactor's thread, once a batch. For the life of the journal."""
+        ...
+
+    def load_sessions(self) -> Deferred[Sequence[LoadedSession]]:
+        """All sessions, by number. Once, before the first op."""
+        ...
+
+    def load_queue(self, session: int, after: int, limit: int) -> Deferred[Sequence[QueueRow]]:
+        """Up to ``limit`` rows with seq > ``after``, by seq: of what is committed when the answer comes, at least all
+        that was when it was asked."""
+        ...
+
+    def load_incoming(self, session: int) -> Deferred[Sequence[int]]:
+        """The packet ids with IN and without OUT."""
+        ...
+
+    def load_retained(self, after: str, limit: int) -> Deferred[Sequence[RetainedRow]]:
+        """Up to ``limit`` retained messages with topic > ``after`` (by code point), by topic; "" for the first page."""
+        ...
+
+
+class MemoryJournal:
+    """A journal that keeps everything in memory: for tests, and where storage has none.
+
+    It commits by itself at every append, so that nothing ever waits, unless ``held`` is set; then `commit` does, and
+    `fail` lets the batch fail.
+    """
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.committed = 0
+        self.held = False
+        self.sessions: dict[int, SessionRecord] = {}
+        self.queues: dict[int, dict[int, QueueRow]] = {}
+        self.incoming: dict[int, dict[int, None]] = {}
+        self.retained: dict[str, RetainedRow] = {}
+        self._batch: list[Op] = []
+        self._again: list[Op] = []
+        self._watchers: list[Watcher] = []
+
+    def append(self, op: Op) -> None:
+        """See `SessionJournal`."""
+        self.position += 1
+        self._batch.append(op)
+        if not self.held:
+            self.commit()
+
+    def watch(self, watcher: Watcher) -> None:
+        """See `SessionJournal`."""
+        self._watchers.append(watcher)
+
+    def commit(self) -> None:
+        """The batch is on disk now."""
+        ops = self._again + self._batch
+        self._again, self._batch = [], []
+        for op in ops:
+            self._apply(op)
+        self._tell(None)
+
+    def fail(self, error: Exception) -> None:
+        """The batch could not be written."""
+        self._again += [op for op in self._batch if op[0] not in NEW_WORK]
+        self._batch = []
+        self._tell(error)
+
+    def _tell(self, error: Exception | None) -> None:
+        if self.committed == self.position:
+            return
+        self.committed = self.position
+        for watcher in self._watchers:
+            watcher(self.committed, error)
+
+    def _apply(self, op: Op) -> None:  # noqa: C901 - one line a kind
+        match op:
+            case ("put", session, seq, qos, expires_at, topic, payload, properties, retain):
+                if session in self.sessions:
+                    row = QueueRow(seq, qos, expires_at, topic, payload, properties, retain)
+                    self.queues.setdefault(session, {})[seq] = row
+            case ("ack", session, seq):
+                self.queues.get(session, {}).pop(seq, None)
+            case ("rec", session, seq):
+                rows = self.queues.get(session, {})
+                if seq in rows:
+                    rows[seq] = replace(rows[seq], topic="", payload=b"", properties=b"", released=True)
+            case ("in", session, packet_id):
+                if session in self.sessions:
+                    self.incoming.setdefault(session, {})[packet_id] = None
+            case ("out", session, packet_id):
+                self.incoming.get(session, {}).pop(packet_id, None)
+            case ("drop", session):
+                for table in (self.sessions, self.queues, self.incoming):
+                    table.pop(session, None)
+            case ("session", record):
+                self.sessions[record.number] = record
+            case ("seen", session, at):
+                if session in self.sessions:
+                    self.sessions[session] = replace(self.sessions[session], disconnected_at=at)
+            case ("retain", topic, payload, qos, properties, expires_at):
+                self.retained[topic] = RetainedRow(topic, payload, qos, properties, expires_at)
+            case ("forget", topic):
+                self.retained.pop(topic, None)
+            case _:
+                raise ValueError(f"no such op: {op[0]!r}")
+
+    def load_sessions(self) -> Deferred[Sequence[LoadedSession]]:
+        """See `SessionJournal`."""
+        loaded = []
+        for number, record in sorted(self.sessions.items()):
+            rows = self.queues.get(number, {}).values()
+            next_seq = max((row.seq for row in rows), default=0) + 1
+            loaded.append(LoadedSession(record, next_seq, len(rows), sum(row.size for row in rows)))
+        return succeed(loaded)
+
+    def load_queue(self, session: int, after: int, limit: int) -> Deferred[Sequence[QueueRow]]:
+        """See `SessionJournal`."""
+        rows = sorted(self.queues.get(session, {}).items())
+        return succeed([row for seq, row in rows if seq > after][:limit])
+
+    def load_incoming(self, session: int) -> Deferred[Sequence[int]]:
+        """See `SessionJournal`."""
+        return succeed(list(self.incoming.get(session, {})))
+
+    def load_retained(self, after: str, limit: int) -> Deferred[Sequence[RetainedRow]]:
+        """See `SessionJournal`."""
+        return succeed([row for topic, row in sorted(self.retained.items()) if topic > after][:limit])

@@ -1,0 +1,138 @@
+"""One message on its way to many: what is the same for all its receivers is encoded once (`Message`), and what a
+subscription asks for (`Options`).
+
+The properties of a 5.0 message stand in ``shared`` as bytes, without what differs between receivers (topic alias,
+subscription identifiers). Its expiry interval is among them and is counted down in place when a copy waits
+[MQTT-3.3.2-6].
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import ceil
+from typing import Any
+
+from broker.mqtt import packets as p
+from broker.mqtt import properties as props
+from broker.mqtt.encode5 import publish_head
+from broker.mqtt.packets import Properties
+
+
+class Options:
+    """What a subscription was granted. Made by `options`, so equal ones are the same object."""
+
+    __slots__ = ("identifier", "no_local", "qos", "retain_as_published")
+
+    def __init__(self, qos: int, no_local: bool, retain_as_published: bool, identifier: int) -> None:
+        self.qos = qos
+        self.no_local = no_local
+        self.retain_as_published = retain_as_published
+        #: 0: none.
+        self.identifier = identifier
+
+    def __repr__(self) -> str:
+        return f"<Options {self.as_list()}>"
+
+    def as_list(self) -> list[int]:
+        """The arguments of `options`, for the disk."""
+        return [self.qos, int(self.no_local), int(self.retain_as_published), self.identifier]
+
+
+@lru_cache(maxsize=4096)
+def options(qos: int, no_local: bool = False, retain_as_published: bool = False, identifier: int = 0) -> Options:
+    """The one object for these options."""
+    return Options(qos, no_local, retain_as_published, identifier)
+
+
+class Message:
+    """A message as it was published. ``sender`` is the session that it came from, None for the broker's own."""
+
+    __slots__ = ("_expiry_at", "_heads", "_tail", "expires_at", "name", "payload", "qos", "retain", "sender", "shared")
+
+    def __init__(
+        self,
+        name: bytes,
+        payload: bytes,
+        qos: int,
+        retain: bool = False,
+        shared: bytes = b"",
+        expires_at: float | None = None,
+        sender: Any = None,
+    ) -> None:
+        self.name = name
+        self.payload = payload
+        self.qos = qos
+        self.retain = retain
+        self.shared = shared
+        self.expires_at = expires_at
+        self.sender = sender
+        self._expiry_at = 0
+        self._heads: dict[int, bytes] = {}
+        self._tail = b""
+
+    @property
+    def topic(self) -> str:
+        """Its topic as text."""
+        return self.name.decode()
+
+    @property
+    def size(self) -> int:
+        """Bytes of topic, payload and properties: what limits count."""
+        return len(self.name) + len(self.payload) + len(self.shared)
+
+    def head(self, version: int, qos: int, retain: bool) -> bytes:
+        """A PUBLISH up to its packet id (at QoS 0: its properties or payload), for receivers that need nothing else."""
+        key = (version == p.MQTT_5) << 3 | qos << 1 | retain
+        head = self._heads.get(key)
+        if head is None:
+            head = self._heads[key] = publish_head(self.name, len(self.tail(version)), qos, retain)
+        return head
+
+    def tail(self, version: int) -> bytes:
+        """The rest, likewise."""
+        if version != p.MQTT_5:
+            return self.payload
+        tail = self._tail
+        if not tail:
+            tail = self._tail = props.publish_property_bytes(0, (), self.shared) + self.payload
+        return tail
+
+    def shared_at(self, now: float) -> bytes:
+        """Its properties with the time that is left at ``now`` (UNIX seconds) as expiry interval."""
+        if self.expires_at is None:
+            return self.shared
+        at = self._expiry_at or self._find_expiry()
+        left = max(0, ceil(self.expires_at - now))
+        return b"%b%b%b" % (self.shared[:at], left.to_bytes(4, "big"), self.shared[at + 4 :])
+
+    def _find_expiry(self) -> int:
+        before: Properties = {}
+        block = props.property_block(self.shared)
+        for identifier, value in (props.decode_properties(block, 0, len(block), p.PUBLISH)[0] or {}).items():
+            if identifier == props.MESSAGE_EXPIRY_INTERVAL:
+                break
+            before[identifier] = value
+        self._expiry_at = len(props.shared_bytes(before)) + 1
+        return self._expiry_at
+
+
+class Copy:
+    """One receiver's copy at QoS 1 or 2. ``seq`` and ``position`` are `broker.mqtt.persistent`'s, else 0."""
+
+    __slots__ = ("dup", "identifiers", "message", "position", "qos", "retain", "seq")
+
+    def __init__(
+        self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...], seq: int = 0, position: int = 0
+    ) -> None:
+        self.message = message
+        self.qos = qos
+        self.retain = retain
+        self.identifiers = identifiers
+        self.seq = seq
+        self.position = position
+        self.dup = False
+
+
+def identifier_bytes(identifiers: tuple[int, ...]) -> bytes:
+    """Subscription identifiers as properties."""
+    return b"".join([props.property_bytes(props.SUBSCRIPTION_IDENTIFIER, one) for one in identifiers])

@@ -1,0 +1,325 @@
+"""A session that outlives its connection: what it is owed at QoS 1 and 2 is on disk (DESIGN §10).
+
+::
+
+    away ────────── connect ──> loading ── nothing is left on disk that is not here ──> live
+      ^                            ^                                                      │
+      │                            └─────────── more waits than SPILL messages ───────────┤
+      └──────────────────────────────── connection lost ──────────────────────────────────┘
+
+    away, loading   a message goes to the disk only; when loading, pages of it come from there in their order
+    live            a message goes to the disk and into the window, or the queue in memory
+
+Every message has a ``seq``, and the packet id seq % 65535 + 1: so a message has the same id when it is sent again
+[MQTT-4.4.0-1], and no id has to be kept. A window that comes round to an id in flight waits for it.
+
+QoS 1 goes out at once, whatever the disk does. QoS 2 goes out after the commit, PUBREL after the commit of PUBREC:
+else a crash between them could make one message of two, or two of one. What is loaded is what was committed after
+everything that this session had to say; so nothing comes back that was settled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, cast
+
+from twisted.python.failure import Failure
+
+from broker.mqtt import encode
+from broker.mqtt import packets as p
+from broker.mqtt import properties as props
+from broker.mqtt.journal import ACK, IN, OUT, PUT, REC, QueueRow, SessionJournal
+from broker.mqtt.message import Copy, Message, identifier_bytes
+from broker.mqtt.session import PUBACK, PUBCOMP, Session
+
+#: Messages that wait in memory; more are read from the disk when they are due.
+SPILL: Final = 1_000
+#: Rows read from the disk at once.
+PAGE: Final = 200
+
+
+def message_of(row: QueueRow) -> tuple[Message, tuple[int, ...]]:
+    """The message of a row of the queue, and its subscription identifiers for this receiver."""
+    shared = row.properties
+    identifiers: tuple[int, ...] = ()
+    if shared:
+        block = props.property_block(shared)
+        decoded = props.decode_properties(block, 0, len(block), p.PUBLISH)[0] or {}
+        identifiers = tuple(cast("list[int]", decoded.get(props.SUBSCRIPTION_IDENTIFIER, [])))
+        shared = props.shared_bytes(decoded)
+    return Message(row.topic.encode(), row.payload, row.qos, row.retain, shared, row.expires_at), identifiers
+
+
+class PersistentSession(Session):
+    """``number``: its number in the journal. ``wait_for(self)`` has `settled` called with
+    the next commit."""
+
+    __slots__ = (
+        "_again",
+        "_journal",
+        "_last_position",
+        "_loaded",
+        "_loading",
+        "_put_at",
+        "_rows",
+        "_sent",
+        "_spilled",
+        "_start",
+        "_wait_for",
+        "disconnected_at",
+        "incoming_known",
+        "next_seq",
+        "number",
+        "owed",
+        "owed_bytes",
+    )
+    persistent = True
+
+    def __init__(self, number: int, journal: SessionJournal, wait_for: Any, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.number = number
+        self.plain = False
+        self._journal = journal
+        self._wait_for = wait_for
+        self.next_seq = 1
+        #: Messages on disk and not settled, and their bytes.
+        self.owed = 0
+        self.owed_bytes = 0
+        self.disconnected_at: float | None = None
+        #: False: the ids of the client's QoS 2 messages are on disk only.
+        self.incoming_known = True
+        #: packet id in flight -> (seq, bytes)
+        self._rows: dict[int, tuple[int, int]] = {}
+        self._spilled = True
+        #: The seq that was last taken into memory, the highest one that was ever sent, whether a page is on its way.
+        self._loaded = 0
+        self._sent = 0
+        self._loading = False
+        #: The last position of this session, of its last PUT, and the one that loading has to wait for.
+        self._last_position = 0
+        self._put_at = 0
+        self._start = 0
+        self._again = 0
+
+    def restored(self, next_seq: int, owed: int, owed_bytes: int) -> None:
+        """What was found on disk at the start."""
+        self.next_seq = next_seq
+        self.owed = owed
+        self.owed_bytes = owed_bytes
+        # Whether they were sent is not known. What could have been in the window may be a duplicate [MQTT-3.3.1-1].
+        self._again = self.window
+        self.incoming_known = False
+
+    def may_receive(self, topic: str) -> bool:
+        """Nobody is asked while it is not known who it is: then it is asked again before anything is sent."""
+        return self.principal is None or super().may_receive(topic)
+
+    # -- connections -----------------------------------------------------------------------------------------------
+
+    def go_away(self) -> None:
+        """The connection is gone: from now on it owes to the disk alone."""
+        self.connection = None
+        self.retained = None
+        self._sent = max(self._sent, max((seq for seq, _ in self._rows.values()), default=0))
+        self.inflight.clear()
+        self._rows.clear()
+        self._queue.clear()
+        self._aliases.clear()
+        self._spilled = True
+        self._loaded = 0
+
+    def come_back(self, position: int) -> None:
+        """There is a connection, and everything before ``position`` is to be on disk before anything is read there."""
+        self._start = self._last_position = max(position, self._last_position)
+        self._spilled = True
+        self._loaded = 0
+        if not self.owed:
+            self._spilled = False
+            self._loaded = self.next_seq - 1
+        else:
+            self._load()
+
+    def settled(self, upto: int, error: Exception | None) -> None:
+        """A batch was committed, or failed."""
+        if self.connection is None:
+            return
+        if error is not None:  # what it waits for may not be there
+            self.connection.close("unavailable")
+            return
+        self._load()
+        self.fill()
+
+    # -- to the client ---------------------------------------------------------------------------------------------
+
+    def offer(self, packet: bytes, count: int = 1) -> None:
+        if self.connection is not None:
+            super().offer(packet, count)
+
+    def take(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> int:
+        if not qos:
+            return 0 if self.connection is None else super().take(message, qos, retain, identifiers)
+        settings = self._settings
+        size = message.size
+        waiting = self.owed - len(self.inflight)
+        if waiting >= settings.max_queued_messages or self.owed_bytes + size > settings.max_queued_bytes:
+            self.stats.drop("queue_full")
+            return 0
+        seq = self.next_seq
+        self.next_seq = seq + 1
+        self.owed += 1
+        self.owed_bytes += size
+        shared = identifier_bytes(identifiers) + message.shared if identifiers else message.shared
+        journal = self._journal
+        journal.append((PUT, self.number, seq, qos, message.expires_at, message.topic, message.payload, shared, retain))
+        position = self._last_position = self._put_at = journal.position
+        if self._spilled:
+            if self.connection is not None and not self._loading:
+                self._load()
+            return position
+        self._loaded = seq
+        self._queue.append(Copy(message, qos, retain, identifiers, seq, position))
+        if len(self._queue) > SPILL:
+            self._spilled = True
+        elif len(self._queue) == 1:
+            self.fill()
+        return position
+
+    def fill(self) -> None:
+        if self.connection is None:
+            return
+        queue = self._queue
+        while queue and self._room():
+            copy = queue[0]
+            assert isinstance(copy, Copy)
+            if copy.qos == 2 and copy.position > self._journal.committed:
+                self._wait_for(self)
+                return
+            if copy.seq % 65535 + 1 in self.inflight:
+                return
+            queue.popleft()
+            self._send_copy(copy)
+        if not queue:
+            if self._spilled:
+                self._load()
+            elif self.retained is not None:
+                self.retained.go_on()
+
+    def _send_copy(self, copy: Copy) -> None:
+        message = copy.message
+        if self._expired(message):
+            self._gone(copy.seq, message.size)
+            return
+        head, tail = self._parts(message, copy.qos, copy.retain, copy.identifiers, copy.dup)
+        if not self._fits(head, tail):
+            self._gone(copy.seq, message.size)
+            return
+        packet_id = copy.seq % 65535 + 1
+        self.inflight[packet_id] = copy.qos
+        self._rows[packet_id] = (copy.seq, message.size)
+        self.stats.messages_out += 1
+        self.outbox.put(b"%b%c%c%b" % (head, packet_id >> 8, packet_id & 255, tail))
+
+    # -- from the client -------------------------------------------------------------------------------------------
+
+    def acknowledged(self, packet_id: int) -> bool:
+        if self.inflight.get(packet_id) == PUBACK:
+            self._gone(*self._rows.pop(packet_id))
+        return super().acknowledged(packet_id)
+
+    def _release(self, packet_id: int) -> None:
+        self._journal.append((REC, self.number, self._rows[packet_id][0]))
+        self._last_position = self._journal.position
+        self.connection.reply_at(self._last_position, encode.pubrel(packet_id))
+
+    def _settle(self, packet_id: int) -> None:
+        self._gone(*self._rows.pop(packet_id))
+        super()._settle(packet_id)
+
+    def _gone(self, seq: int, size: int) -> None:
+        self.owed -= 1
+        self.owed_bytes -= size
+        self._journal.append((ACK, self.number, seq))
+        self._last_position = self._journal.position
+
+    def take_in(self, packet_id: int) -> int:
+        super().take_in(packet_id)
+        self._journal.append((IN, self.number, packet_id))
+        self._last_position = self._journal.position
+        return self._last_position
+
+    def let_go(self, packet_id: int) -> int:
+        if packet_id not in self.incoming:
+            return 0
+        super().let_go(packet_id)
+        self._journal.append((OUT, self.number, packet_id))
+        self._last_position = self._journal.position
+        return self._last_position
+
+    # -- from the disk ---------------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        """Have the next page read, once everything that we said is on disk and there is nothing left in memory."""
+        if not self._spilled or self._loading or self._queue or self.connection is None:
+            return
+        if self._journal.committed < self._start:
+            self._wait_for(self)
+            return
+        if self._loaded >= self.next_seq - 1:
+            self._spilled = False
+            if not self.inflight:
+                self.owed = self.owed_bytes = 0  # a commit that failed may have left it too high
+            if self.retained is not None:
+                self.retained.go_on()
+            return
+        self._loading = True
+        connection = self.connection
+        all_there = self._journal.committed >= self._put_at
+        page = self._journal.load_queue(self.number, self._loaded, PAGE)
+        page.addCallback(self._got, connection, self.next_seq - 1 if all_there else 0).addErrback(
+            self._lost, connection
+        )
+
+    def _got(self, rows: Sequence[QueueRow], connection: Any, last: int) -> None:
+        """``last``: the seq up to which everything there is was on disk when it was asked; 0: not known."""
+        self._loading = False
+        if connection is not self.connection:
+            self._load()
+            return
+        for row in rows:
+            self._take_row(row)
+        if rows:
+            self._loaded = rows[-1].seq
+        if len(rows) < PAGE:
+            if not last and not self._queue:
+                self._wait_for(self)
+                return
+            self._loaded = max(self._loaded, last)  # what is not there was settled
+        if self._queue:
+            self.fill()
+        else:
+            self._load()
+
+    def _take_row(self, row: QueueRow) -> None:
+        packet_id = row.seq % 65535 + 1
+        if row.released:
+            self.inflight[packet_id] = PUBCOMP
+            self._rows[packet_id] = (row.seq, row.size)
+            self.connection.send(encode.pubrel(packet_id))
+            return
+        if not self.may_receive(row.topic):
+            self.stats.drop("not_allowed")
+            self._gone(row.seq, row.size)
+            return
+        message, identifiers = message_of(row)
+        copy = Copy(message, row.qos, row.retain, identifiers, row.seq)
+        if self._again:
+            self._again -= 1
+            copy.dup = True
+        else:
+            copy.dup = row.seq <= self._sent
+        self._queue.append(copy)
+
+    def _lost(self, failure: Failure, connection: Any) -> None:
+        self._loading = False
+        if connection is self.connection:
+            connection.fault_behind(failure)

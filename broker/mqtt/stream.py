@@ -1,0 +1,181 @@
+"""The loops of an MQTT connection: a chunk is walked over once, and what is plain is done on the way.
+
+A PUBLISH or PUBACK costs no object and no call it can do without: its topic is looked up in ``_routes``, which holds
+only topics that this client may publish on and whose names are known to be good; everything else goes through the
+decoder, to `_packet`. Statement numbers are those of MQTT 3.1.1.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from broker.mqtt import packets as p
+from broker.mqtt.codec import Decoder, frame, publish_run
+from broker.mqtt.delivery import Plan, distribute, plan_of
+from broker.mqtt.encode import publish_head
+from broker.mqtt.host import Server
+from broker.mqtt.intake import Intake
+from broker.mqtt.message import Message
+from broker.mqtt.packets import MQTT_5, ProtocolError
+
+#: First bytes of the packets that the loops take apart by themselves.
+_PUBLISH_0: Final = 0x30
+_PUBLISH_1: Final = 0x32
+_PUBACK: Final = 0x40
+
+
+class Stream(Intake):
+    """The part of an MQTT connection that reads."""
+
+    def __init__(self, server: Server, host: str, port: int = 0) -> None:
+        super().__init__(server, host, port)
+        self._decoder = Decoder(server.limits.max_message_size, highest_level=MQTT_5)
+
+    def _packet(self, packet: p.Packet) -> None:
+        """A packet that is off the short way."""
+        raise NotImplementedError
+
+    def _run(self, data: bytes) -> None:  # noqa: C901, PLR0915 - one loop: each call that it saves counts
+        session = self._session
+        assert session is not None
+        decoder = self._decoder
+        index = self._server.topics
+        routes = self._routes
+        acknowledge = self._acks.add
+        limit = decoder.max_packet_size
+        size = len(data)
+        offset = count = 0
+        try:
+            while offset + 1 < size:
+                first = data[offset]
+                length = data[offset + 1]
+                if length < 128:
+                    body = offset + 2
+                    end = body + length
+                else:
+                    body, end = frame(data, offset, limit)
+                    if not end:
+                        break
+                if end > size:
+                    break
+                count += 1
+                if first == _PUBLISH_0:
+                    rest = body + 2
+                    if rest <= end:
+                        rest += data[body] << 8 | data[body + 1]
+                    if rest > end:
+                        raise ProtocolError("truncated")
+                    topic = data[body + 2 : rest]
+                    route = routes.get(topic)
+                    if route is not None and route.generation == index.generation:
+                        step = end - offset
+                        if end + 1 < size and data[end + 1] == length and data.startswith(data[offset:rest], end):
+                            end = publish_run(data, offset, rest, end)
+                        copies = (end - offset) // step
+                        count += copies - 1
+                        plan: Plan = route.plan or plan_of(route)
+                        if plan.special:
+                            head_size = rest - offset
+                            for at in range(offset, end, step):
+                                payload = data[at + head_size : at + step]
+                                distribute(plan, Message(topic, payload, 0, sender=session))
+                        elif plan.everyone:
+                            packet = data[offset:end]
+                            for receiver in plan.everyone:
+                                receiver.offer(packet, copies)
+                    else:
+                        self._publish(topic, data[rest:end], 0, 0)
+                        if self.closing:
+                            return
+                elif first == _PUBLISH_1:
+                    rest = body + 2
+                    if rest <= end:
+                        rest += data[body] << 8 | data[body + 1]
+                    if rest + 2 > end:
+                        raise ProtocolError("truncated")
+                    packet_id = data[rest : rest + 2]
+                    if packet_id == b"\0\0":
+                        raise ProtocolError("packet_id")
+                    topic = data[body + 2 : rest]
+                    route = routes.get(topic)
+                    if route is not None and route.generation == index.generation:
+                        plan = route.plan or plan_of(route)
+                        payload = data[rest + 2 : end]
+                        if plan.special:
+                            message = Message(topic, payload, 1, sender=session)
+                            self._forward(route, message, packet_id[0] << 8 | packet_id[1])
+                            offset = end
+                            continue
+                        if plan.at_least_once:
+                            head = data[offset:rest]
+                            for receiver in plan.at_least_once:
+                                receiver.deliver(head, payload)
+                        if plan.at_most_once:
+                            packet = publish_head(topic, len(payload)) + payload
+                            for receiver in plan.at_most_once:
+                                receiver.offer(packet)
+                        acknowledge(b"\x40\x02" + packet_id)
+                    else:
+                        self._publish(topic, data[rest + 2 : end], 1, packet_id[0] << 8 | packet_id[1])
+                        if self.closing:
+                            return
+                elif first == _PUBACK and length == 2:
+                    if not session.acknowledged(data[body] << 8 | data[body + 1]) and data[body : body + 2] == b"\0\0":
+                        raise ProtocolError("packet_id")
+                else:
+                    self._packet(decoder.decode(data, offset, body, end))
+                    if self.closing:
+                        return
+                offset = end
+            decoder.keep(data, offset)
+        finally:
+            self.account(count)
+
+    def _run5(self, data: bytes) -> None:
+        """The same for 5.0, whose messages differ by receiver: only the decoding is saved."""
+        session: Any = self._session
+        decoder = self._decoder
+        index = self._server.topics
+        routes = self._routes
+        size = len(data)
+        offset = count = 0
+        try:
+            while offset + 1 < size:
+                body, end = decoder.frame(data, offset)
+                if not end or end > size:
+                    break
+                count += 1
+                first = data[offset]
+                if first in (_PUBLISH_0, _PUBLISH_1):
+                    rest = body + 2
+                    if rest <= end:
+                        rest += data[body] << 8 | data[body + 1]
+                    at = rest + 2 if first == _PUBLISH_1 else rest
+                    if at < end and not data[at]:
+                        topic = data[body + 2 : rest]
+                        route = routes.get(topic)
+                        packet_id = data[rest] << 8 | data[rest + 1] if first == _PUBLISH_1 else 0
+                        if (
+                            route is not None
+                            and route.generation == index.generation
+                            and (first == _PUBLISH_0 or (packet_id and not self._too_many(session, 1, packet_id)))
+                        ):
+                            message = Message(topic, data[at + 1 : end], first >> 1 & 3, sender=session)
+                            self._forward(route, message, packet_id)
+                            offset = end
+                            continue
+                        if self.closing:
+                            return
+                elif first == _PUBACK and end - body == 2:
+                    packet_id = data[body] << 8 | data[body + 1]
+                    if packet_id:
+                        session.acknowledged(packet_id)
+                        offset = end
+                        continue
+                self._packet(decoder.decode(data, offset, body, end))
+                if self.closing:
+                    return
+                offset = end
+            decoder.keep(data, offset)
+        finally:
+            self.account(count)

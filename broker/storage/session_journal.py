@@ -1,0 +1,170 @@
+"""The journal of MQTT sessions and retained messages (`broker.mqtt.journal` is the contract), as part of a storage.
+
+::
+
+    append ... append ──turn's end──> merge (`session_batch`) ──> one job of the write lane (`session_sql`)
+    append ... append   (the next batch gathers while that one is written)      │
+    watchers <── (upto, None | error) ── next batch ───────────────────────── answer
+
+One batch is under way at a time. What gathers meanwhile is the next one: the slower the disk, the more is written with
+one commit, and the more messages are settled before they would have been written, which then costs nothing at all.
+A batch that nothing is left of is committed without the disk.
+
+Callers bound what may wait (``position - committed``) by not acknowledging; this adds no limit of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, ClassVar, Final
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from broker.model.sessions import NEW_WORK, SEEN, LoadedSession, Op, QueueRow, RetainedRow
+from broker.storage import session_sql
+from broker.storage.lane import Lane
+from broker.storage.session_batch import Slots, merge
+
+#: Ops of one batch: more would make those that came first wait for those that came last.
+MAX_OPS: Final = 20_000
+
+
+class SqliteSessionJournal:
+    """``reactor`` gives callLater."""
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(self, write_lane: Lane, read_lane: Lane, reactor: Any) -> None:
+        self.committed = 0
+        #: Batches written; messages that were settled before they were written.
+        self.batches = 0
+        self.spared = 0
+        self._write_lane = write_lane
+        self._read_lane = read_lane
+        self._reactor = reactor
+        self._slots = Slots()
+        self._taken = 0
+        self._ops: list[Op] = []
+        self._again: list[Op] = []
+        self._busy = False
+        self._last_try = False
+        self._watchers: list[Any] = []
+        self._settling: list[Deferred[None]] = []
+
+    # -- ops -------------------------------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> int:
+        """The position of the op that was appended last."""
+        return self._taken + len(self._ops)
+
+    def append(self, op: Op) -> None:
+        """Have it written with this turn's batch."""
+        ops = self._ops
+        ops.append(op)
+        if not self._busy:
+            self._busy = True
+            self._reactor.callLater(0, self._submit)
+
+    def watch(self, watcher: Any) -> None:
+        """Have ``watcher(upto, error)`` called once a batch."""
+        self._watchers.append(watcher)
+
+    def settle(self) -> Deferred[None]:
+        """Fires when nothing waits any more; what failed before has then been tried once more."""
+        settled: Deferred[None] = Deferred()
+        self._settling.append(settled)
+        if not self._busy:
+            self._busy = self._last_try = True
+            self._submit()
+        return settled
+
+    # -- loading ---------------------------------------------------------------------------------------------------
+
+    def open(self) -> Deferred[None]:
+        """Before the first op."""
+        return self._write_lane.ask(session_sql.slots).addCallback(self._slots.load)
+
+    def load_sessions(self) -> Deferred[Sequence[LoadedSession]]:
+        """See the contract."""
+        return self._read_lane.ask(session_sql.load_sessions)
+
+    def load_queue(self, session: int, after: int, limit: int) -> Deferred[Sequence[QueueRow]]:
+        """See the contract."""
+        return self._read_lane.ask(lambda db: session_sql.load_queue(db, session, after, limit))
+
+    def load_incoming(self, session: int) -> Deferred[Sequence[int]]:
+        """See the contract."""
+        return self._read_lane.ask(lambda db: session_sql.load_incoming(db, session))
+
+    def load_retained(self, after: str, limit: int) -> Deferred[Sequence[RetainedRow]]:
+        """See the contract."""
+        return self._read_lane.ask(lambda db: session_sql.load_retained(db, after, limit))
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _submit(self) -> None:
+        """Hand the next batch to the lane. ``_busy`` is set."""
+        ops = self._ops
+        if len(ops) > MAX_OPS:
+            self._ops = ops[MAX_OPS:]
+            del ops[MAX_OPS:]
+        else:
+            self._ops = []
+        self._taken += len(ops)
+        whole = self._again + ops if self._again else ops
+        try:
+            batch = merge(whole, self._slots)
+        except Exception as error:
+            # A fault of the caller's: nothing of this batch is written, and those who wait are told.
+            self.log.failure("an op of the session journal could not be taken")
+            self._again = []
+            self._slots.undo()
+            self._told(self._taken, error)
+            return
+        self.spared += batch.spared
+        if batch.empty:
+            self._written(self._taken, whole, None, None)
+        else:
+            self.batches += 1
+            self._write_lane.tell(
+                partial(session_sql.write, batch=batch), True, partial(self._written, self._taken, whole)
+            )
+
+    def _written(self, upto: int, ops: list[Op], _: None, error: Exception | None) -> None:
+        if error is None:
+            self._again = []
+            self._slots.keep()
+        else:
+            self._again = _left(ops)
+            self._slots.undo()
+        self._told(upto, error)
+
+    def _told(self, upto: int, error: Exception | None) -> None:
+        """Tell the watchers and go on."""
+        if upto > self.committed:
+            self.committed = upto
+            for watcher in self._watchers:
+                try:
+                    watcher(upto, error)
+                except Exception:
+                    self.log.failure("a commit could not be told")
+        if self._ops or (self._settling and self._again and not self._last_try):
+            self._last_try = not self._ops
+            self._reactor.callLater(0, self._submit)
+            return
+        self._busy = self._last_try = False
+        settling, self._settling = self._settling, []
+        for settled in settling:
+            settled.callback(None)
+
+
+def _left(ops: list[Op]) -> list[Op]:
+    """What of a batch that failed is tried again, without repetitions: this may go on for as long as a disk is full."""
+    left: dict[Op, Op] = {}
+    for op in ops:
+        if op[0] not in NEW_WORK:
+            left[op[:2] if op[0] == SEEN else op] = op
+    return list(left.values())

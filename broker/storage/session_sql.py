@@ -1,0 +1,170 @@
+"""MQTT sessions, what is owed to them, and retained messages in SQL. Plain functions of an open connection.
+
+The numbers of the rows of ``queue`` and ``incoming`` are those of `session_batch`. A message is one BLOB, since each
+column that is bound costs nearly as much as the whole of a short row::
+
+    flags 1 | expires_at 8 | length of topic 2 | of properties 4 | topic | properties | payload      little-endian
+
+``flags``: the QoS and 4 for RETAIN; ``expires_at``: a double, infinity for never. What is released is the head alone,
+which no other row is: every message has a topic.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from math import inf
+from sqlite3 import Connection
+from struct import Struct
+from typing import Final
+
+from broker.model.sessions import RETAIN, LoadedSession, Op, QueueRow, RetainedRow, SessionRecord
+from broker.storage.session_batch import SEQ_BITS, Batch, runs
+
+_HEAD: Final = Struct("<BdHI")
+_RETAIN_FLAG: Final = 4
+#: Messages of one statement: half the cost of a statement for each.
+_TOGETHER: Final = 16
+
+_SAVE_SESSION = """INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (number) DO UPDATE SET owner = excluded.owner, client_id = excluded.client_id,
+        version = excluded.version, expiry = excluded.expiry, subscriptions = excluded.subscriptions,
+        will = excluded.will, disconnected_at = excluded.disconnected_at"""
+_RELEASE = f"UPDATE queue SET data = substr(data, 1, {_HEAD.size}) WHERE id = ?"
+_LOAD_SESSIONS = f"""SELECT number, owner, client_id, version, expiry, subscriptions, will, disconnected_at,
+        max(q.id), count(q.id), sum(length(data) - {_HEAD.size})
+    FROM sessions LEFT JOIN queue q ON q.id >= slot << {SEQ_BITS} AND q.id < (slot + 1) << {SEQ_BITS}
+    GROUP BY number ORDER BY number"""
+#: The session is looked up together with its rows: its slot may be somebody else's by the time that this is read.
+_OWN_ROWS = f"""FROM sessions CROSS JOIN {{table}} q ON q.id > (slot << {SEQ_BITS} | ?2)
+        AND q.id < (slot + 1) << {SEQ_BITS} WHERE number = ?1"""
+_LOAD_QUEUE = f"""SELECT q.id & {(1 << SEQ_BITS) - 1}, data {_OWN_ROWS.format(table="queue")}
+    ORDER BY q.id LIMIT ?3"""
+_INSERT = "INSERT OR REPLACE INTO queue VALUES (?, ?)"
+_INSERT_TOGETHER = _INSERT + ", (?, ?)" * (_TOGETHER - 1)
+_LOAD_INCOMING = f"SELECT q.id & 65535 {_OWN_ROWS.format(table='incoming')} ORDER BY q.id"
+
+
+def write(db: Connection, batch: Batch) -> None:
+    """Do the whole of a batch, in a transaction that the caller ends."""
+    if batch.records:
+        db.executemany(_SAVE_SESSION, [_session_row(record, slot) for record, slot in batch.records.values()])
+    if batch.seen:
+        rows = [(at, number) for number, at in batch.seen.items()]
+        db.executemany("UPDATE sessions SET disconnected_at = ? WHERE number = ?", rows)
+    if batch.recs:
+        db.executemany(_RELEASE, [(row,) for row in batch.recs])
+    if batch.acks:
+        _delete(db, batch.acks)
+    if batch.puts:
+        _insert(db, batch.puts)
+    if batch.outs:
+        db.executemany("DELETE FROM incoming WHERE id = ?", [(row,) for row in batch.outs])
+    if batch.ins:
+        db.executemany("INSERT OR IGNORE INTO incoming VALUES (?)", [(row,) for row in batch.ins])
+    if batch.retained:
+        _write_retained(db, batch)
+    for base in batch.drops:
+        last = base + (1 << SEQ_BITS) - 1
+        db.execute("DELETE FROM queue WHERE id BETWEEN ? AND ?", (base, last))
+        db.execute("DELETE FROM incoming WHERE id BETWEEN ? AND ?", (base, last))
+        db.execute("DELETE FROM sessions WHERE slot = ?", (base >> SEQ_BITS,))
+
+
+def _delete(db: Connection, rows: list[int]) -> None:
+    singles, ranges = [], []
+    for run in runs(rows):
+        if run[0] == run[1]:
+            singles.append(run[:1])
+        else:
+            ranges.append(run)
+    db.executemany("DELETE FROM queue WHERE id BETWEEN ? AND ?", ranges)
+    db.executemany("DELETE FROM queue WHERE id = ?", singles)
+
+
+def _insert(db: Connection, puts: dict[int, Op]) -> None:
+    cells = list(chain.from_iterable([(row, _packed(op)) for row, op in puts.items()]))
+    whole = len(cells) - len(cells) % (2 * _TOGETHER)
+    db.executemany(_INSERT_TOGETHER, [cells[n : n + 2 * _TOGETHER] for n in range(0, whole, 2 * _TOGETHER)])
+    db.executemany(_INSERT, [cells[n : n + 2] for n in range(whole, len(cells), 2)])
+
+
+def _packed(op: Op) -> bytes:
+    _kind, _session, _seq, qos, expires_at, text, payload, properties, retain = op
+    flags = qos | _RETAIN_FLAG if retain else qos
+    topic = text.encode()
+    head = _HEAD.pack(flags, inf if expires_at is None else expires_at, len(topic), len(properties))
+    return head + topic + properties + payload  # type: ignore[no-any-return]  # an op is a tuple of anything
+
+
+def _unpacked(seq: int, data: bytes) -> QueueRow:
+    flags, expires_at, topic_size, properties_size = _HEAD.unpack_from(data)
+    middle = _HEAD.size + topic_size
+    end = middle + properties_size
+    return QueueRow(
+        seq=seq,
+        qos=flags & ~_RETAIN_FLAG,
+        expires_at=None if expires_at == inf else expires_at,
+        topic=data[_HEAD.size : middle].decode(),
+        payload=data[end:],
+        properties=data[middle:end],
+        retain=flags >= _RETAIN_FLAG,
+        released=len(data) == _HEAD.size,
+    )
+
+
+def _write_retained(db: Connection, batch: Batch) -> None:
+    ops = batch.retained.values()
+    kept = [op[1:] for op in ops if op[0] == RETAIN]
+    if kept:
+        db.executemany("INSERT OR REPLACE INTO retained VALUES (?, ?, ?, ?, ?)", kept)
+    if len(kept) < len(batch.retained):
+        db.executemany("DELETE FROM retained WHERE topic = ?", [op[1:] for op in ops if op[0] != RETAIN])
+
+
+def _session_row(record: SessionRecord, slot: int) -> tuple[object, ...]:
+    return (
+        record.number,
+        slot,
+        record.owner,
+        record.client_id,
+        record.version,
+        record.expiry,
+        record.subscriptions,
+        record.will,
+        record.disconnected_at,
+    )
+
+
+def slots(db: Connection) -> list[tuple[int, int]]:
+    """(session, slot) of all sessions."""
+    return db.execute("SELECT number, slot FROM sessions").fetchall()
+
+
+def load_sessions(db: Connection) -> list[LoadedSession]:
+    """All, by number, with what is owed to each."""
+    seq_mask = (1 << SEQ_BITS) - 1
+    return [
+        LoadedSession(
+            record=SessionRecord(*fields),
+            next_seq=1 if last is None else (last & seq_mask) + 1,
+            queued=queued,
+            size=size or 0,
+        )
+        for *fields, last, queued, size in db.execute(_LOAD_SESSIONS)
+    ]
+
+
+def load_queue(db: Connection, session: int, after: int, limit: int) -> list[QueueRow]:
+    """The next rows of a session after a seq."""
+    return [_unpacked(seq, data) for seq, data in db.execute(_LOAD_QUEUE, (session, after, limit))]
+
+
+def load_incoming(db: Connection, session: int) -> list[int]:
+    """The packet ids that a session holds."""
+    return [packet_id for (packet_id,) in db.execute(_LOAD_INCOMING, (session, 0))]
+
+
+def load_retained(db: Connection, after: str, limit: int) -> list[RetainedRow]:
+    """The next retained messages after a topic."""
+    rows = db.execute("SELECT * FROM retained WHERE topic > ? ORDER BY topic LIMIT ?", (after, limit))
+    return [RetainedRow(*row) for row in rows]

@@ -1,0 +1,272 @@
+"""Sessions that outlive their connections, and the server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from broker.model.errors import Unavailable
+from broker.mqtt import packets as p
+from broker.mqtt import persistent as under_test
+from broker.mqtt import properties as props
+from broker.mqtt import reasons as r
+from tests.mqtt.fakes import Bench, Client, publishes
+
+
+def ids(packets: list[Any]) -> list[tuple[int, bytes, bool]]:
+    """(packet id, payload, DUP) of the publishes among them."""
+    return [(one.packet_id, one.payload, one.dup) for one in packets if isinstance(one, p.Publish)]
+
+
+class Case(SynchronousTestCase):
+    settings: dict[str, Any] = {}
+
+    def setUp(self) -> None:
+        self.bench = Bench(**self.settings)
+        self.journal = self.bench.journal
+        self.sender = self.bench.connect("sender", "v")
+        self.client = self.back()[0]
+        self.client.subscribe("a/#", qos=2)
+
+    def back(self, **fields: Any) -> tuple[Client, list[Any]]:
+        return self.bench.resume("keeper", clean=False, **fields)
+
+    def publish(self, *messages: tuple[bytes, int]) -> None:
+        for number, (payload, qos) in enumerate(messages, 1):
+            self.sender.send(p.Publish("a/b", payload, qos, number if qos else 0), *([p.PubRel(number)] * (qos == 2)))
+
+
+class Away(Case):
+    def test_the_session_goes_on(self) -> None:
+        self.client.lose()
+        self.publish((b"0", 0), (b"1", 1), (b"2", 2))
+        client, answer = self.back()
+        self.assertEqual(answer[0], p.ConnAck(0, True))
+        self.assertEqual(ids(answer), [(2, b"1", False), (3, b"2", False)])
+        self.publish((b"0", 0), (b"3", 1))
+        self.assertEqual(publishes(client.got()), [("a/b", b"0", 0), ("a/b", b"3", 1)])
+
+    def test_3_1_knows_no_session_present(self) -> None:
+        self.client.lose()
+        self.assertEqual(self.back(version=p.MQTT_3_1)[1], [p.ConnAck(0, False)])
+
+    def test_a_clean_one_ends_it(self) -> None:
+        self.client.lose()
+        self.publish((b"1", 1))
+        self.assertEqual(self.bench.resume("keeper", clean=True)[1], [p.ConnAck(0, False)])
+        self.assertEqual((self.journal.sessions, self.journal.queues), ({}, {}))
+        self.assertEqual(self.bench.topics.subscriptions, 0)
+
+    def test_what_was_not_acknowledged_comes_again(self) -> None:
+        self.publish((b"1", 1), (b"2", 2), (b"3", 2), (b"4", 1))
+        self.client.send(p.PubRec(3), p.PubAck(5))
+        self.client.lose()
+        client, answer = self.back()
+        self.assertEqual(answer[0], p.ConnAck(0, True))
+        self.assertIn(p.PubRel(3), answer)
+        self.assertEqual(ids(answer), [(2, b"1", True), (4, b"3", True)])
+        self.assertEqual(client.ask(p.PubAck(2), p.PubComp(3), p.PubRec(4)), [p.PubRel(4)])
+        client.send(p.PubComp(4))
+        self.assertEqual(self.journal.queues[1], {})
+        client.lose()
+        self.assertEqual(self.back()[1], [p.ConnAck(0, True)])
+
+    def test_taken_over_with_its_state(self) -> None:
+        self.publish((b"1", 1))
+        newer, answer = self.back()
+        self.assertEqual(self.client.closed, "takeover")
+        self.assertEqual(ids(answer), [(2, b"1", True)])
+        self.client.lose()
+        self.publish((b"2", 1))
+        self.assertEqual(ids(newer.got()), [(3, b"2", False)])
+
+    def test_not_somebody_elses(self) -> None:
+        self.client.lose()
+        self.assertEqual(self.bench.resume("keeper", "w", clean=False)[1], [p.ConnAck(0, False)])
+
+    def test_qos_2_of_the_client_goes_on(self) -> None:
+        other = self.bench.connect("other")
+        other.subscribe("b", qos=2)
+        self.client.send(p.Publish("b", b"once", 2, 7))
+        self.client.lose()
+        client, _ = self.back()
+        self.assertEqual(client.ask(p.Publish("b", b"once", 2, 7, dup=True)), [p.PubRec(7)])
+        self.assertEqual(client.ask(p.PubRel(7)), [p.PubComp(7)])
+        self.assertEqual(len(publishes(other.got())), 1)
+        self.assertEqual(self.journal.incoming[1], {})
+
+
+class Expiry(Case):
+    settings = {"max_session_expiry": 100}
+
+    def test_3_1_1_after_the_limit(self) -> None:
+        self.client.lose()
+        self.bench.pass_time(99)
+        self.assertEqual(len(self.journal.sessions), 1)
+        self.bench.pass_time(2)
+        self.assertEqual(self.journal.sessions, {})
+        self.assertEqual(self.bench.topics.subscriptions, 0)
+
+    def test_5_0_after_what_it_asked_for(self) -> None:
+        five: dict[str, Any] = {"version": p.MQTT_5, "properties": {props.SESSION_EXPIRY_INTERVAL: 10}}
+        client, _ = self.bench.resume("five", **five)
+        client.lose()
+        self.bench.clock.advance(9)
+        client, answer = self.bench.resume("five", clean=False, **five)
+        self.assertTrue(answer[0].session_present)
+        client.send(p.Disconnect(0, {props.SESSION_EXPIRY_INTERVAL: 20}))
+        self.bench.clock.advance(19)
+        client, answer = self.bench.resume("five", clean=False, **five)
+        self.assertTrue(answer[0].session_present)
+        client.send(p.Disconnect(0, {props.SESSION_EXPIRY_INTERVAL: 0}))
+        self.assertFalse(self.bench.resume("five", clean=False, **five)[1][0].session_present)
+
+    def test_not_while_it_is_connected(self) -> None:
+        self.client.lose()
+        client, _ = self.back()
+        self.bench.pass_time(150)
+        self.assertEqual(publishes(client.ask(p.Publish("a/b", b""))), [("a/b", b"", 0)])
+
+
+class Limits(Case):
+    settings = {"max_queued_messages": 3, "max_inflight": 2, "max_sessions": 1}
+
+    def test_the_queue(self) -> None:
+        self.client.lose()
+        self.publish(*[(b"%d" % one, 1) for one in range(5)])
+        self.assertEqual(self.bench.stats.dropped, {"queue_full": 2})
+        client, answer = self.back()
+        self.assertEqual([payload for _, payload, _ in ids(answer)], [b"0", b"1"])
+        self.assertEqual([payload for _, payload, _ in ids(client.ask(p.PubAck(2)))], [b"2"])
+
+    def test_sessions(self) -> None:
+        self.assertEqual(self.bench.resume("another", clean=False)[1], [p.ConnAck(p.REFUSED_UNAVAILABLE)])
+        wanted: dict[str, Any] = {"properties": {props.SESSION_EXPIRY_INTERVAL: 5}}
+        _, answer = self.bench.resume("another", version=p.MQTT_5, **wanted)
+        self.assertEqual(answer, [p.ConnAck(r.QUOTA_EXCEEDED)])
+
+
+class Pages(Case):
+    settings = {"max_inflight": 3}
+
+    def test_in_order_whatever_comes_meanwhile(self) -> None:
+        self.patch(under_test, "PAGE", 4)
+        self.patch(under_test, "SPILL", 5)
+        self.client.lose()
+        self.publish(*[(b"%d" % one, 1) for one in range(10)])
+        client, answer = self.back()
+        heard = ids(answer)
+        for number in range(10, 40):
+            self.publish((b"%d" % number, 1))
+            heard += ids(client.got())
+        while len(heard) < 40:
+            got = ids(client.ask(*(p.PubAck(one) for one, _, _ in heard[-3:])))
+            self.assertNotEqual(got, [])
+            heard += got
+        self.assertEqual([payload for _, payload, _ in heard], [b"%d" % one for one in range(40)])
+        client.ask(*(p.PubAck(one) for one, _, _ in heard[-3:]))
+        self.assertEqual(self.journal.queues[1], {})
+
+
+class BeforeTheCommit(Case):
+    def test_nothing_is_acknowledged(self) -> None:
+        self.journal.held = True
+        sent = [p.Publish("a/b", b"1", 1, 1), p.Publish("a/b", b"2", 2, 2), p.Publish("free", b"", 1, 3), p.PingReq()]
+        self.assertEqual(self.sender.ask(*sent), [p.PingResp()])
+        # QoS 1 may go out at once, QoS 2 may not.
+        self.assertEqual(publishes(self.client.got()), [("a/b", b"1", 1)])
+        self.journal.commit()
+        self.bench.flush()
+        self.assertEqual(self.sender.got(), [p.PubAck(1), p.PubRec(2), p.PubAck(3)])
+        self.assertEqual(publishes(self.client.got()), [("a/b", b"2", 2)])
+        # PUBREL waits as well.
+        self.assertEqual(self.client.ask(p.PubRec(3)), [])
+        self.journal.commit()
+        self.bench.flush()
+        self.assertEqual(self.client.got(), [p.PubRel(3)])
+
+    def test_nor_when_it_failed(self) -> None:
+        self.journal.held = True
+        self.sender.send(p.Publish("a/b", b"1", 1, 1))
+        self.journal.fail(Unavailable("the disk is full"))
+        self.bench.flush()
+        self.assertEqual((self.sender.got(), self.sender.closed), ([], "unavailable"))
+
+    def test_subscriptions(self) -> None:
+        self.journal.held = True
+        self.assertEqual(self.client.ask(p.Subscribe(7, [("b", 1)])), [])
+        self.journal.commit()
+        self.bench.flush()
+        self.assertEqual(self.client.got(), [p.SubAck(7, b"\1")])
+
+    def test_a_qos_2_message_of_a_lasting_session(self) -> None:
+        self.journal.held = True
+        self.assertEqual(self.client.ask(p.Publish("free", b"", 2, 9)), [])
+        self.journal.commit()
+        self.bench.flush()
+        self.assertEqual(self.client.got(), [p.PubRec(9)])
+
+    def test_retained_messages(self) -> None:
+        self.journal.held = True
+        self.assertEqual(self.sender.ask(p.Publish("free", b"kept", 1, 1, retain=True)), [])
+        self.journal.commit()
+        self.bench.flush()
+        self.assertEqual(self.sender.got(), [p.PubAck(1)])
+
+    def test_clean_sessions_wait_for_nothing(self) -> None:
+        self.journal.held = True
+        self.bench.connect("clean").subscribe("b", qos=2)
+        self.assertEqual(
+            self.sender.ask(p.Publish("b", b"", 1, 1), p.Publish("b", b"", 2, 2)), [p.PubAck(1), p.PubRec(2)]
+        )
+
+
+class Restart(Case):
+    def test_what_was_committed_is_there(self) -> None:
+        self.client.send(p.Publish("b", b"", 2, 9), p.Subscribe(2, [("c", 1)]))
+        self.publish((b"1", 1), (b"2", 2), (b"3", 1))
+        self.client.send(p.PubRec(3))
+        self.sender.send(p.Publish("kept", b"k", 1, 1, retain=True))
+        self.bench.restart()
+        self.sender = self.bench.connect("sender", "v")
+        self.publish((b"4", 1))
+        client, answer = self.back()
+        self.assertEqual(answer[0], p.ConnAck(0, True))
+        self.assertEqual([(one, payload) for one, payload, _ in ids(answer)], [(2, b"1"), (4, b"3"), (5, b"4")])
+        self.assertIn(p.PubRel(3), answer)
+        self.assertEqual(client.ask(p.Publish("b", b"", 2, 9, dup=True)), [p.PubRec(9)])
+        self.sender.send(p.Publish("c", b"5", 1, 1))
+        self.assertEqual(publishes(client.got()), [("c", b"5", 1)])
+        self.assertEqual(publishes(self.sender.subscribe("kept")), [("kept", b"k", 0)])
+
+    def test_rights_that_were_lost_meanwhile(self) -> None:
+        self.client.lose()
+        self.publish((b"1", 1))
+        self.bench.restart()
+        self.bench.identities.principal("u").hidden.add("a/b")
+        client, answer = self.back()
+        self.assertEqual(answer, [p.ConnAck(0, True)])
+        self.assertEqual(self.journal.queues[1], {})
+        self.bench.connect("sender", "v").send(p.Publish("a/b", b"2", 1, 1))
+        self.assertEqual(client.got(), [])
+
+    def test_properties_and_expiry(self) -> None:
+        five: dict[str, Any] = {"version": p.MQTT_5, "properties": {props.SESSION_EXPIRY_INTERVAL: 1000}}
+        client, _ = self.bench.resume("five", **five)
+        client.ask(p.Subscribe(1, [("x", 1)], {props.SUBSCRIPTION_IDENTIFIER: 5}))
+        client.lose()
+        sender, _ = self.bench.resume("s5", version=p.MQTT_5)
+        for number, seconds in enumerate((5, 50), 1):
+            told: p.Properties = {props.CONTENT_TYPE: "t", props.MESSAGE_EXPIRY_INTERVAL: seconds}
+            sender.send(p.Publish("x", b"%d" % number, 1, number, properties=told))
+        self.bench.restart()
+        self.bench.clock.advance(10)
+        client, answer = self.bench.resume("five", clean=False, **five)
+        (heard,) = [one for one in answer if isinstance(one, p.Publish)]
+        expected: p.Properties = {
+            props.SUBSCRIPTION_IDENTIFIER: [5],
+            props.CONTENT_TYPE: "t",
+            props.MESSAGE_EXPIRY_INTERVAL: 40,
+        }
+        self.assertEqual((heard.payload, heard.properties), (b"2", expected))
