@@ -60,13 +60,22 @@ def payload_member(payload: Payload) -> tuple[str, Any]:
 class DeviceRef:
     """Who a device is: its protocol and its id. One object per device that is live, shared by all its messages."""
 
-    __slots__ = ("id", "json_head", "protocol")
+    __slots__ = ("_at", "_at_text", "id", "json_head", "protocol")
 
     def __init__(self, protocol: str, id: str) -> None:
         self.protocol = protocol
         self.id = id
         #: The start of every JSON message about this device, encoded once.
         self.json_head = b'{"device":' + encode(id) + b',"protocol":' + encode(protocol)
+        self._at = 0.0
+        self._at_text = b"0.000"
+
+    def at_text(self, at: float) -> bytes:
+        """A time as it stands in JSON. All that came in one chunk came at one time, so the last one is kept."""
+        if at != self._at:
+            self._at_text = b"%.3f" % at
+            self._at = at
+        return self._at_text
 
     def __repr__(self) -> str:
         return f"<{self.protocol} device {self.id}>"
@@ -108,16 +117,17 @@ class Uplink:
         if text is None:
             payload = self.payload
             if isinstance(payload, bytes):
-                member = b'"payload_base64":"' + b64encode(payload) + b'"'
+                member = b'"payload_base64":"%b"' % b64encode(payload)
             else:
-                member = b'"payload":' + encode(payload)
+                member = b'"payload":%b' % encode(payload)
             if self.meta is not None:
-                tail = b',"meta":' + encode(self.full_meta()) + b"}"
+                tail = b',"meta":%b}' % encode(self.full_meta())
             elif self.sent_at is not None:
                 tail = b',"meta":{"sent_at":%b}}' % encode(self.sent_at)
             else:
                 tail = b"}"
-            head = b'%b,"kind":"%b","at":%.3f,' % (self.device.json_head, self.kind.encode(), self.received_at)
+            device = self.device
+            head = b'%b,"kind":"%b","at":%b,' % (device.json_head, self.kind.encode(), device.at_text(self.received_at))
             text = self._json = head + member + tail
         return text
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
+from broker.mqtt.encode import publish_head
 from broker.mqtt.message import Message, Options
 from broker.mqtt.session import Session
 from broker.mqtt.shared import SharedGroup, SharedTurn
@@ -70,9 +71,12 @@ class Share:
 class Plan:
     """Who gets a message on one topic. ``everyone`` = ``at_most_once`` + ``at_least_once`` (by the QoS granted)."""
 
-    __slots__ = ("at_least_once", "at_most_once", "everyone", "plain", "special")
+    __slots__ = ("at_least_once", "at_most_once", "everyone", "field", "name", "plain", "special")
 
     def __init__(self, topic: str, targets: tuple[tuple[Any, Options], ...]) -> None:
+        self.name = topic.encode()
+        #: The topic as it stands in a packet, its length before it.
+        self.field = len(self.name).to_bytes(2, "big") + self.name
         granted: dict[Session, list[Options]] = {}
         shares = []
         for subscriber, given in targets:
@@ -126,5 +130,23 @@ def _to_plain(plan: Plan, message: Message) -> None:
 
 def deliver(route: SessionRoute, payload: bytes, qos: int, shared: bytes = b"") -> None:
     """Send a message of our own making to everybody on the route (which is up to date)."""
-    if route.targets:
-        distribute(plan_of(route), Message(route.topic.encode(), payload, qos, shared=shared))
+    if not route.targets:
+        return
+    plan: Plan = route.plan or plan_of(route)
+    if plan.special or qos == 2:
+        distribute(plan, Message(plan.name, payload, qos, shared=shared))
+        return
+    # An uplink to clients of 3.1.1, which is nearly all of them, needs no object; and its usual size no call.
+    receivers = plan.at_most_once if qos else plan.everyone
+    if receivers:
+        length = len(plan.field) + len(payload)
+        if 128 <= length < 16384:
+            packet = b"\x30%c%c%b%b" % (length & 127 | 128, length >> 7, plan.field, payload)
+        else:
+            packet = publish_head(plan.name, len(payload)) + payload
+        for session in receivers:
+            session.offer(packet)
+    if qos and plan.at_least_once:
+        head = publish_head(plan.name, len(payload), 1)
+        for session in plan.at_least_once:
+            session.deliver(head, payload)

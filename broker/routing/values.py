@@ -64,10 +64,12 @@ class LastValues:
     def update(self, fields: Mapping[str, Any], at: float) -> None:
         """Take over the fields of one uplink, measured at ``at``."""
         sensors = self._sensors
+        values = self.values
+        add = self.changed.add
         for key, value in fields.items():
             if value is None or (type(value) not in LIGHT and weight(value) > MAX_VALUE):
                 continue
-            table = self.values if sensors is None or key in sensors else self.unmapped
+            table = values if sensors is None or key in sensors else self.unmapped
             old = table.get(key)
             if old is None:
                 if len(table) >= MAX_KEYS or len(key) > MAX_KEY_LENGTH:
@@ -75,4 +77,4 @@ class LastValues:
             elif old[1] > at:
                 continue
             table[key] = (value, at)
-            self.changed.add(key)
+            add(key)
