@@ -172,7 +172,12 @@ class Pages(Case):
 class BeforeTheCommit(Case):
     def test_nothing_is_acknowledged(self) -> None:
         self.journal.held = True
-        sent = [p.Publish("a/b", b"1", 1, 1), p.Publish("a/b", b"2", 2, 2), p.Publish("free", b"", 1, 3), p.PingReq()]
+        sent: list[p.Packet] = [
+            p.Publish("a/b", b"1", 1, 1),
+            p.Publish("a/b", b"2", 2, 2),
+            p.Publish("free", b"", 1, 3),
+            p.PingReq(),
+        ]
         self.assertEqual(self.sender.ask(*sent), [p.PingResp()])
         # QoS 1 may go out at once, QoS 2 may not.
         self.assertEqual(publishes(self.client.got()), [("a/b", b"1", 1)])
