@@ -87,7 +87,7 @@ def _delete(db: Connection, rows: list[int]) -> None:
 
 
 def _insert(db: Connection, puts: dict[int, Op]) -> None:
-    cells = list(chain.from_iterable([(row, _packed(op)) for row, op in puts.items()]))
+    cells = list(chain.from_iterable([(row, _packed(op)) for row, op in sorted(puts.items())]))
     _in_groups(db, _INSERT_TOGETHER, _INSERT, cells, 2)
 
 
