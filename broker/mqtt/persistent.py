@@ -177,7 +177,11 @@ class PersistentSession(Session):
                 self._load()
             return position
         self._loaded = seq
-        self._queue.append(Copy(message, qos, retain, identifiers, seq, position))
+        copy = Copy(message, qos, retain, identifiers, seq, position)
+        if qos == 1 and not self._queue and self._room() and seq % 65535 + 1 not in self.inflight:
+            self._send_copy(copy)
+            return position
+        self._queue.append(copy)
         if len(self._queue) > SPILL:
             self._spilled = True
         elif len(self._queue) == 1:
