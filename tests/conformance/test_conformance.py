@@ -13,7 +13,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from tests.conformance import scenarios_5, scenarios_5_flow, scenarios_edges, scenarios_messages, scenarios_sessions
+from tests.conformance import (
+    scenarios_5,
+    scenarios_5_flow,
+    scenarios_crowd,
+    scenarios_edges,
+    scenarios_messages,
+    scenarios_sessions,
+)
 from tests.conformance.rows import play
 from tests.conformance.runs import SIDE_BY_SIDE, Case, Outcome, run
 from tests.conformance.scenarios import Scenarios
@@ -62,9 +69,13 @@ class ConformanceTests(TestCase):
 
         return deferToThread(play_all).addCallback(self.judge, broker)
 
-    def rows(self, version: int) -> Deferred[None]:
-        rows = [row for row in ROWS if row.version == version]
-        return self.passes(lambda port: [(row.title, partial(play, port, row)) for row in rows], SIDE_BY_SIDE)
+    def rows(self, *versions: int, at_once: bool = False) -> Deferred[None]:
+        rows = [row for row in ROWS if row.version in versions]
+
+        def cases(port: int) -> list[Case]:
+            return [(row.title, partial(play, port, row, at_once=at_once)) for row in rows]
+
+        return self.passes(cases, SIDE_BY_SIDE)
 
     def scenarios(self, scenarios: Scenarios) -> Deferred[None]:
         return self.passes(lambda port: list(scenarios.cases(port)))  # most of what they do is waiting
@@ -77,6 +88,9 @@ class ConformanceTests(TestCase):
 
     def test_rows_of_5_0(self) -> Deferred[None]:
         return self.rows(5)
+
+    def test_rows_in_one_write(self) -> Deferred[None]:
+        return self.rows(3, 4, 5, at_once=True)
 
     def test_messages(self) -> Deferred[None]:
         return self.scenarios(scenarios_messages.scenarios)
@@ -92,6 +106,9 @@ class ConformanceTests(TestCase):
 
     def test_edges(self) -> Deferred[None]:
         return self.scenarios(scenarios_edges.scenarios)
+
+    def test_a_crowd(self) -> Deferred[None]:
+        return self.scenarios(scenarios_crowd.scenarios)
 
     def test_what_outlives_the_server(self) -> Deferred[None]:
         broker = self.server()
