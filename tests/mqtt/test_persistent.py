@@ -198,6 +198,22 @@ class BeforeTheCommit(Case):
         self.bench.flush()
         self.assertEqual((self.sender.got(), self.sender.closed), ([], "unavailable"))
 
+    def test_a_session_that_was_not_kept_is_kept_before_it_is_owed_anything(self) -> None:
+        self.journal.held = True
+        keeper, _ = self.bench.resume("another", clean=False)
+        keeper.send(p.Subscribe(1, [("b", 1)]))
+        self.journal.fail(Unavailable("the disk is full"))
+        self.bench.flush()
+        self.assertEqual(keeper.closed, "unavailable")
+        keeper.lose()
+        self.journal.fail(Unavailable("the disk is still full"))
+        self.assertEqual(list(self.journal.sessions), [1])
+        self.assertEqual(self.sender.ask(p.Publish("b", b"owed", 1, 1)), [])
+        self.journal.commit()
+        self.bench.flush()
+        self.assertEqual(self.sender.got(), [p.PubAck(1)])
+        self.assertEqual([row.payload for row in self.journal.queues[2].values()], [b"owed"])
+
     def test_subscriptions(self) -> None:
         self.journal.held = True
         self.assertEqual(self.client.ask(p.Subscribe(7, [("b", 1)])), [])
