@@ -114,6 +114,10 @@ class PersistentSession(Session):
         self._again = self.window
         self.incoming_known = False
 
+    @property
+    def position(self) -> int:
+        return self._last_position
+
     def may_receive(self, topic: str) -> bool:
         """Nobody is asked while it is not known who it is: then it is asked again before anything is sent."""
         return self.principal is None or super().may_receive(topic)

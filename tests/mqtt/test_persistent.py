@@ -228,6 +228,33 @@ class BeforeTheCommit(Case):
         self.bench.flush()
         self.assertEqual(self.client.got(), [p.PubRec(9)])
 
+    def test_what_was_not_kept_may_come_again(self) -> None:
+        other = self.bench.connect("other")
+        publish = p.Publish("free", b"", 2, 9, dup=True)
+        self.journal.held = True
+        for gone_before in (False, True):
+            self.client.send(publish)
+            if gone_before:
+                self.client.lose()
+            self.journal.fail(Unavailable("the disk is full"))
+            if not gone_before:
+                self.assertEqual(self.client.closed, "unavailable")
+                self.client.lose()
+            self.client = self.back()[0]
+            self.journal.commit()
+        other.subscribe("free", qos=2)
+        self.client.send(publish)
+        self.assertEqual(len(publishes(other.got())), 1)
+
+    def test_a_duplicate_on_another_connection_waits_too(self) -> None:
+        self.journal.held = True
+        self.client.send(p.Publish("free", b"", 2, 9))
+        client, _ = self.back()
+        self.assertEqual(client.ask(p.Publish("free", b"", 2, 9, dup=True)), [])
+        self.journal.commit()
+        self.bench.flush()
+        self.assertEqual(client.got(), [p.PubRec(9)])
+
     def test_retained_messages(self) -> None:
         self.journal.held = True
         self.assertEqual(self.sender.ask(p.Publish("free", b"kept", 1, 1, retain=True)), [])
