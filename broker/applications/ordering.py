@@ -8,7 +8,7 @@ command is kept.
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Annotated, Any, Final
 from uuid import uuid4
 
@@ -72,8 +72,10 @@ def parse_body(text: bytes) -> CommandBody:
 
 
 @inlineCallbacks
-def order(core: Core, device_id: str, body: CommandBody, origin: str) -> Generator[Deferred[Any], Any, Command]:
-    """Take a command for a device; answers with it when it is kept.
+def order(
+    core: Core, device_id: str, body: CommandBody, origin: str, notes: Mapping[str, Any] | None = None
+) -> Generator[Deferred[Any], Any, Command]:
+    """Take a command for a device; answers with it when it is kept. ``notes`` are kept with its options.
 
     Fails with NotFound (device), Invalid (payload, keys unknown to the product), DeviceOffline, LimitExceeded,
     Unavailable.
@@ -95,7 +97,7 @@ def order(core: Core, device_id: str, body: CommandBody, origin: str) -> Generat
         expires_at=now + (core.default_expires if body.expires is None else body.expires),
         timeout=body.timeout,
         ref=body.ref,
-        options=body.options(),
+        options={**body.options(), **(notes or {})},
     )
     kept: Deferred[None] = Deferred()
     core.commands.submit(command, lambda error: kept.callback(None) if error is None else kept.errback(error))

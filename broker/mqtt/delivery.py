@@ -5,7 +5,8 @@ into one delivery at the highest QoS granted, with all their identifiers ([MQTT-
 §3.3.5 of 3.1.1), and receivers are sorted:
 
     plain     clean sessions of 3.1 and 3.1.1: everybody gets the same bytes, but for the packet id at QoS 1
-    special   the others: 5.0 (identifiers, aliases, no local, ...), sessions that owe to the disk
+    new       those of 5.0 that want nothing special: the same, with an empty or a common property block
+    special   the others (identifiers, aliases, no local, a maximum packet size), sessions that owe to the disk
               and shared subscriptions, each of which chooses one of its members
 """
 
@@ -16,6 +17,7 @@ from typing import Any, TypeAlias
 
 from broker.mqtt.encode import publish_head
 from broker.mqtt.message import Message, Options
+from broker.mqtt.packets import MQTT_3_1_1, MQTT_5
 from broker.mqtt.session import Session
 from broker.mqtt.shared import SharedGroup, SharedTurn
 from broker.routing.topic_index import Route, TopicIndex
@@ -39,6 +41,12 @@ class Receiver:
         if any(one.no_local for one in all_of_them):
             rest = [one for one in all_of_them if not one.no_local]
             self.elsewhere = Receiver(session, rest) if rest else None
+
+    @property
+    def is_new(self) -> bool:
+        """A client of 5.0 that gets what all of them get."""
+        plain = not self.identifiers and not self.retain_as_published and self.elsewhere is self
+        return plain and self.session.plain_5
 
     def take(self, message: Message) -> int:
         """Hand the message over; the journal's position that its acknowledgement has to wait for."""
@@ -69,9 +77,25 @@ class Share:
 
 
 class Plan:
-    """Who gets a message on one topic. ``everyone`` = ``at_most_once`` + ``at_least_once`` (by the QoS granted)."""
+    """Who gets a message on one topic. ``everyone`` = ``at_most_once`` + ``at_least_once`` (by the QoS granted) are the
+    plain ones; with a 5 those of ``new``. ``mixed``: there are others than plain ones, ``mixed_5``: than new ones.
+    """
 
-    __slots__ = ("at_least_once", "at_most_once", "everyone", "field", "name", "plain", "special")
+    __slots__ = (
+        "at_least_once",
+        "at_least_once_5",
+        "at_most_once",
+        "at_most_once_5",
+        "everyone",
+        "everyone_5",
+        "field",
+        "mixed",
+        "mixed_5",
+        "name",
+        "new",
+        "plain",
+        "special",
+    )
 
     def __init__(self, topic: str, targets: tuple[tuple[Any, Options], ...]) -> None:
         self.name = topic.encode()
@@ -89,8 +113,14 @@ class Plan:
         self.everyone = tuple(one.session for one in self.plain)
         self.at_most_once = tuple(one.session for one in self.plain if one.qos == 0)
         self.at_least_once = tuple(one.session for one in self.plain if one.qos > 0)
-        #: Whoever cannot be served with the same bytes as everybody else.
-        self.special: tuple[Receiver | Share, ...] = (*(one for one in receivers if not one.session.plain), *shares)
+        self.new = tuple(one for one in receivers if one.is_new)
+        self.everyone_5 = tuple(one.session for one in self.new)
+        self.at_most_once_5 = tuple(one.session for one in self.new if one.qos == 0)
+        self.at_least_once_5 = tuple(one.session for one in self.new if one.qos > 0)
+        others = (one for one in receivers if not one.session.plain and not one.is_new)
+        self.special: tuple[Receiver | Share, ...] = (*others, *shares)
+        self.mixed = bool(self.special or self.new)
+        self.mixed_5 = bool(self.special or self.plain)
 
 
 def plan_of(route: SessionRoute) -> Plan:
@@ -105,27 +135,43 @@ def plan_of(route: SessionRoute) -> Plan:
 def distribute(plan: Plan, message: Message) -> int:
     """Send a message to everybody; the journal's position that its acknowledgement has to wait for (0: none)."""
     if plan.plain:
-        _to_plain(plan, message)
+        if message.qos == 2:
+            _one_by_one(plan.plain, message)
+        else:
+            _to_all(plan.everyone, plan.at_most_once, plan.at_least_once, message, MQTT_3_1_1)
+    if plan.new:
+        if message.qos == 2 or message.expires_at is not None:
+            _one_by_one(plan.new, message)
+        else:
+            _to_all(plan.everyone_5, plan.at_most_once_5, plan.at_least_once_5, message, MQTT_5)
     position = 0
     for receiver in plan.special:
         position = receiver.take(message) or position
     return position
 
 
-def _to_plain(plan: Plan, message: Message) -> None:
-    if message.qos == 2:
-        for receiver in plan.plain:
-            receiver.take(message)
-        return
-    receivers = plan.at_most_once if message.qos else plan.everyone
+def _one_by_one(receivers: Iterable[Receiver], message: Message) -> None:
+    for receiver in receivers:
+        receiver.take(message)
+
+
+def _to_all(
+    everyone: tuple[Session, ...],
+    at_most_once: tuple[Session, ...],
+    at_least_once: tuple[Session, ...],
+    message: Message,
+    version: int,
+) -> None:
+    """The same bytes for all of them, at QoS 0 and 1."""
+    receivers = at_most_once if message.qos else everyone
     if receivers:
-        packet = message.head(4, 0, False) + message.payload
+        packet = message.head(version, 0, False) + message.tail(version)
         for session in receivers:
             session.offer(packet)
-    if message.qos and plan.at_least_once:
-        head = message.head(4, 1, False)
-        for session in plan.at_least_once:
-            session.deliver(head, message.payload)
+    if message.qos and at_least_once:
+        head, tail = message.head(version, 1, False), message.tail(version)
+        for session in at_least_once:
+            session.deliver(head, tail)
 
 
 def deliver(route: SessionRoute, payload: bytes, qos: int, shared: bytes = b"") -> None:
@@ -133,7 +179,7 @@ def deliver(route: SessionRoute, payload: bytes, qos: int, shared: bytes = b"") 
     if not route.targets:
         return
     plan: Plan = route.plan or plan_of(route)
-    if plan.special or qos == 2:
+    if plan.mixed or qos == 2:
         distribute(plan, Message(plan.name, payload, qos, shared=shared))
         return
     # An uplink to clients of 3.1.1, which is nearly all of them, needs no object; and its usual size no call.

@@ -46,6 +46,8 @@ class Intake(Connection):
         self._acks = Acknowledgements(self.outbox.put)
         #: Topic aliases of the client's own making (5.0 §3.3.2.3.4).
         self._aliases: dict[int, bytes] = {}
+        #: QoS 2 messages that are not on disk yet: packet id -> position, session.
+        self._unsure: dict[int, tuple[int, Session]] = {}
         #: How many QoS 2 messages may be unreleased, and of those at QoS 1 how many wait for an answer.
         self._most_open = 0
         self._open = 0
@@ -111,6 +113,8 @@ class Intake(Connection):
             position = session.take_in(packet_id) or position
         code = r.SUCCESS if route.targets or qos == 2 else r.NO_MATCHING_SUBSCRIBERS
         if position and position > self._server.committed:
+            if qos == 2:
+                self._unsure[packet_id] = (position, session)
             self._answer_at(position, qos, packet_id, code, len(message.payload))
         else:
             self._answer(qos, packet_id, code)
@@ -129,6 +133,14 @@ class Intake(Connection):
 
     def settled(self, upto: int, error: Exception | None) -> None:
         """The journal has committed up to there, or could not."""
+        unsure, self._unsure = self._unsure, {}
+        for packet_id, (position, session) in unsure.items():
+            if position > upto:
+                self._unsure[packet_id] = (position, session)
+            elif error is not None:
+                session.incoming.discard(packet_id)  # it was not kept: when it comes again it is a new one
+        if self._unsure:
+            self._server.wait(self)
         if self.closing or not self._acks.positions:
             return
         if error is not None:
@@ -209,7 +221,8 @@ class Intake(Connection):
         """Answer a QoS 2 message that is here already; close for more than the client was told that it may send."""
         incoming = session.incoming
         if qos == 2 and packet_id in incoming:
-            self._acks.add(encode.pubrec(packet_id))
+            # The first one may have come on an earlier connection, and its commit be still to come.
+            self.reply_at(session.position, encode.pubrec(packet_id))
             return True
         if self._version == MQTT_5:
             if len(incoming) + self._open >= self._most_open:

@@ -20,7 +20,7 @@ everything that this session had to say; so nothing comes back that was settled.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 from twisted.python.failure import Failure
@@ -68,6 +68,7 @@ class PersistentSession(Session):
         "_wait_for",
         "disconnected_at",
         "incoming_known",
+        "keep_again",
         "next_seq",
         "number",
         "owed",
@@ -86,6 +87,9 @@ class PersistentSession(Session):
         self.owed = 0
         self.owed_bytes = 0
         self.disconnected_at: float | None = None
+        #: Set when a commit failed that this session itself was in: called before anything that is owed to it, which
+        #: would find no session on disk.
+        self.keep_again: Callable[[], object] | None = None
         #: False: the ids of the client's QoS 2 messages are on disk only.
         self.incoming_known = True
         #: packet id in flight -> (seq, bytes)
@@ -109,6 +113,10 @@ class PersistentSession(Session):
         # Whether they were sent is not known. What could have been in the window may be a duplicate [MQTT-3.3.1-1].
         self._again = self.window
         self.incoming_known = False
+
+    @property
+    def position(self) -> int:
+        return self._last_position
 
     def may_receive(self, topic: str) -> bool:
         """Nobody is asked while it is not known who it is: then it is asked again before anything is sent."""
@@ -168,6 +176,8 @@ class PersistentSession(Session):
         self.next_seq = seq + 1
         self.owed += 1
         self.owed_bytes += size
+        if self.keep_again is not None:
+            self.keep_again()
         shared = identifier_bytes(identifiers) + message.shared if identifiers else message.shared
         journal = self._journal
         journal.append((PUT, self.number, seq, qos, message.expires_at, message.topic, message.payload, shared, retain))
@@ -177,7 +187,11 @@ class PersistentSession(Session):
                 self._load()
             return position
         self._loaded = seq
-        self._queue.append(Copy(message, qos, retain, identifiers, seq, position))
+        copy = Copy(message, qos, retain, identifiers, seq, position)
+        if qos == 1 and not self._queue and self._room() and seq % 65535 + 1 not in self.inflight:
+            self._send_copy(copy)
+            return position
+        self._queue.append(copy)
         if len(self._queue) > SPILL:
             self._spilled = True
         elif len(self._queue) == 1:
@@ -243,6 +257,8 @@ class PersistentSession(Session):
 
     def take_in(self, packet_id: int) -> int:
         super().take_in(packet_id)
+        if self.keep_again is not None:
+            self.keep_again()
         self._journal.append((IN, self.number, packet_id))
         self._last_position = self._journal.position
         return self._last_position

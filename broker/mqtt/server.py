@@ -73,7 +73,7 @@ class MqttListener(Listener):
         self._to_be_told: set[Any] = set()
         began = monotonic()
         counts: dict[str, Callable[[], int | str]] = {
-            "clients/connected": lambda: self.stats.authenticated and len(self.connections),
+            "clients/connected": lambda: len(self.connections),
             "clients/total": lambda: len(self.sessions),
             "retained messages/count": lambda: len(self.retained),
         }
@@ -126,6 +126,7 @@ class MqttListener(Listener):
         self._to_be_told.add(waiter)
 
     def _settled(self, upto: int, error: Exception | None) -> None:
+        self.sessions.settled(upto, error)
         waiting, self._to_be_told = self._to_be_told, set()
         for waiter in waiting:
             waiter.settled(upto, error)

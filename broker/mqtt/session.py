@@ -53,6 +53,7 @@ class Session:
         "next_id",
         "outbox",
         "plain",
+        "plain_5",
         "principal",
         "retained",
         "stats",
@@ -83,6 +84,8 @@ class Session:
         self.version = version
         #: Served with the same bytes as everybody else: see `broker.mqtt.delivery`.
         self.plain = version != MQTT_5
+        #: The same among those of 5.0; set by `allow`.
+        self.plain_5 = False
         #: Seconds that it outlives its connection; None: for ever.
         self.expiry: int | None = 0
         #: The connection that it has now; None: it is away.
@@ -108,6 +111,7 @@ class Session:
         self.window = min(self._settings.max_inflight, receive_maximum)
         self.largest = largest
         self.alias_limit = min(aliases, self._settings.max_topic_aliases)
+        self.plain_5 = self.version == MQTT_5 and not (self.persistent or largest or self.alias_limit)
 
     def may_receive(self, topic: str) -> bool:
         """Asked by the topic index when it makes a route."""
@@ -117,6 +121,11 @@ class Session:
     def connected(self) -> bool:
         """Whether it has a connection now."""
         return self.connection is not None
+
+    @property
+    def position(self) -> int:
+        """The journal's position after everything that was said for this session."""
+        return 0
 
     @property
     def room(self) -> int:

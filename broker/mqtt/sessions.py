@@ -14,6 +14,7 @@ of 5.0) wait here: they are published when the delay or the session is over, and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from heapq import heappop, heappush
 from typing import Any, TypeAlias
 
@@ -53,6 +54,9 @@ class Sessions:
         self._delays: list[tuple[float, int, Key]] = []
         self._wills: dict[Key, tuple[int, Any, p.Will]] = {}
         self._count = 0
+        #: Sessions that are being written, and the position of that; those whose commit failed.
+        self._saving: dict[PersistentSession, int] = {}
+        self._unsaved: set[PersistentSession] = set()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -113,7 +117,20 @@ class Sessions:
             session.disconnected_at,
         )
         self.journal.append((SESSION, record))
-        return self.journal.position
+        position = self.journal.position
+        session.keep_again = None
+        if position > self.journal.committed:
+            self._saving[session] = position
+        return position
+
+    def settled(self, upto: int, error: Exception | None) -> None:
+        """A batch was committed, or failed: then the sessions in it are to be kept again before they are owed more."""
+        for session, position in list(self._saving.items()):
+            if position <= upto:
+                del self._saving[session]
+                if error is not None and self._sessions.get(session.key) is session:
+                    session.keep_again = partial(self.save, session)
+                    self._unsaved.add(session)
 
     def seen(self, session: PersistentSession) -> int:
         """It has a connection again; the position of the note."""
@@ -189,6 +206,10 @@ class Sessions:
 
     def tick(self) -> None:
         """Publish the wills and end the sessions whose time is over."""
+        unsaved, self._unsaved = self._unsaved, set()
+        for session in unsaved:
+            if session.keep_again is not None and self._sessions.get(session.key) is session:
+                self.save(session)
         now = self._clock()
         while self._delays and self._delays[0][0] <= now:
             _, count, key = heappop(self._delays)

@@ -74,7 +74,7 @@ class Stream(Intake):
                         copies = (end - offset) // step
                         count += copies - 1
                         plan: Plan = route.plan or plan_of(route)
-                        if plan.special:
+                        if plan.mixed:
                             head_size = rest - offset
                             for at in range(offset, end, step):
                                 payload = data[at + head_size : at + step]
@@ -101,7 +101,7 @@ class Stream(Intake):
                     if route is not None and route.generation == index.generation:
                         plan = route.plan or plan_of(route)
                         payload = data[rest + 2 : end]
-                        if plan.special:
+                        if plan.mixed:
                             message = Message(topic, payload, 1, sender=session)
                             self._forward(route, message, packet_id[0] << 8 | packet_id[1])
                             offset = end
@@ -131,8 +131,8 @@ class Stream(Intake):
         finally:
             self.account(count)
 
-    def _run5(self, data: bytes) -> None:
-        """The same for 5.0, whose messages differ by receiver: only the decoding is saved."""
+    def _run5(self, data: bytes) -> None:  # noqa: PLR0915 - as above
+        """The same for 5.0. A message without properties goes on as it came where all receivers are new ones."""
         session: Any = self._session
         decoder = self._decoder
         index = self._server.topics
@@ -160,8 +160,22 @@ class Stream(Intake):
                             and route.generation == index.generation
                             and (first == _PUBLISH_0 or (packet_id and not self._too_many(session, 1, packet_id)))
                         ):
-                            message = Message(topic, data[at + 1 : end], first >> 1 & 3, sender=session)
-                            self._forward(route, message, packet_id)
+                            plan: Plan = route.plan or plan_of(route)
+                            if plan.mixed_5 or not plan.everyone_5:
+                                message = Message(topic, data[at + 1 : end], first >> 1 & 3, sender=session)
+                                self._forward(route, message, packet_id)
+                            elif first == _PUBLISH_0:
+                                step = end - offset
+                                if data.startswith(data[offset : at + 1], end):
+                                    end = publish_run(data, offset, at + 1, end)
+                                copies = (end - offset) // step
+                                count += copies - 1
+                                packet = data[offset:end]
+                                for receiver in plan.everyone_5:
+                                    receiver.offer(packet, copies)
+                            else:
+                                self._pass_on(plan, topic, data[offset:rest], data[at:end])
+                                self._acks.add(b"\x40\x02" + data[rest:at])
                             offset = end
                             continue
                         if self.closing:
@@ -179,3 +193,12 @@ class Stream(Intake):
             decoder.keep(data, offset)
         finally:
             self.account(count)
+
+    def _pass_on(self, plan: Plan, topic: bytes, head: bytes, tail: bytes) -> None:
+        """A message that came at QoS 1 with no property, to clients of 5.0 alone, as it is."""
+        for receiver in plan.at_least_once_5:
+            receiver.deliver(head, tail)
+        if plan.at_most_once_5:
+            packet = publish_head(topic, len(tail)) + tail
+            for receiver in plan.at_most_once_5:
+                receiver.offer(packet)

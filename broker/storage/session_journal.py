@@ -8,13 +8,15 @@
 
 One batch is under way at a time. What gathers meanwhile is the next one: the slower the disk, the more is written with
 one commit, and the more messages are settled before they would have been written, which then costs nothing at all.
-A batch that nothing is left of is committed without the disk.
+A batch that nothing is left of is committed without the disk. Batches end where turns of the reactor end, so the ops of
+one turn are on disk together or not at all: a QoS 2 message and the packet id that it came under.
 
 Callers bound what may wait (``position - committed``) by not acknowledging; this adds no limit of its own.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar, Final
@@ -27,7 +29,7 @@ from broker.storage import session_sql
 from broker.storage.lane import Lane
 from broker.storage.session_batch import Slots, merge
 
-#: Ops of one batch: more would make those that came first wait for those that came last.
+#: Ops after which a batch ends with the turn: more would make those that came first wait for those that came last.
 MAX_OPS: Final = 20_000
 
 
@@ -45,8 +47,11 @@ class SqliteSessionJournal:
         self._read_lane = read_lane
         self._reactor = reactor
         self._slots = Slots()
-        self._taken = 0
+        #: What gathers, the full batches before that (with the position of their last op), and how many ops went before
+        #: what gathers.
         self._ops: list[Op] = []
+        self._full: deque[tuple[list[Op], int]] = deque()
+        self._before = 0
         self._again: list[Op] = []
         self._busy = False
         self._last_try = False
@@ -58,7 +63,7 @@ class SqliteSessionJournal:
     @property
     def position(self) -> int:
         """The position of the op that was appended last."""
-        return self._taken + len(self._ops)
+        return self._before + len(self._ops)
 
     def append(self, op: Op) -> None:
         """Have it written with this turn's batch."""
@@ -67,6 +72,8 @@ class SqliteSessionJournal:
         if not self._busy:
             self._busy = True
             self._reactor.callLater(0, self._submit)
+        elif len(ops) == MAX_OPS:
+            self._reactor.callLater(0, self._cut)
 
     def watch(self, watcher: Any) -> None:
         """Have ``watcher(upto, error)`` called once a batch."""
@@ -105,15 +112,24 @@ class SqliteSessionJournal:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
+    def _cut(self) -> None:
+        """The turn is over in which the batch became full."""
+        ops = self._ops
+        if len(ops) >= MAX_OPS:
+            self._before += len(ops)
+            self._full.append((ops, self._before))
+            self._ops = []
+
+    def _next(self) -> tuple[list[Op], int]:
+        if self._full:
+            return self._full.popleft()
+        ops, self._ops = self._ops, []
+        self._before += len(ops)
+        return ops, self._before
+
     def _submit(self) -> None:
         """Hand the next batch to the lane. ``_busy`` is set."""
-        ops = self._ops
-        if len(ops) > MAX_OPS:
-            self._ops = ops[MAX_OPS:]
-            del ops[MAX_OPS:]
-        else:
-            self._ops = []
-        self._taken += len(ops)
+        ops, upto = self._next()
         whole = self._again + ops if self._again else ops
         try:
             batch = merge(whole, self._slots)
@@ -122,16 +138,14 @@ class SqliteSessionJournal:
             self.log.failure("an op of the session journal could not be taken")
             self._again = []
             self._slots.undo()
-            self._told(self._taken, error)
+            self._told(upto, error)
             return
         self.spared += batch.spared
         if batch.empty:
-            self._written(self._taken, whole, None, None)
+            self._written(upto, whole, None, None)
         else:
             self.batches += 1
-            self._write_lane.tell(
-                partial(session_sql.write, batch=batch), True, partial(self._written, self._taken, whole)
-            )
+            self._write_lane.tell(partial(session_sql.write, batch=batch), True, partial(self._written, upto, whole))
 
     def _written(self, upto: int, ops: list[Op], _: None, error: Exception | None) -> None:
         if error is None:
@@ -151,8 +165,9 @@ class SqliteSessionJournal:
                     watcher(upto, error)
                 except Exception:
                     self.log.failure("a commit could not be told")
-        if self._ops or (self._settling and self._again and not self._last_try):
-            self._last_try = not self._ops
+        more = bool(self._ops or self._full)
+        if more or (self._settling and self._again and not self._last_try):
+            self._last_try = not more
             self._reactor.callLater(0, self._submit)
             return
         self._busy = self._last_try = False

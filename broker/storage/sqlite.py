@@ -75,6 +75,9 @@ class SqliteStorage:
             "waiting": self._write_lane.pending + self._read_lane.pending,
             "commits_total": self._writer.commits,
             "failed_commits_total": self._writer.failed_commits,
+            "session_operations_waiting": self.sessions.position - self.sessions.committed,
+            "session_batches_total": self.sessions.batches,
+            "session_messages_spared_total": self.sessions.spared,
         }
 
     @deferred

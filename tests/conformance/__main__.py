@@ -10,7 +10,14 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from tests.conformance import scenarios_5, scenarios_5_flow, scenarios_messages, scenarios_sessions
+from tests.conformance import (
+    scenarios_5,
+    scenarios_5_flow,
+    scenarios_crowd,
+    scenarios_edges,
+    scenarios_messages,
+    scenarios_sessions,
+)
 from tests.conformance.rows import play
 from tests.conformance.runs import Outcome, run
 from tests.conformance.tables import ROWS
@@ -20,6 +27,8 @@ SCENARIOS = (
     scenarios_sessions.scenarios,
     scenarios_5.scenarios,
     scenarios_5_flow.scenarios,
+    scenarios_edges.scenarios,
+    scenarios_crowd.scenarios,
 )
 
 

@@ -134,13 +134,17 @@ class Client:
 
     def nothing(self, seconds: float = QUIET) -> None:
         """No message comes, and the connection stays open."""
-        until = time.monotonic() + seconds
-        while self._read(until):
-            pass
+        self.collect(seconds)
         if self.messages:
             raise Difference(f"expected no message, got {self.messages[0]}")
         if self.closed:
             raise Difference("expected no message, got a close")
+
+    def collect(self, seconds: float = QUIET) -> None:
+        """Whatever comes meanwhile, into `messages`."""
+        until = time.monotonic() + seconds
+        while self._read(until):
+            pass
 
     def ends(self, patience: float = PATIENCE) -> None:
         """The server closes without a further word."""
@@ -158,6 +162,14 @@ class Client:
         if self.version == p.MQTT_5:
             expect(self.expect(p.Disconnect, patience).reason, reason, "reason of DISCONNECT")
         self.ends(patience)
+
+    def is_over(self, patience: float = PATIENCE) -> None:
+        """The server ends it, with whatever last word."""
+        until = time.monotonic() + patience
+        while self._read(until):
+            pass
+        if not self.closed:
+            raise Difference("expected a close, got silence")
 
     def _read(self, until: float) -> bool:
         left = until - time.monotonic()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,22 +49,25 @@ class Difference(Exception):
     """The server did something else."""
 
 
-def play(port: int, row: Row, patience: float = PATIENCE) -> None:
-    """Play a row against the server on a port of this machine. Raises Difference."""
+def play(port: int, row: Row, patience: float = PATIENCE, at_once: bool = False) -> None:
+    """Play a row against the server on a port of this machine. Raises Difference.
+
+    `at_once`: everything in one write, the CONNECT too, instead of one answer after the other.
+    """
+    steps = row.steps
+    if row.connected:
+        steps = ((connect(row.version), ACCEPTED_5 if row.version == 5 else ACCEPTED), *steps)
+    if not row.closes:
+        steps = (*steps, (PING, PONG))
+    if at_once:
+        steps = ((b"".join(sent for sent, _ in steps), b"".join(answer for _, answer in steps)),)
     with socket.create_connection(("127.0.0.1", port), patience) as peer:
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        steps: Iterable[tuple[bytes, bytes]] = row.steps
-        if row.connected:
-            steps = ((connect(row.version), ACCEPTED_5 if row.version == 5 else ACCEPTED), *row.steps)
         for sent, answer in steps:
             _send(peer, sent)
             _expect(peer, sent, answer)
-        last = row.steps[-1][0]
         if row.closes:
-            _ends(peer, last)
-        else:
-            _send(peer, PING)
-            _expect(peer, last + PING, PONG)
+            _ends(peer, steps[-1][0])
 
 
 def _send(peer: socket.socket, data: bytes) -> None:

@@ -172,7 +172,12 @@ class Pages(Case):
 class BeforeTheCommit(Case):
     def test_nothing_is_acknowledged(self) -> None:
         self.journal.held = True
-        sent = [p.Publish("a/b", b"1", 1, 1), p.Publish("a/b", b"2", 2, 2), p.Publish("free", b"", 1, 3), p.PingReq()]
+        sent: list[p.Packet] = [
+            p.Publish("a/b", b"1", 1, 1),
+            p.Publish("a/b", b"2", 2, 2),
+            p.Publish("free", b"", 1, 3),
+            p.PingReq(),
+        ]
         self.assertEqual(self.sender.ask(*sent), [p.PingResp()])
         # QoS 1 may go out at once, QoS 2 may not.
         self.assertEqual(publishes(self.client.got()), [("a/b", b"1", 1)])
@@ -193,6 +198,22 @@ class BeforeTheCommit(Case):
         self.bench.flush()
         self.assertEqual((self.sender.got(), self.sender.closed), ([], "unavailable"))
 
+    def test_a_session_that_was_not_kept_is_kept_before_it_is_owed_anything(self) -> None:
+        self.journal.held = True
+        keeper, _ = self.bench.resume("another", clean=False)
+        keeper.send(p.Subscribe(1, [("b", 1)]))
+        self.journal.fail(Unavailable("the disk is full"))
+        self.bench.flush()
+        self.assertEqual(keeper.closed, "unavailable")
+        keeper.lose()
+        self.journal.fail(Unavailable("the disk is still full"))
+        self.assertEqual(list(self.journal.sessions), [1])
+        self.assertEqual(self.sender.ask(p.Publish("b", b"owed", 1, 1)), [])
+        self.journal.commit()
+        self.bench.flush()
+        self.assertEqual(self.sender.got(), [p.PubAck(1)])
+        self.assertEqual([row.payload for row in self.journal.queues[2].values()], [b"owed"])
+
     def test_subscriptions(self) -> None:
         self.journal.held = True
         self.assertEqual(self.client.ask(p.Subscribe(7, [("b", 1)])), [])
@@ -206,6 +227,33 @@ class BeforeTheCommit(Case):
         self.journal.commit()
         self.bench.flush()
         self.assertEqual(self.client.got(), [p.PubRec(9)])
+
+    def test_what_was_not_kept_may_come_again(self) -> None:
+        other = self.bench.connect("other")
+        publish = p.Publish("free", b"", 2, 9, dup=True)
+        self.journal.held = True
+        for gone_before in (False, True):
+            self.client.send(publish)
+            if gone_before:
+                self.client.lose()
+            self.journal.fail(Unavailable("the disk is full"))
+            if not gone_before:
+                self.assertEqual(self.client.closed, "unavailable")
+                self.client.lose()
+            self.client = self.back()[0]
+            self.journal.commit()
+        other.subscribe("free", qos=2)
+        self.client.send(publish)
+        self.assertEqual(len(publishes(other.got())), 1)
+
+    def test_a_duplicate_on_another_connection_waits_too(self) -> None:
+        self.journal.held = True
+        self.client.send(p.Publish("free", b"", 2, 9))
+        client, _ = self.back()
+        self.assertEqual(client.ask(p.Publish("free", b"", 2, 9, dup=True)), [])
+        self.journal.commit()
+        self.bench.flush()
+        self.assertEqual(client.got(), [p.PubRec(9)])
 
     def test_retained_messages(self) -> None:
         self.journal.held = True

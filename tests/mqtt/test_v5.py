@@ -39,7 +39,7 @@ class Connecting(Case):
     def connack(self, **fields: Any) -> bytes:
         client = self.bench.open(version=p.MQTT_5)
         client.send(p.Connect("c", p.MQTT_5, user="u", password=b"secret", **fields))
-        return client.transport.value()
+        return bytes(client.transport.value())
 
     def test_says_what_has_to_be_known_and_no_more(self) -> None:
         self.assertEqual(self.connack(keep_alive=60).hex(), "20090000062200" + "0a210014")
@@ -339,6 +339,52 @@ class Wills(Case):
             self.assertEqual(self.heard(), expected)
 
 
+class AsItCame(Case):
+    """The short way from 5.0 to 5.0."""
+
+    def test_runs_of_like_packets(self) -> None:
+        receivers = [self.client(str(qos)) for qos in (0, 1, 2)]
+        for qos, client in enumerate(receivers):
+            client.subscribe("t", qos=qos)
+        sender = self.client("sender")
+        sender.ask(p.Publish("t", b"first"))
+        for client in receivers:
+            client.got()
+        wire = b"".join(encode.encode(p.Publish("t", b"%03d" % one), p.MQTT_5) for one in range(50))
+        sender.send(wire[:100])
+        sender.send(wire[100:])
+        for client in receivers:
+            self.assertEqual(publishes(client.got()), [("t", b"%03d" % one, 0) for one in range(50)])
+        answers = sender.ask(*(p.Publish("t", b"%d" % one, 1, one) for one in range(1, 6)), p.Publish("t", b"6", 2, 6))
+        self.assertEqual(answers, [*(p.PubAck(one) for one in range(1, 6)), p.PubRec(6)])
+        for qos, client in enumerate(receivers):
+            expected = [("t", b"%d" % one, min(qos, 1)) for one in range(1, 6)]
+            self.assertEqual(publishes(client.got()), [*expected, ("t", b"6", qos)])
+
+    def test_back_to_the_long_way_when_somebody_else_subscribes(self) -> None:
+        new, sender = self.client("new"), self.client("sender")
+        new.subscribe("t", qos=1)
+        for number in range(1, 3):
+            sender.send(p.Publish("t", b"a"), p.Publish("t", b"b", 1, number))
+        old = self.bench.connect("old")
+        old.subscribe("t", qos=1)
+        small = self.client("small", properties={props.MAXIMUM_PACKET_SIZE: 20})
+        small.ask(p.Subscribe(1, [("t", 1)], {props.SUBSCRIPTION_IDENTIFIER: 3}))
+        new.got()
+        sender.send(p.Publish("t", b"c"), p.Publish("t", b"d", 1, 9))
+        for client in (new, old, small):
+            self.assertEqual(publishes(client.got()), [("t", b"c", 0), ("t", b"d", 1)])
+
+    def test_with_an_expiry_it_can_grow_old(self) -> None:
+        new, sender = self.client("new", properties={props.RECEIVE_MAXIMUM: 1}), self.client("sender")
+        new.subscribe("t", qos=1)
+        soon: p.Properties = {props.MESSAGE_EXPIRY_INTERVAL: 5}
+        sender.send(p.Publish("t", b"1", 1, 1), p.Publish("t", b"2", 1, 2, properties=soon))
+        new.got()
+        self.bench.clock.advance(6)
+        self.assertEqual(new.ask(p.PubAck(1)), [])
+
+
 class OldAndNew(Case):
     def test_every_qos_both_ways(self) -> None:
         old, new = self.bench.connect("old"), self.client("new")
@@ -348,11 +394,7 @@ class OldAndNew(Case):
             for qos in (0, 1, 2):
                 sender.send(p.Publish("t", b"%d" % qos, qos, 10 + qos if qos else 0), p.Publish("t", b"again"))
             for client in (old, new):
-                heard = publishes(client.got())
-                self.assertEqual(
-                    heard,
-                    [("t", b"0", 0), ("t", b"again", 0), ("t", b"1", 1), ("t", b"again", 0), ("t", b"2", 2)]
-                    + [("t", b"again", 0)],
-                )
+                expected = [("t", one, qos) for q in (0, 1, 2) for one, qos in ((b"%d" % q, q), (b"again", 0))]
+                self.assertEqual(publishes(client.got()), expected)
             sender.send(p.PubRel(12))
         self.assertEqual(encode.encode(p.PingReq(), p.MQTT_5), b"\xc0\0")

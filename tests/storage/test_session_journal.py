@@ -206,6 +206,11 @@ class JournalCase(TestCase):
     async def seqs(self, session: int = 1) -> list[int]:
         return [one.seq for one in await self.journal.load_queue(session, 0, 10_000)]
 
+    async def turn(self) -> None:
+        over: Deferred[None] = Deferred()
+        reactor.callLater(0, over.callback, None)
+        await over
+
     async def hold(self) -> threading.Event:
         """Keep the write lane busy until the event is set."""
         may_go_on = threading.Event()
@@ -230,9 +235,7 @@ class BatchingTests(JournalCase):
     async def test_what_gathers_is_the_next_batch(self) -> None:
         may_go_on = await self.hold()
         self.journal.append(put(1, row(1)))
-        turn: Deferred[None] = Deferred()
-        reactor.callLater(0, turn.callback, None)
-        await turn
+        await self.turn()
         for n in range(2, 100):
             self.journal.append(put(1, row(n)))
             self.journal.append((ACK, 1, n))
@@ -250,11 +253,26 @@ class BatchingTests(JournalCase):
         self.assertEqual(self.told, [(4, "")])
         self.assertEqual(self.storage.counters()["commits_total"], commits)
 
-    async def test_a_large_burst_is_several_batches(self) -> None:
+    async def test_a_large_burst_is_several_batches_of_whole_turns(self) -> None:
+        self.patch(session_journal, "MAX_OPS", 100)
+        may_go_on = await self.hold()
+        seq = 0
+        for _ in range(7):
+            for _ in range(60):
+                seq += 1
+                self.journal.append(put(1, row(seq)))
+                self.assertEqual(self.journal.position, 1 + seq)
+            await self.turn()
+        may_go_on.set()
+        self.waiting = Deferred()
+        await self.waiting
+        self.assertEqual([upto for upto, _ in self.told], [61, 181, 301, 421])
+        self.assertEqual(await self.seqs(), list(range(1, seq + 1)))
+
+    async def test_a_turn_is_never_divided(self) -> None:
         self.patch(session_journal, "MAX_OPS", 100)
         await self.do(*(put(1, row(n)) for n in range(1, 351)))
-        self.assertEqual([upto for upto, _ in self.told], [101, 201, 301, 351])
-        self.assertEqual(await self.seqs(), list(range(1, 351)))
+        self.assertEqual(self.told, [(351, "")])
 
     async def test_random_orders_of_acknowledgement(self) -> None:
         chance = random.Random(3)
@@ -356,9 +374,7 @@ class FullTests(JournalCase):
         await self.limit_pages(0)
         may_go_on = await self.hold()
         self.journal.append(put(1, row(1, payload=b"x" * 100_000)))
-        turn: Deferred[None] = Deferred()
-        reactor.callLater(0, turn.callback, None)
-        await turn
+        await self.turn()
         adding = self.storage.add_product(product())
         may_go_on.set()
         await adding

@@ -6,6 +6,7 @@ kind is kept, so that an uplink costs two look-ups and a comparison when nobody 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from zope.interface import implementer
@@ -13,6 +14,7 @@ from zope.interface import implementer
 from broker.applications.mqtt.topics import presence_topic, reply_topic, uplink_topic
 from broker.model.interfaces import IConsumer
 from broker.model.messages import KINDS, Command, Presence, Uplink
+from broker.mqtt import properties as props
 from broker.mqtt.delivery import SessionIndex, SessionRoute, deliver
 
 #: Routes kept per kind; past this the table is started anew.
@@ -20,6 +22,21 @@ MAX_ROUTES: Final = 200_000
 
 #: The broker publishes at this QoS; a subscriber gets the lower of this and what it was granted.
 QOS: Final = 1
+
+
+#: What a command's options hold of the publish that it came with: a topic name, and bytes in hexadecimal.
+RESPONSE_TOPIC: Final = "response_topic"
+CORRELATION_DATA: Final = "correlation_data"
+
+
+def respond(topics: SessionIndex, notes: Mapping[str, Any], text: bytes) -> None:
+    """Send ``text`` to the response topic that ``notes`` (a command's options) name, if they do."""
+    topic = notes.get(RESPONSE_TOPIC)
+    if topic is None:
+        return
+    data = notes.get(CORRELATION_DATA)
+    shared = b"" if data is None else props.property_bytes(props.CORRELATION_DATA, bytes.fromhex(data))
+    deliver(topics.route(topic), text, QOS, shared)
 
 
 @implementer(IConsumer)
@@ -50,3 +67,5 @@ class DeviceTopics:
         route: Any = self._topics.route(reply_topic(change.device))
         if route.targets:
             deliver(route, change.reply_json(), QOS)
+        if change.options:
+            respond(self._topics, change.options, change.reply_json())

@@ -62,7 +62,7 @@ class ApplicationPrincipal:
             return True
         if topic != command_topic(device) or not self.rights.may_see(device):
             return False
-        return self._side.intake.taker(device, self.name)
+        return self._side.intake.taker(device, self.name, self.publisher)
 
     def retained(self, topic_filter: str, cursor: str | None) -> Deferred[Page] | None:
         return self._side.presence.page(topic_filter, self.rights.id, cursor)
@@ -165,7 +165,7 @@ class AnonymousPrincipal:
             return False
         device = device_of(topic)
         if device and topic == command_topic(device):
-            return self._intake.taker(device, self.name)
+            return self._intake.taker(device, self.name, self.publisher)
         # Nobody but the broker speaks for a device.
         return device is None
 

@@ -119,12 +119,14 @@ class Bed:
     def client(self, connect: p.Connect) -> Client:
         connection = self.server.buildProtocol(None)
         assert isinstance(connection, MqttConnection)
-        return Client(self, connection).send(connect)
+        return Client(self, connection, connect.version).send(connect)
 
-    async def login(self, user: str | None = "app", password: str | None = SECRET, client_id: str = "c") -> Client:
+    async def login(
+        self, user: str | None = "app", password: str | None = SECRET, client_id: str = "c", version: int = p.MQTT_3_1_1
+    ) -> Client:
         """A client that has had its CONNACK, whatever it says (see ``received``)."""
         secret = None if password is None else password.encode()
-        client = self.client(p.Connect(client_id, user=user, password=secret))
+        client = self.client(p.Connect(client_id, version, user=user, password=secret))
         await self.settle()
         client.got()
         return client

@@ -11,6 +11,7 @@ from broker.model.errors import Unavailable
 from broker.model.messages import PENDING, SUCCEEDED, Reply
 from broker.model.records import Actuator, Product
 from broker.mqtt import packets as p
+from broker.mqtt import properties as props
 from tests.applications.mqtt.bed import Bed
 from tests.mqtt.fakes import Client
 from tests.routing.fakes import FakeJournal
@@ -56,6 +57,27 @@ class Taken(Case):
         self.assertEqual((pending["status"], pending["id"], pending["ref"]), ("pending", command.id, "mine"))
         expected = {"id": command.id, "ref": "mine", "status": "succeeded", "result": {"done": True}, "at": now}
         self.assertEqual(succeeded, expected)
+
+    async def test_the_response_topic_and_its_data(self) -> None:
+        self.bed.device("d1")
+        told: p.Properties = {props.RESPONSE_TOPIC: "answers/me", props.CORRELATION_DATA: b"\x007"}
+        asker = await self.bed.login(client_id="asker", version=p.MQTT_5)
+        await self.bed.ask(asker, p.Subscribe(1, [("answers/me", 1)]))
+        for payload in (body(ref="mine"), b"{}"):
+            await self.bed.ask(asker, p.Publish(TOPIC, payload, 1, 1, properties=told))
+        heard = [one for one in asker.received + asker.got() if isinstance(one, p.Publish)]
+        self.assertEqual([json.loads(one.payload)["status"] for one in heard], ["queued", "sent", "failed"])
+        self.assertTrue(all(one.properties == {props.CORRELATION_DATA: b"\x007"} for one in heard))
+        self.assertEqual([one["status"] for one in self.replies()], ["queued", "sent", "failed"])
+
+    async def test_a_response_topic_without_the_right(self) -> None:
+        self.bed.device("d1")
+        told: p.Properties = {props.RESPONSE_TOPIC: "devices/d1/up/data"}
+        asker = await self.bed.login(client_id="asker", version=p.MQTT_5)
+        self.watcher.subscribe("devices/d1/up/data")
+        await self.bed.ask(asker, p.Publish(TOPIC, body(), 1, 1, properties=told))
+        heard = [one.topic for one in self.watcher.got() if isinstance(one, p.Publish)]
+        self.assertEqual(set(heard), {"devices/d1/reply"})
 
     async def test_at_every_qos(self) -> None:
         _, link = self.bed.device("d1")
