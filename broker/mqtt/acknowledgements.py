@@ -35,19 +35,20 @@ class Acknowledgements:
 
     def __init__(self, put: Callable[[bytes], object]) -> None:
         self._put = put
-        self._places: deque[_Place] = deque()
+        # Made when something waits: an empty deque is most of a kilobyte, and most connections are idle.
+        self._places: deque[_Place] | None = None
         #: Bytes of the publishes that wait.
         self.held = 0
         #: How many wait for the journal.
         self.positions = 0
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._places) if self._places else 0
 
     def add(self, packet: bytes) -> None:
         """Send ``packet`` once everything before it is sent."""
         if self._places:
-            self._places.append(_Place(packet, 0, True))
+            self._queue(_Place(packet, 0, True))
         else:
             self._put(packet)
 
@@ -55,14 +56,14 @@ class Acknowledgements:
         """Send ``packet`` in its turn, once `settled` has come to ``position``; then call ``then``."""
         place = _Place(packet, size, False, position)
         place.then = then
-        self._places.append(place)
+        self._queue(place)
         self.held += size
         self.positions += 1
 
     def reserve(self, packet: bytes, size: int) -> Callable[[], None]:
         """Keep the place of ``packet`` (which may be empty); the returned call, made once, lets it go."""
         place = _Place(packet, size, False)
-        self._places.append(place)
+        self._queue(place)
         self.held += size
 
         def ready() -> None:
@@ -74,12 +75,17 @@ class Acknowledgements:
 
     def settled(self, upto: int) -> None:
         """The journal has committed up to there."""
-        for place in self._places:
+        for place in self._places or ():
             if 0 < place.position <= upto and not place.ready:
                 place.ready = True
                 self.held -= place.size
                 self.positions -= 1
         self._leave()
+
+    def _queue(self, place: _Place) -> None:
+        if self._places is None:
+            self._places = deque()
+        self._places.append(place)
 
     def _leave(self) -> None:
         places = self._places

@@ -20,6 +20,7 @@ everything that this session had to say; so nothing comes back that was settled.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
@@ -80,6 +81,7 @@ class PersistentSession(Session):
         super().__init__(*arguments)
         self.number = number
         self.plain = False
+        self._queue = deque()
         self._journal = journal
         self._wait_for = wait_for
         self.next_seq = 1

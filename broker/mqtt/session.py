@@ -33,6 +33,10 @@ PUBREC: Final = 2
 PUBCOMP: Final = 3
 
 
+#: The queue of a session that has none yet; never added to.
+_NOTHING: Final[deque[Any]] = deque(maxlen=0)
+
+
 class Session:
     """A client's session. ``principal`` is the IMqttPrincipal that logged in."""
 
@@ -99,7 +103,8 @@ class Session:
         self.incoming: set[int] = set()
         #: Retained messages that it is owed: see `broker.mqtt.retained`.
         self.retained: Any = None
-        self._queue: deque[tuple[bytes, bytes] | Copy] = deque()
+        #: Made when something waits: an empty deque is most of a kilobyte, and most sessions are idle.
+        self._queue: deque[tuple[bytes, bytes] | Copy] = _NOTHING
         self._queued_bytes = 0
         self._aliases: dict[bytes, int] = {}
         self.window = settings.max_inflight
@@ -325,5 +330,7 @@ class Session:
         if len(self._queue) >= settings.max_queued_messages or self._queued_bytes + size > settings.max_queued_bytes:
             self.stats.drop("queue_full")
             return
+        if self._queue is _NOTHING:
+            self._queue = deque()
         self._queue.append(item)
         self._queued_bytes += size
