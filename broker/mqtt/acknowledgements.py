@@ -18,79 +18,80 @@ from collections.abc import Callable
 
 
 class _Place:
+    """``position``: what the journal has to have committed; 0: nothing, but for ``ready``."""
+
     __slots__ = ("packet", "position", "ready", "size", "then")
 
-    def __init__(self, packet: bytes, size: int, ready: bool, position: int = 0) -> None:
+    def __init__(
+        self, packet: bytes, size: int, ready: bool, position: int = 0, then: Callable[[], object] | None = None
+    ) -> None:
         self.packet = packet
         self.size = size
         self.ready = ready
         self.position = position
-        self.then: Callable[[], object] | None = None
+        self.then = then
 
 
 class Acknowledgements:
     """``put`` sends a packet."""
 
-    __slots__ = ("_places", "_put", "held", "positions")
+    __slots__ = ("_places", "_put", "_upto", "held", "positions")
 
     def __init__(self, put: Callable[[bytes], object]) -> None:
         self._put = put
-        # Made when something waits: an empty deque is most of a kilobyte, and most connections are idle.
-        self._places: deque[_Place] | None = None
+        self._places: deque[_Place] = deque()
+        self._upto = 0
         #: Bytes of the publishes that wait.
         self.held = 0
         #: How many wait for the journal.
         self.positions = 0
 
     def __len__(self) -> int:
-        return len(self._places) if self._places else 0
+        return len(self._places)
 
     def add(self, packet: bytes) -> None:
         """Send ``packet`` once everything before it is sent."""
         if self._places:
-            self._queue(_Place(packet, 0, True))
+            self._places.append(_Place(packet, 0, True))
         else:
             self._put(packet)
 
     def add_at(self, position: int, packet: bytes, size: int = 0, then: Callable[[], object] | None = None) -> None:
         """Send ``packet`` in its turn, once `settled` has come to ``position``; then call ``then``."""
-        place = _Place(packet, size, False, position)
-        place.then = then
-        self._queue(place)
+        self._places.append(_Place(packet, size, False, position, then))
         self.held += size
         self.positions += 1
 
     def reserve(self, packet: bytes, size: int) -> Callable[[], None]:
         """Keep the place of ``packet`` (which may be empty); the returned call, made once, lets it go."""
         place = _Place(packet, size, False)
-        self._queue(place)
+        self._places.append(place)
         self.held += size
 
         def ready() -> None:
             place.ready = True
-            self.held -= size
             self._leave()
 
         return ready
 
     def settled(self, upto: int) -> None:
         """The journal has committed up to there."""
-        for place in self._places or ():
-            if 0 < place.position <= upto and not place.ready:
-                place.ready = True
-                self.held -= place.size
-                self.positions -= 1
+        self._upto = upto
         self._leave()
-
-    def _queue(self, place: _Place) -> None:
-        if self._places is None:
-            self._places = deque()
-        self._places.append(place)
 
     def _leave(self) -> None:
         places = self._places
-        while places and places[0].ready:
-            first = places.popleft()
+        upto = self._upto
+        while places:
+            first = places[0]
+            if first.position:
+                if first.position > upto:
+                    return
+                self.positions -= 1
+            elif not first.ready:
+                return
+            places.popleft()
+            self.held -= first.size
             if first.packet:
                 self._put(first.packet)
             if first.then is not None:

@@ -170,8 +170,8 @@ class Intake(Connection):
         self._open -= 1
 
     def _ack(self, qos: int, packet_id: int, code: int) -> bytes:
-        if self._version != MQTT_5:
-            code = 0
+        if not code or self._version != MQTT_5:
+            return (b"\x40\x02" if qos == 1 else b"\x50\x02") + packet_id.to_bytes(2, "big")
         return encode5.puback(packet_id, code) if qos == 1 else encode5.pubrec(packet_id, code)
 
     def _acknowledge_later(self, packet: bytes, size: int) -> Done:

@@ -67,7 +67,7 @@ class Message:
         self.expires_at = expires_at
         self.sender = sender
         self._expiry_at = 0
-        self._heads: dict[int, bytes] = {}
+        self._heads: dict[int, bytes] | None = None
         self._tail = b""
 
     @property
@@ -83,9 +83,12 @@ class Message:
     def head(self, version: int, qos: int, retain: bool) -> bytes:
         """A PUBLISH up to its packet id (at QoS 0: its properties or payload), for receivers that need nothing else."""
         key = (version == p.MQTT_5) << 3 | qos << 1 | retain
-        head = self._heads.get(key)
+        heads = self._heads
+        if heads is None:
+            heads = self._heads = {}
+        head = heads.get(key)
         if head is None:
-            head = self._heads[key] = publish_head(self.name, len(self.tail(version)), qos, retain)
+            head = heads[key] = publish_head(self.name, len(self.tail(version)), qos, retain)
         return head
 
     def tail(self, version: int) -> bytes:

@@ -189,11 +189,13 @@ class PersistentSession(Session):
                 self._load()
             return position
         self._loaded = seq
-        copy = Copy(message, qos, retain, identifiers, seq, position)
         if qos == 1 and not self._queue and self._room() and seq % 65535 + 1 not in self.inflight:
-            self._send_copy(copy)
+            if self.version == p.MQTT_5 or message.expires_at is not None:
+                self._send_copy(Copy(message, qos, retain, identifiers, seq, position))
+            else:  # nothing of 5.0 can keep it from being sent
+                self._put_out(message.head(4, 1, retain), message.payload, seq, size, 1)
             return position
-        self._queue.append(copy)
+        self._queue.append(Copy(message, qos, retain, identifiers, seq, position))
         if len(self._queue) > SPILL:
             self._spilled = True
         elif len(self._queue) == 1:
@@ -229,9 +231,12 @@ class PersistentSession(Session):
         if not self._fits(head, tail):
             self._gone(copy.seq, message.size)
             return
-        packet_id = copy.seq % 65535 + 1
-        self.inflight[packet_id] = copy.qos
-        self._rows[packet_id] = (copy.seq, message.size)
+        self._put_out(head, tail, copy.seq, message.size, copy.qos)
+
+    def _put_out(self, head: bytes, tail: bytes, seq: int, size: int, qos: int) -> None:
+        packet_id = seq % 65535 + 1
+        self.inflight[packet_id] = qos
+        self._rows[packet_id] = (seq, size)
         self.stats.messages_out += 1
         self.outbox.put(b"%b%c%c%b" % (head, packet_id >> 8, packet_id & 255, tail))
 
