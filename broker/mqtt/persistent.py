@@ -314,7 +314,10 @@ class PersistentSession(Session):
             self._loaded = rows[-1].seq
         if len(rows) < PAGE:
             if not last and not self._queue:
-                self._wait_for(self)
+                if self._journal.committed < self._put_at:
+                    self._wait_for(self)
+                else:  # it was committed while the page was read
+                    self._load()
                 return
             self._loaded = max(self._loaded, last)  # what is not there was settled
         if self._queue:

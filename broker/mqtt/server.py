@@ -129,7 +129,10 @@ class MqttListener(Listener):
         self.sessions.settled(upto, error)
         waiting, self._to_be_told = self._to_be_told, set()
         for waiter in waiting:
-            waiter.settled(upto, error)
+            try:
+                waiter.settled(upto, error)
+            except Exception:  # the others have to hear of it all the same
+                self.log.failure("mqtt: fault after a commit")
 
     # -- for connections -------------------------------------------------------------------------------------------
 

@@ -211,6 +211,8 @@ class Room:
         self.port = port
         self.version = version
         self.name = token_hex(4)
+        #: Whether new clients acknowledge by themselves, from their first packet on.
+        self.acknowledging = True
         self._clients: list[Client] = []
 
     def topic(self, name: str) -> str:
@@ -219,6 +221,7 @@ class Room:
     def socket(self) -> Client:
         """A connection on which nothing was said."""
         client = Client(self.port, self.version)
+        client.acknowledging = self.acknowledging
         self._clients.append(client)
         return client
 
