@@ -49,6 +49,8 @@ class BrokerReactor(EPollReactor):
     def doPoll(self, timeout: float | None) -> None:
         if self._turn_end:
             self._run_turn_end()
+            if timeout is None or timeout > 0:
+                timeout = self.timeout()  # it was found before these calls, which may have set timers
         selectables = self._selectables
         try:
             events = self._poller.poll(-1 if timeout is None else timeout, len(selectables))

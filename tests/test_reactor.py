@@ -125,6 +125,22 @@ class TurnEndTests(TestCase):
         self.reactor.doPoll(0)
         self.assertEqual(calls, ["late"])
 
+    def test_a_timer_that_they_set_is_not_slept_past(self) -> None:
+        """Such as TLS sets for each small write."""
+        slept: list[float] = []
+
+        class Poller:
+            def poll(self, timeout: float, count: int) -> list[tuple[int, int]]:
+                slept.append(timeout)
+                return []
+
+        self.patch(self.reactor, "_poller", Poller())
+        self.reactor.callLater(1000, lambda: None)
+        for before in (None, 1000.0, 0):
+            self.reactor.callAtTurnEnd(lambda: self.reactor.callLater(0, lambda: None))
+            self.reactor.doPoll(before)
+        self.assertEqual(slept, [0, 0, 0])
+
     def test_a_fault_does_not_stop_the_others(self) -> None:
         calls: list[str] = []
         self.reactor.callAtTurnEnd(lambda: 1 // 0)
