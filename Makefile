@@ -20,11 +20,11 @@ test: ## check style and types, run the tests (TESTS=tests.mqtt: only these)
 	@.venv/bin/python tools/check.py test $(TESTS)
 
 lint: ## check style and types only
-	@sh tools/environment.sh test
+	@sh tools/environment.sh check
 	@.venv/bin/python tools/check.py lint
 
 bench: ## measure what a message costs
-	@sh tools/environment.sh test
+	@sh tools/environment.sh check
 	@.venv/bin/python -m benchmarks
 
 coverage: ## run the tests and show the lines that none of them reaches

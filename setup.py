@@ -44,6 +44,7 @@ setup(
         "test": [
             "hypothesis>=6.100,<7",
             "paho-mqtt>=2,<3",
+            "aiomqtt>=2.5,<3",
             # validates the OpenAPI document
             "openapi-spec-validator>=0.7,<1",
             "coverage>=7.10,<8",

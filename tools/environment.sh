@@ -1,16 +1,22 @@
 #!/bin/sh
-# Makes .venv ready for `run` (the broker) or `test` (also what its tests and checks need), named by the only argument.
-# Quiet and quick when nothing is to be done. What is missing is said in one line, with exit status 1.
+# Makes .venv ready for one purpose, named by the only argument. Quiet and quick when nothing is to be done.
 #
-# .venv/.ready-run and .venv/.ready-test say what the environment is good for: the folder it was made in (scripts in a
+#     run     the broker
+#     check   also ruff, mypy and the Python packages of the tests
+#     test    also the clients that the tests run and that are no Python packages: mosquitto_pub and mosquitto_sub, and
+#             Node.js with MQTT.js. An own Node.js of at least version 18 is used as it is.
+#
+# Debian packages are installed where root runs this. What is missing is said in one line, with exit status 1.
+#
+# .venv/.ready-run and .venv/.ready-check say what the environment is good for: the folder it was made in (scripts in a
 # virtual environment hold absolute paths) and a checksum of the files that name the dependencies. Both are gone while
-# pip works, so an environment without them is half-made and is built anew.
+# pip works, so an environment without them is half-made and is built anew. .venv/node has its own .ready.
 set -eu
 cd "$(dirname "$0")/.."
 
 venv=.venv
 log=install.log
-purpose=$1
+purpose=${1:-}
 here=$(pwd -P)
 
 fail() {
@@ -47,14 +53,30 @@ choose_python() {
     echo "$first"
 }
 
-install_ensurepip() {
+suitable_node() {
+    version=$(node --version 2>/dev/null) || return
+    version=${version#v}
+    [ "${version%%.*}" -ge 18 ]
+}
+
+# The Debian packages that the purpose needs and that are not there.
+missing_packages() {
+    usable || [ -z "$(choose_python)" ] || has_ensurepip "$(choose_python)" || echo python3-venv
+    [ "$purpose" = test ] || return 0
+    { command -v mosquitto_pub && command -v mosquitto_sub; } >/dev/null || echo mosquitto-clients
+    suitable_node || echo nodejs
+    node_ready || command -v npm >/dev/null || echo npm
+}
+
+install_debian_packages() {
     if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-        fail "python3-venv is missing: run 'apt install python3-venv' as root"
+        fail "$1 is missing: run 'apt install $*' as root"
     fi
-    echo "Installing the Debian package python3-venv"
+    echo "Installing the Debian packages: $*"
     export DEBIAN_FRONTEND=noninteractive
-    { apt-get update -qq && apt-get install -qq -y --no-install-recommends python3-venv; } >"$log" 2>&1 </dev/null ||
-        fail "python3-venv is missing and apt-get could not install it: $(first_error 'E: ') (all of it: $log)"
+    { apt-get update -qq && apt-get install -qq -y --no-install-recommends "$@"; } >"$log" 2>&1 </dev/null ||
+        fail "$1 is missing and apt-get could not install it: $(first_error 'E: ') (all of it: $log)"
+    [ "$purpose" != test ] || suitable_node || fail "$(command -v node) is older than Node.js 18 and comes first on the PATH"
 }
 
 first_error() {
@@ -72,25 +94,21 @@ make_venv() {
         [ -z "${PYTHON:-}" ] || fail "PYTHON=$PYTHON does not run or is not Python 3.11, 3.12 or 3.13"
         fail "Python 3.11, 3.12 or 3.13 is missing: run 'apt install python3 python3-venv' as root, or name one: make PYTHON=..."
     fi
-    has_ensurepip "$python" || install_ensurepip
     echo "Making $venv with $python"
     rm -rf "$venv"
     "$python" -m venv "$venv" >"$log" 2>&1 || fail "$python could not make $venv: $(tail -n 1 "$log") (all of it: $log)"
 }
 
 install_packages() {
-    case $purpose in
-        run) what=. ;;
-        test) what='.[test,dev]' ;;
-        *) fail "usage: tools/environment.sh run|test" ;;
-    esac
+    what=.
+    [ "$purpose" = run ] || what='.[test,dev]'
     echo "Installing the Python packages (a minute or two the first time; what pip says: $log)"
     rm -f $venv/.ready-*
     # editable_mode=compat: with setuptools' own way of editing, Twisted does not find the plugins of a flat layout.
     "$venv/bin/python" -m pip install --no-input --progress-bar off --config-settings editable_mode=compat \
         --editable "$what" >"$log" 2>&1 </dev/null || fail "pip could not install the packages: $(why_pip_failed) (all of it: $log)"
     stamp >"$venv/.ready-run"
-    [ "$purpose" != test ] || stamp >"$venv/.ready-test"
+    [ "$purpose" = run ] || stamp >"$venv/.ready-check"
 }
 
 why_pip_failed() {
@@ -101,15 +119,45 @@ why_pip_failed() {
     fi
 }
 
+node_ready() {
+    [ "$(cat $venv/node/.ready 2>/dev/null)" = "$(cksum <tests/clients/package.json)" ]
+}
+
+# Without a lock file: it would hold addresses to download from. package.json limits the versions.
+install_node_packages() {
+    echo "Installing the Node.js packages"
+    rm -rf $venv/node
+    mkdir $venv/node
+    cp tests/clients/package.json $venv/node/
+    npm install --prefix $venv/node --ignore-scripts --no-package-lock --no-audit --no-fund --no-update-notifier \
+        --fetch-retries 1 --loglevel error >"$log" 2>&1 </dev/null ||
+        fail "npm could not install the packages: $(why_npm_failed) (all of it: $log)"
+    cksum <tests/clients/package.json >$venv/node/.ready
+}
+
+why_npm_failed() {
+    if grep -qE 'ENOTFOUND|EAI_AGAIN|ECONN|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH' "$log"; then
+        echo "no connection to the package index"
+    else
+        sed -nE 's/^npm (ERR!|error) (code )?//p' "$log" | head -n 1
+    fi
+}
+
+case $purpose in
+    run | check | test) ;;
+    *) fail "usage: tools/environment.sh run|check|test" ;;
+esac
 [ -w . ] || fail "the folder $here is not writable for $(id -un)"
 for made in $venv _trial_temp; do
     [ ! -e $made ] || [ -w $made ] || fail "$made belongs to another user: run 'make clean' as that user"
 done
 exec 9<.
 flock 9  # two makes at once in this folder: one builds, the other waits and finds it built
-if usable; then
-    [ "$(cat $venv/.ready-"$purpose" 2>/dev/null)" != "$(stamp)" ] || exit 0
-else
-    make_venv
-fi
-install_packages
+missing=$(missing_packages)
+# shellcheck disable=SC2086  # names of packages, one a word
+[ -z "$missing" ] || install_debian_packages $missing
+usable || make_venv
+ready=$venv/.ready-check
+[ "$purpose" != run ] || ready=$venv/.ready-run
+[ "$(cat $ready 2>/dev/null)" = "$(stamp)" ] || install_packages
+[ "$purpose" != test ] || node_ready || install_node_packages
