@@ -310,8 +310,9 @@ class MqttListener(Listener):
         settings = self.settings
         known = session.subscriptions
         old = session.version != p.MQTT_5
-        group, plain = split_share(topic_filter) or ("", "")
-        if not plain or not settings.fits(topic_filter) or (group and old):  # shared subscriptions are MQTT 5's
+        # Shared subscriptions are MQTT 5's, but clients of 3.1.1 use them everywhere.
+        plain = (split_share(topic_filter) or ("", ""))[1]
+        if not plain or not settings.fits(topic_filter):
             return p.SUBSCRIPTION_REFUSED if old else r.TOPIC_FILTER_INVALID
         if len(known) >= settings.max_subscriptions and topic_filter not in known:
             return p.SUBSCRIPTION_REFUSED if old else r.QUOTA_EXCEEDED

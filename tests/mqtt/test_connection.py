@@ -393,7 +393,7 @@ class Subscribing(Case):
         self.assertEqual(answer, [p.SubAck(9, b"\0\x80\1\2")])
 
     def test_limits(self) -> None:
-        wanted = ["x" * 21, "a/b/c/d/e", "$share/g/a", "$share/g", "1", "2", "1", "3", "4", "3"]
+        wanted = ["x" * 21, "a/b/c/d/e", "$share//a", "$share/g", "1", "2", "1", "3", "4", "3"]
         answer = self.client.ask(p.Subscribe(1, [(one, 0) for one in wanted]))
         self.assertEqual(answer, [p.SubAck(1, b"\x80\x80\x80\x80\0\0\0\0\x80\0")])
         self.client.ask(p.Unsubscribe(2, ["1"]))
