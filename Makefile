@@ -4,7 +4,7 @@
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench coverage clean
+.PHONY: help run test lint bench storm coverage clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
@@ -26,6 +26,10 @@ lint: ## check style and types only
 bench: ## measure what a message costs
 	@sh tools/environment.sh check
 	@.venv/bin/python -m benchmarks
+
+storm: ## kill the broker a hundred times under load: nothing may be lost
+	@sh tools/environment.sh check
+	@.venv/bin/python -m tests.kill_storm
 
 coverage: ## run the tests and show the lines that none of them reaches
 	@sh tools/environment.sh test

@@ -13,8 +13,9 @@ import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from benchmarks.children import BenchmarkError, Child
+from benchmarks.children import BenchmarkError
 from broker.mqtt import encode
 from broker.mqtt import packets as p
 
@@ -33,11 +34,22 @@ class Load:
     latencies: list[float] = field(default_factory=list)
 
 
-def open_client(server: Child, client_id: str, filters: Sequence[tuple[str, int]] = ()) -> socket.socket:
-    """A connection that is logged in and subscribed. Raises BenchmarkError."""
+class Server(Protocol):
+    """What is needed of `benchmarks.children.Child`."""
+
+    name: str
+    mqtt_port: int
+    user: str
+    password: str
+
+
+def open_client(
+    server: Server, client_id: str, filters: Sequence[tuple[str, int]] = (), lasting: bool = False
+) -> socket.socket:
+    """A connection that is logged in and subscribed; ``lasting``: its session outlives it. Raises BenchmarkError."""
     sock = socket.create_connection(("127.0.0.1", server.mqtt_port), STALL)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connect = p.Connect(client_id, user=server.user, password=server.password.encode())
+    connect = p.Connect(client_id, clean=not lasting, user=server.user, password=server.password.encode())
     sock.sendall(encode.encode(connect))
     answer = read_exactly(sock, 4)
     if answer != b"\x20\x02\x00\x00":
@@ -69,11 +81,11 @@ def read_exactly(sock: socket.socket, size: int) -> bytes:
 class Pair:
     """A publisher and its subscriber at QoS 0."""
 
-    def __init__(self, server: Child, number: int, window: int) -> None:
+    def __init__(self, server: Server, number: int, window: int, lasting: bool = False) -> None:
         topic = f"bench/{number:04}/up"
         self.window = window
         self.publisher = open_client(server, f"p{number}")
-        self.subscriber = open_client(server, f"s{number}", [(topic, self.qos)])
+        self.subscriber = open_client(server, f"s{number}", [(topic, self.qos)], lasting)
         self.topic = topic.encode()
         self.sent = self.seen = self.goal = 0
         self.sent_at = 0.0
@@ -185,9 +197,9 @@ class AcknowledgedPair(Pair):
 
 
 class Pairs:
-    """Many pairs on one epoll."""
+    """Many pairs on one epoll. ``lasting``: the subscribers have sessions that are kept on disk."""
 
-    def __init__(self, server: Child, pairs: int, qos: int, window: int) -> None:
+    def __init__(self, server: Server, pairs: int, qos: int, window: int, lasting: bool = False) -> None:
         kind = AcknowledgedPair if qos else Pair
         self._poll = select.epoll()
         self._pairs: list[Pair] = []
@@ -195,7 +207,7 @@ class Pairs:
         self._timed = window == 1
         try:
             for number in range(pairs):
-                pair = kind(server, number, window)
+                pair = kind(server, number, window, lasting)
                 self._pairs.append(pair)
                 for sock, is_subscriber in ((pair.subscriber, True), (pair.publisher, False)):
                     self._by_descriptor[sock.fileno()] = (pair, is_subscriber)
@@ -240,7 +252,7 @@ class Pairs:
 class FanOut:
     """One publisher and many subscribers at QoS 0, in rounds of ``window`` messages."""
 
-    def __init__(self, server: Child, subscribers: int, window: int) -> None:
+    def __init__(self, server: Server, subscribers: int, window: int) -> None:
         self._window = window
         self._packet = encode.publish(b"bench/all", PAYLOAD)
         self._poll = select.epoll()
@@ -287,7 +299,7 @@ class FanOut:
 class Idle:
     """Connections that are logged in and do nothing."""
 
-    def __init__(self, server: Child) -> None:
+    def __init__(self, server: Server) -> None:
         self._server = server
         self._open: list[socket.socket] = []
 

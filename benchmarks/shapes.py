@@ -40,8 +40,8 @@ class Shape:
     history: bool = False
 
 
-def _pairs(pairs: int, qos: int, window: int) -> Callable[[Any], Work]:
-    return lambda server: Pairs(server, pairs, qos, window)
+def _pairs(pairs: int, qos: int, window: int, lasting: bool = False) -> Callable[[Any], Work]:
+    return lambda server: Pairs(server, pairs, qos, window, lasting)
 
 
 SHAPES = (
@@ -71,7 +71,7 @@ SHAPES = (
         title="MQTT 1 pair, QoS 0, 32 in flight",
         make=_pairs(1, 0, 32),
         messages=100_000,
-        target=2.5,
+        target=1.7,
         peers=True,
     ),
     Shape(
@@ -79,7 +79,7 @@ SHAPES = (
         title="MQTT 1 pair, QoS 1, 32 in flight",
         make=_pairs(1, 1, 32),
         messages=60_000,
-        target=5.0,
+        target=3.5,
         peers=True,
     ),
     Shape(
@@ -87,6 +87,7 @@ SHAPES = (
         title="MQTT 100 pairs, QoS 0, 32 in flight",
         make=_pairs(100, 0, 32),
         messages=100_000,
+        target=1.5,
         peers=True,
     ),
     Shape(
@@ -94,13 +95,22 @@ SHAPES = (
         title="MQTT 100 pairs, QoS 1, 32 in flight",
         make=_pairs(100, 1, 32),
         messages=60_000,
+        target=3.5,
         peers=True,
+    ),
+    Shape(
+        name="pairs-lasting",
+        title="MQTT 100 pairs, QoS 1, 32, on disk first",
+        make=_pairs(100, 1, 32, lasting=True),
+        messages=60_000,
+        target=12.0,
     ),
     Shape(
         name="pairs-qos0-single",
         title="MQTT 100 pairs, QoS 0, one in flight",
         make=_pairs(100, 0, 1),
         messages=40_000,
+        target_ratio=0.9,
         peers=True,
     ),
     Shape(
@@ -108,6 +118,7 @@ SHAPES = (
         title="MQTT 100 pairs, QoS 1, one in flight",
         make=_pairs(100, 1, 1),
         messages=30_000,
+        target_ratio=0.9,
         peers=True,
     ),
     Shape(
@@ -115,6 +126,7 @@ SHAPES = (
         title="MQTT 1,000 pairs, QoS 0, one in flight",
         make=_pairs(1000, 0, 1),
         messages=40_000,
+        target_ratio=1.0,
         peers=True,
     ),
     Shape(
@@ -122,6 +134,7 @@ SHAPES = (
         title="MQTT 1 -> 1,000, QoS 0, 32 in flight",
         make=lambda server: FanOut(server, 1000, 32),
         messages=320_000,
+        target_ratio=1.0,
         peers=True,
     ),
     Shape(
@@ -129,6 +142,7 @@ SHAPES = (
         title="MQTT 1 -> 1,000, QoS 0, one in flight",
         make=lambda server: FanOut(server, 1000, 1),
         messages=50_000,
+        target_ratio=1.0,
         peers=True,
     ),
     Shape(
@@ -137,6 +151,7 @@ SHAPES = (
         make=Idle,
         messages=1_000,
         unit="KB",
+        target=5.0,
         peers=True,
     ),
     Shape(

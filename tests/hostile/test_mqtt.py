@@ -91,7 +91,7 @@ def broken_packets(siege: Siege) -> None:
         b"\x60\x02\x00\x01",
         b"\x40\x01\x00",
         b"\x40\x02\x00\x00",
-        b"\x50\x02\x00\x01",
+        b"\x50\x02\x00\x00",
         b"\xc1\x00",
         b"\xc0\x01\x00",
     )
