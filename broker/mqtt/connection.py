@@ -99,6 +99,8 @@ class MqttConnection(Stream):
                 self._first(self._decoder.receive(data))
         except ProtocolError as error:
             self._violated(error)
+        if len(self._acks):
+            self._read_no_further()  # what waits behind an answer that waits for the disk counts, too
         outbox = self.outbox
         # Only a socket that is full says when it has room again (`writable`).
         if outbox.blocked and outbox.size > outbox.limit and not self.closing:

@@ -364,6 +364,14 @@ class WhatWaitsForStorage(Case):
         self.assertEqual(self.client.got(), [p.PubAck(1)])
         self.assertEqual(self.bench.stats.closed, {"client_closed": 1})
 
+    def test_too_many_wait_behind_one(self) -> None:
+        """What needs no storage itself, but has to be acknowledged in its turn."""
+        self.client.send(p.Publish("t", b"", 1, 1), *(p.Publish("free", b"", 1, n) for n in range(2, 6)))
+        self.assertTrue(self.client.paused)
+        self.done[0](None)
+        self.assertFalse(self.client.paused)
+        self.assertEqual(self.client.ask(), [p.PubAck(n) for n in range(1, 6)])
+
     def test_too_many_wait(self) -> None:
         self.client.send(*(p.Publish("t", b"", 1, n) for n in range(1, 5)))
         self.assertFalse(self.client.paused)
