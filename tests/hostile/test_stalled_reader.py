@@ -32,7 +32,7 @@ WINDOW = 32
 ROUND = 4_000
 #: The share of their speed that the pairs keep at least. Each of their messages goes to one receiver more, which is
 #: about what it may cost; the rest is room for a noisy machine.
-KEPT = 0.4
+KEPT = 0.25
 QUEUED = 5_000
 #: The default of max_inflight.
 WINDOW_OF_OURS = 256
