@@ -62,8 +62,8 @@ class Device:
 class AppBed(Bed):
     """With the application `APP`, whose users are made by `user`."""
 
-    def __init__(self, folder: str, limits: UserLimits | None = None, **settings: Any) -> None:
-        super().__init__(folder, **settings)
+    def __init__(self, folder: str, limits: UserLimits | None = None, journal: Any = None, **settings: Any) -> None:
+        super().__init__(folder, journal, **settings)
         self.core.listeners["mqtt"] = self.server
         self.records = MemoryRecords()
         self.devices = GizwitsDevices(self.core, DeviceSettings())

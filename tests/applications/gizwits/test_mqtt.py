@@ -25,7 +25,7 @@ def granted(packets: list[Any]) -> list[int]:
 class AppCase(TestCase):
     limits = UserLimits()
 
-    def setUp(self) -> Deferred[Any]:
+    def setUp(self) -> Deferred[Any]:  # type: ignore[override] # trial waits for it
         self.bed = AppBed(self.mktemp(), self.limits)
         self.addCleanup(self.bed.storage.close)
         self.addCleanup(lambda: self.assertEqual(self.bed.faults, []))
@@ -263,7 +263,7 @@ class SayingTests(AppCase):
 class CountTests(AppCase):
     """How many apps a device has."""
 
-    def setUp(self) -> Deferred[Any]:
+    def setUp(self) -> Deferred[Any]:  # type: ignore[override] # trial waits for it
         opening = super().setUp()
         #: What the device hears.
         self.told: list[tuple[str, bytes]] = []
