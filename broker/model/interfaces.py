@@ -88,7 +88,7 @@ class IMqttPrincipal(Interface):
     def may_receive(topic: str) -> bool:
         """Whether a message on this topic may go to this client. Asked once when a route is made, not per message."""
 
-    def publisher(topic: str) -> Callable[..., Any] | bool:
+    def publisher(topic: str) -> Any:
         """What a PUBLISH to this topic does: True lets it through to subscribers, False refuses it.
 
         A `broker.mqtt.terms.Watched` has its payload looked at first and then lets it through or drops it.

@@ -31,6 +31,7 @@ from broker.mqtt.intake import MAX_ROUTES
 from broker.mqtt.packets import MQTT_5, Properties, ProtocolError
 from broker.mqtt.session import Session
 from broker.mqtt.stream import Stream
+from broker.mqtt.terms import Paced, Terms
 
 __all__ = ["MAX_ROUTES", "MqttConnection"]
 
@@ -81,6 +82,10 @@ class MqttConnection(Stream):
         self._accepted = False
         self._left = False
         self._principal: Any = None
+        self._terms: Terms | None = None
+        self._paced: Paced | None = None
+        #: A refused client has its answer and is not yet closed.
+        self._lingering = False
         self._patience = 0.0
         self._last_packet = 0.0
 
@@ -141,6 +146,8 @@ class MqttConnection(Stream):
 
     def _keep_early(self, data: bytes) -> None:
         """Packets behind the CONNECT are allowed at once (§3.1.4); they wait until the login is decided."""
+        if self._lingering:
+            return
         self._early += data
         if len(self._early) > self._decoder.max_packet_size:
             self.close("too_long")
@@ -180,6 +187,10 @@ class MqttConnection(Stream):
         if self.closing:
             return
         longest = self._server.settings.max_keep_alive
+        terms = self._terms = getattr(principal, "terms", None)
+        if terms is not None:
+            longest = min(longest, terms.max_keep_alive)
+            self._pace(terms)
         keep_alive = self._server_keep_alive(connect) or connect.keep_alive
         self._patience = min(keep_alive or longest, longest) * 1.5  # [MQTT-3.1.2-24]
         self._last_packet = now = self.home.monotonic()
@@ -202,6 +213,21 @@ class MqttConnection(Stream):
         if early:
             self.received(early)
         self.resume("login")
+
+    def _pace(self, terms: Terms) -> None:
+        """Keep packets to the client apart if it is one that needs it."""
+        gap = terms.gap(self._version)
+        if gap is not None:
+            self._paced = Paced(
+                self.outbox,
+                self._write,
+                gap,
+                self.home.reactor,
+                self.home.monotonic,
+                lambda: self._last_packet,
+                lambda: self._blocked_since is not None,
+                self.writable,
+            )
 
     def _expiry(self, connect: p.Connect) -> int | None:
         """Seconds that the session is to outlive the connection; None: for ever (5.0 §3.1.2.11.2)."""
@@ -252,23 +278,38 @@ class MqttConnection(Stream):
         if self.closing:
             return
         if failure.check(Unavailable):
-            self.close("unavailable", self._refused_with(p.REFUSED_UNAVAILABLE))
+            self._refused("unavailable", p.REFUSED_UNAVAILABLE, failure.value)
         elif failure.check(Forbidden, Disabled):
-            self.close("auth_failed", self._refused_with(p.REFUSED_RIGHTS))
+            self._refused("auth_failed", p.REFUSED_RIGHTS, failure.value)
         elif failure.check(Unauthenticated):
             delay = self.home.login_failed(self.host)
-            answer = self._refused_with(p.REFUSED_CREDENTIALS)
             if delay:
                 self._auth_deadline += delay  # the wait is ours
-                self._refusal = self.home.reactor.callLater(delay, self._refused, answer)
+                self._refusal = self.home.reactor.callLater(
+                    delay, self._refused, "auth_failed", p.REFUSED_CREDENTIALS, failure.value
+                )
             else:
-                self.close("auth_failed", answer)
+                self._refused("auth_failed", p.REFUSED_CREDENTIALS, failure.value)
         else:
             self._broken(failure)
 
-    def _refused(self, answer: bytes) -> None:
+    def _refused(self, reason: str, code: int, error: Any) -> None:
+        """Answer, and close at once or after as many seconds as the error says in ``details["close_after"]``."""
         self._refusal = None
-        self.close("auth_failed", answer)
+        linger = error.details.get("close_after", 0.0)
+        if not linger:
+            self.close(reason, self._refused_with(code))
+            return
+        self._lingering = True
+        self._early = b""
+        self._auth_deadline += linger
+        self.send(self._refused_with(code))
+        self._refusal = self.home.reactor.callLater(linger, self._lingered, reason)
+        self.resume("login")  # to see it leave
+
+    def _lingered(self, reason: str) -> None:
+        self._refusal = None
+        self.close(reason, b"")
 
     def _broken(self, failure: Failure) -> None:
         if not self._accepted and failure.check(Unavailable):
@@ -307,7 +348,10 @@ class MqttConnection(Stream):
             case p.Unsubscribe():
                 self._unsubscribe(session, packet)
             case p.PingReq():
-                self.send(encode.PINGRESP)
+                if self._terms is None or self._terms.ping(self._last_packet):
+                    self.send(encode.PINGRESP)
+                else:
+                    self.close("flood")
             case p.Disconnect():
                 self._goodbye_of_the_client(session, packet)
             case _:
@@ -388,6 +432,7 @@ class MqttConnection(Stream):
             self._retained.go_on()
 
     def close(self, reason: str, last: bytes | None = None) -> None:
+        self._pace_no_more()
         super().close(reason, last)
         self._leave()
 
@@ -396,6 +441,7 @@ class MqttConnection(Stream):
         self._leave()
 
     def ended(self, reason: str) -> None:
+        self._pace_no_more()
         self._leave()
         if self._refusal is not None:
             self._refusal.cancel()
@@ -403,6 +449,11 @@ class MqttConnection(Stream):
         will, self._will = self._will, None
         if session is not None and will is not None:
             self._server.will(session, will, props.number(will.properties, props.WILL_DELAY_INTERVAL, 0))
+
+    def _pace_no_more(self) -> None:
+        paced, self._paced = self._paced, None
+        if paced is not None:
+            paced.finish()
 
     def _leave(self) -> None:
         """Nothing comes or goes any more, though the socket may take a while: deliver nothing to it from now on."""
@@ -414,7 +465,10 @@ class MqttConnection(Stream):
             self._retained.stop()
             self._retained = None
         self._routes.clear()
+        self._watched.clear()
         self._server.detach(session, self)
+        if self._terms is not None:
+            self._terms.left(self.reason)
         if self._principal is not None:
             self._principal.disconnected()
 

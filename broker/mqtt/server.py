@@ -29,6 +29,7 @@ from broker.mqtt.session import Session
 from broker.mqtt.sessions import Sessions
 from broker.mqtt.settings import Settings
 from broker.mqtt.sys_topics import SysTopics, usual_figures
+from broker.mqtt.terms import Watched
 from broker.mqtt.topics import split_share
 from broker.routing.outbox import Outbox, Turn
 from broker.routing.retained import RetainedStore
@@ -235,14 +236,16 @@ class MqttListener(Listener):
     def publish_will(self, principal: Any, will: p.Will) -> None:
         """Publish for a client that is gone, with the rights that it has now."""
         right = principal.publisher(will.topic)
-        if right is True:
+        if isinstance(right, Watched) and not right.look(will.payload):
+            self.stats.drop("malformed")
+        elif right is True or isinstance(right, Watched):
             interval = props.number(will.properties, props.MESSAGE_EXPIRY_INTERVAL, -1)
             kept = {one: each for one, each in (will.properties or {}).items() if one != props.WILL_DELAY_INTERVAL}
             message = Message(
                 will.topic.encode(),
                 will.payload,
                 will.qos,
-                will.retain,
+                will.retain and right is True,
                 props.shared_bytes(kept),
                 None if interval < 0 else self.clock() + interval,
             )

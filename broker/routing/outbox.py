@@ -92,6 +92,10 @@ class Outbox:
             self.size = 0
             self._write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
 
+    def redirect(self, write: Callable[[bytes], object]) -> None:
+        """Write there from now on."""
+        self._write = write
+
     def block(self) -> None:
         """The socket is full: keep everything until `unblock`."""
         self.blocked = True

@@ -48,6 +48,7 @@ class FakePrincipal:
         self.questions: list[tuple[str, str | None]] = []
         self.on_connected: Callable[[], None] = lambda: None
         self.closers: list[Callable[[str], None]] = []
+        self.terms: Any = None
 
     def may_subscribe(self, topic_filter: str) -> bool:
         return topic_filter not in self.refused
