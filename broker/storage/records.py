@@ -22,7 +22,7 @@ from typing import Generic, TypeVar
 import msgspec
 from twisted.internet.defer import Deferred
 
-from broker.model.errors import Unavailable
+from broker.model.errors import Invalid, Unavailable
 from broker.storage.deferred import deferred
 from broker.storage.interface import ANY, Change, Expected, IStorage
 
@@ -44,15 +44,23 @@ class Records(Generic[T]):
         self._decoder = msgspec.msgpack.Decoder(kind)
 
     def change(self, key: str, value: T | None, expected: Expected = ANY) -> Change:
-        """For `IStorage.write_records`, together with changes of other tables. None removes."""
-        return Change(self.table, key, None if value is None else self._encode(value), expected)
+        """For `IStorage.write_records`, together with changes of other tables. None removes.
 
-    def put(self, key: str, value: T) -> Deferred[None]:
-        return self.storage.write_records((self.change(key, value),))
+        Raises Invalid for a value that MessagePack cannot hold (JSON has greater integers).
+        """
+        try:
+            return Change(self.table, key, None if value is None else self._encode(value), expected)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise Invalid(f"the record {key!r} of {self.table} cannot be kept: {error}"[:300]) from None
 
-    def add(self, key: str, value: T) -> Deferred[None]:
+    @deferred
+    async def put(self, key: str, value: T) -> None:
+        await self.storage.write_records((self.change(key, value),))
+
+    @deferred
+    async def add(self, key: str, value: T) -> None:
         """Put where nothing is yet; Conflict."""
-        return self.storage.write_records((self.change(key, value, None),))
+        await self.storage.write_records((self.change(key, value, None),))
 
     def remove(self, key: str) -> Deferred[None]:
         """What is not there is no error."""

@@ -10,8 +10,8 @@ answered or not, and is answered after the commit that it depends on. The read l
 turn comes, so every write that was answered before the list was asked for. Long lists never hold up a commit.
 
 The SQL is in `registry_sql`, `live_sql`, `commands_sql`, `records_sql` and `session_sql`; the MQTT journal in
-`session_journal`; threads in `lane`; transactions and failures in `writer`; files, modes and the lock in `place`; tables
-and versions in `schema`.
+`session_journal`; threads in `lane`; transactions and failures in `writer`; files, modes and the lock in `place`;
+tables and versions in `schema`.
 """
 
 from __future__ import annotations

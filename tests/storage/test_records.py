@@ -11,7 +11,7 @@ import msgspec
 from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from broker.model.errors import Conflict, Unavailable
+from broker.model.errors import Conflict, Invalid, Unavailable
 from broker.storage import records as records_module
 from broker.storage.records import Change, Records
 from broker.storage.records_sql import end_of, records_page
@@ -65,6 +65,16 @@ class RecordsTests(TestCase):
         with self.assertRaises(Conflict):
             await self.records.add("k", Plain(2))
         self.assertEqual(await self.records.get("k"), Plain(1))
+
+    async def test_what_cannot_be_kept(self) -> None:
+        deep: dict[str, Any] = {}
+        for _ in range(5000):
+            deep = {"d": deep}
+        for nested in ({"n": 1 << 64}, {"o": object()}, {"s": "\ud800"}, deep):
+            for answer in (self.records.put("k", Plain(1, b"", nested)), self.records.add("k", Plain(1, b"", nested))):
+                with self.assertRaises(Invalid):
+                    await answer
+        self.assertEqual(await self.records.all(), [])
 
     async def test_pages_and_all(self) -> None:
         self.patch(records_module, "SLICE", 3)
