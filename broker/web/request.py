@@ -3,7 +3,7 @@
 ::
 
     head ──> limits on the body ──> body ──> caller ──> route's types ──> call ──> answer
-              413 at once                    401, 403    400, 415                  or a problem document
+              413 at once                    401, 403    400, 415                  or a refusal, as the surface words it
 
 A body that is too long is refused as soon as that is known, from the head where the head says it. A call that has begun
 is carried through even if its client goes away; only waiting ends with the client.
@@ -23,25 +23,19 @@ from twisted.web import http
 from twisted.web.iweb import INonQueuedRequestFactory
 from zope.interface import provider
 
-from broker.applications.http.api import Api
-from broker.applications.http.auth import NOBODY, Caller, bearer_token
-from broker.applications.http.problems import (
-    CONTENT_TYPE,
-    InternalError,
-    TooLarge,
-    UnsupportedMedia,
-    problem_body,
-    problem_headers,
-    problem_of,
-)
-from broker.applications.http.routes import ADMIN, ANYONE, TAKEN, Answer, Call, Route
 from broker.model.errors import BrokerError, Forbidden, Invalid
-from broker.model.jsontext import decode, encode
+from broker.model.jsontext import decode
+from broker.web.answers import Answer, Fields, has_body
+from broker.web.callers import NOBODY, Caller
+from broker.web.files import FileAnswer, send_file
+from broker.web.problems import InternalError, TooLarge, UnsupportedMedia
+from broker.web.routes import ADMIN, ANYONE, Call, Route
+from broker.web.websocket import WebSocketPeer, check_handshake, upgrade
 
 
 @provider(INonQueuedRequestFactory)
-class ApiRequest(http.Request):
-    """``self.channel`` is a `broker.applications.http.connection.HttpChannel`."""
+class WebRequest(http.Request):
+    """``self.channel`` is a `broker.web.connection.WebChannel`."""
 
     log: ClassVar[Logger] = Logger(namespace="broker.http")
 
@@ -52,6 +46,13 @@ class ApiRequest(http.Request):
         self.peer = self.connection.host
         #: The client went away: there is nobody to answer.
         self.gone = False
+        #: All of the body has come. An answer before that is the connection's last, for the reason beside.
+        self.complete = False
+        self.early_reason = "protocol_error"
+        self._route: Route | None = None
+        self._path: dict[str, str] = {}
+        #: Why there is no route.
+        self._lost: BrokerError | None = None
         self._waits: list[Callable[[], None]] = []
         self._limit = 0
         self._began = self.connection.home.monotonic()
@@ -66,10 +67,15 @@ class ApiRequest(http.Request):
     def gotLength(self, length: int | None) -> None:
         """The head is complete. ``length`` is None for a body in chunks."""
         self.content = BytesIO()
-        limits = self.connection.home.limits
-        self._limit = limits.max_message_size
-        if length is None or length > self._limit:
-            self._limit = self._long_limit()
+        home = self.connection.home
+        method, uri = self.channel.request_line()
+        try:
+            self._route, self._path = home.table.find(method, uri.partition(b"?")[0])
+        except BrokerError as error:
+            self._lost = error  # answered in its turn, if the body is short enough to be read at all
+        self._limit = home.limits.max_message_size
+        if self._route is not None and (length is None or length > self._limit):
+            self._limit = self._long_limit(self._route)
         if length is not None and length > self._limit:
             self._refuse_body()
 
@@ -81,30 +87,35 @@ class ApiRequest(http.Request):
         else:
             self.content.write(data)
 
-    def _long_limit(self) -> int:
-        """More than the usual size is taken only where the route expects it and only from the administrator."""
+    def _long_limit(self, route: Route) -> int:
+        """How much more than the usual size is taken."""
         home = self.connection.home
-        method, uri = self.channel.request_line()
         try:
-            route, _ = home.table.find(method, uri.partition(b"?")[0])
-            if route.streamed and home.api.logins.is_admin(self.token()):
-                return int(home.api.settings.max_import_size)
+            return int(home.surface.max_body(self, route))
         except BrokerError:
-            pass  # answered in its turn, if the body is short enough to be read at all
-        return int(home.limits.max_message_size)
+            return int(home.limits.max_message_size)
 
     def _refuse_body(self) -> None:
+        self._take_line()
+        self.refuse(TooLarge(f"at most {self._limit} bytes are taken here", limit=self._limit))
+
+    def _take_line(self) -> None:
+        """What Twisted sets when the body is complete."""
         method, self.uri = self.channel.request_line()
         self.method = method.encode("latin-1")
-        self.path = self.uri.partition(b"?")[0]
+        self.path, _, query = self.uri.partition(b"?")
+        self.args = http.parse_qs(query, True)
         self.clientproto = b"HTTP/1.1"
-        self.channel.linger("too_long")
-        self.refuse(TooLarge(f"at most {self._limit} bytes are taken here", limit=self._limit))
+
+    def raw_body(self) -> bytes:
+        """The whole body as it came."""
+        return b"" if self.content is None else self.content.getvalue()
 
     # -- the call --------------------------------------------------------------------------------------------------
 
     def process(self) -> None:
         """The request is complete."""
+        self.complete = True
         self.connection.account(1)
         self.connection.request_complete()
         if self.method == b"OPTIONS":
@@ -114,45 +125,51 @@ class ApiRequest(http.Request):
         answered.addErrback(self._fault)
 
     async def _serve(self) -> None:
-        home = self.connection.home
+        route = self._route
         try:
-            route, path = home.table.find(self.method.decode("latin-1"), self.path)
-            caller = await self._caller(route, home.api)
-            call = Call(home.api, caller, path, self._query(route), self._body(route), self)
-            value = await route.handler(call)
+            if route is None:
+                assert self._lost is not None
+                raise self._lost
+            if route.websocket:
+                check_handshake(self, route.any_origin)
+            caller = await self._caller(route)
+            core = self.connection.home.core
+            value = await route.handler(Call(core, caller, self._path, self._query(route), self._body(route), self))
+            if isinstance(value, FileAnswer):
+                await send_file(self, value)
+            elif isinstance(value, WebSocketPeer):
+                if not self.gone:
+                    upgrade(self, value)
+            elif isinstance(value, Answer):
+                self.answer(value)
+            else:
+                self.answer(Answer(route.status, value, route.content_type))
         except BrokerError as error:
             self.refuse(error)
-            return
-        if value is TAKEN:
-            return
-        if isinstance(value, Answer):
-            self.answer(value)
-        else:
-            self.answer(Answer(route.status, value, route.content_type))
 
-    async def _caller(self, route: Route, api: Api) -> Caller:
+    async def _caller(self, route: Route) -> Caller:
         if route.access == ANYONE:
             return NOBODY
-        caller = await api.logins.identify(self.token(), self.peer)
+        caller: Caller = await self.connection.home.surface.authenticate(self, route)
         self.connection.identity = caller.name
         if route.access == ADMIN and not caller.is_admin:
             raise Forbidden("only the administrator may do this")
         return caller
 
-    def token(self) -> str | None:
-        values = self.requestHeaders.getRawHeaders(b"authorization", [])
-        return bearer_token([value.decode("utf-8", "replace") for value in values])
+    def arguments(self) -> dict[str, list[str]]:
+        """The query's parameters. Raises Invalid: not UTF-8."""
+        try:
+            return {name.decode(): [value.decode() for value in values] for name, values in (self.args or {}).items()}
+        except ValueError:
+            raise Invalid("the query is not UTF-8") from None
 
     def _query(self, route: Route) -> Any:
         known = {} if route.query is None else route.query.__annotations__
         given: dict[str, Any] = {}
-        for raw, values in (self.args or {}).items():
-            try:
-                name = raw.decode()
-                texts = [value.decode() for value in values]
-            except ValueError:
-                raise Invalid("the query is not UTF-8") from None
+        for name, texts in self.arguments().items():
             if name not in known:
+                if route.lenient:
+                    continue
                 raise Invalid(f"unknown query parameter {name[:64]!r}", known=sorted(known))
             if name in route.lists:
                 given[name] = texts
@@ -194,27 +211,47 @@ class ApiRequest(http.Request):
         except BrokerError as error:
             self.refuse(error)
             return
-        self.setHeader(b"Allow", ", ".join(methods).encode())
-        self.answer(Answer(204))
+        self.answer(Answer(204, headers=((b"Allow", ", ".join(methods).encode()),)))
 
     # -- the answer ------------------------------------------------------------------------------------------------
 
     def answer(self, answer: Answer) -> None:
-        """Write an answer, unless there is nobody left."""
-        value = answer.value
-        if value is None:
-            self._write(answer.status, b"", None)
-        elif isinstance(value, bytes):
-            self._write(answer.status, value, answer.content_type.encode())
-        else:
-            self._write(answer.status, encode(value), answer.content_type.encode())
+        """Write an answer in one piece, unless there is nobody left."""
+        body = answer.body
+        self.begin(answer.status, answer.media, len(body), answer.headers, body)
+        self.end()
 
     def refuse(self, error: BrokerError) -> None:
-        """Answer with a problem document."""
-        problem = problem_of(error)
-        for name, value in problem_headers(error, problem):
-            self.setHeader(name, value)
-        self._write(problem.status, problem_body(problem), CONTENT_TYPE)
+        """Answer as the surface words this refusal."""
+        if isinstance(error, TooLarge):
+            self.early_reason = "too_long"
+        self.answer(self.connection.home.surface.refusal(self, error))
+
+    def begin(self, status: int, media: bytes | None, length: int, own: Fields, body: bytes = b"") -> None:
+        """Write the head of an answer whose body has ``length`` bytes, with as much of it as there is already."""
+        if self.gone:
+            return
+        home = self.connection.home
+        if not self.complete:
+            self.channel.linger(self.early_reason)
+        self.setResponseCode(status)
+        self.startedWriting = 1
+        more = tuple((name, value) for name, values in self.responseHeaders.getAllRawHeaders() for value in values)
+        head = home.head(self.clientproto, status, media, length, own, more)
+        self.channel.write(head + body if self.method != b"HEAD" and has_body(status) else head)
+        self.log.debug(
+            "{peer} {caller} {request} {status} {milliseconds:.1f} ms",
+            peer=self.peer,
+            caller=self.connection.identity or "-",
+            request=self,
+            status=status,
+            milliseconds=(home.monotonic() - self._began) * 1000,
+        )
+
+    def end(self) -> None:
+        """The answer is written."""
+        if not self.gone:
+            self.finish()
 
     def waits(self, stop: Callable[[], None]) -> Callable[[], None]:
         """``stop()`` is called if the client goes away or the broker stops. Returns what forgets it again."""
@@ -236,32 +273,6 @@ class ApiRequest(http.Request):
         self.gone = True
         http.Request.connectionLost(self, reason)
         self.stop_waiting()
-
-    def _write(self, status: int, body: bytes, content_type: bytes | None) -> None:
-        if self.gone:
-            return
-        home = self.connection.home
-        home.count_answer(status)
-        self.setResponseCode(status)
-        headers = self.responseHeaders
-        headers.setRawHeaders(b"Server", [b"broker"])
-        headers.setRawHeaders(b"Date", [home.http_date()])
-        headers.setRawHeaders(b"Cache-Control", [b"no-store"])
-        headers.setRawHeaders(b"X-Content-Type-Options", [b"nosniff"])
-        if content_type is not None:
-            headers.setRawHeaders(b"Content-Type", [content_type])
-        if status != http.NO_CONTENT:
-            headers.setRawHeaders(b"Content-Length", [b"%d" % len(body)])
-        self.log.debug(
-            "{peer} {caller} {request} {status} {milliseconds:.1f} ms",
-            peer=self.peer,
-            caller=self.connection.identity or "-",
-            request=self,
-            status=status,
-            milliseconds=(home.monotonic() - self._began) * 1000,
-        )
-        self.write(body)
-        self.finish()
 
     def _fault(self, failure: Failure) -> None:
         """A fault of ours: the log has the traceback, the client does not."""
