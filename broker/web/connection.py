@@ -183,8 +183,12 @@ class WebChannel(HTTPChannel):
             HTTPChannel.loseConnection(self)
 
     def _send100Continue(self) -> None:
-        if not self.lingering:
+        if not self.lingering and not self.requests[-1].holds_continue():
             HTTPChannel._send100Continue(self)
+
+    def go_on_sending(self) -> None:
+        """Tell a client that asked whether its body is wanted that it is."""
+        HTTPChannel._send100Continue(self)
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         self.refuse(Invalid("this is not HTTP, or its head is longer than allowed"))
@@ -203,6 +207,8 @@ class WebConnection(Connection):
         #: When the request began that is being read, or None.
         self._reading_since: float | None = None
         self._body_bytes = 0
+        #: Since when an upload is not read because what came of it waits.
+        self._held_since: float | None = None
         self._answering = False
         self._idle_since = 0.0
         self._ping_at = inf
@@ -259,6 +265,8 @@ class WebConnection(Connection):
                 return until
             self.close("idle")
             return inf
+        if self._held_since is not None:  # the client waits for us
+            return now + settings.request_timeout
         until = self._reading_since + settings.request_timeout + self._body_bytes / settings.min_body_rate
         if until > now:
             return until
@@ -317,6 +325,19 @@ class WebConnection(Connection):
             self._reading_since = self.home.monotonic()
             self.look_at(self._reading_since + self.home.settings.request_timeout)
 
+    def hold_body(self) -> None:
+        """Read no more of an upload: what has come waits for the disk."""
+        self._held_since = self.home.monotonic()
+        self.pause("upload")
+
+    def release_body(self) -> None:
+        """Go on reading. The time that the client had to wait for us does not count as its own."""
+        if self._held_since is not None:
+            if self._reading_since is not None:
+                self._reading_since += self.home.monotonic() - self._held_since
+            self._held_since = None
+            self.resume("upload")
+
     def request_complete(self) -> None:
         """All of a request has come; until it is answered, no time limit runs."""
         self._answering = True
@@ -324,6 +345,7 @@ class WebConnection(Connection):
 
     def request_answered(self) -> None:
         self._answering = False
+        self.release_body()
         self._idle_since = self.home.monotonic()
         self.look_at(self._idle_since + self.home.settings.keep_alive_timeout)
 

@@ -5,8 +5,9 @@
     head ──> limits on the body ──> body ──> caller ──> route's types ──> call ──> answer
               413 at once                    401, 403    400, 415                  or a refusal, as the surface words it
 
-A body that is too long is refused as soon as that is known, from the head where the head says it. A call that has begun
-is carried through even if its client goes away; only waiting ends with the client.
+A body that is too long is refused as soon as that is known, from the head where the head says it. A route that reads
+its body while it comes is called when the head is there (`broker.web.uploads`). A call that has begun is carried
+through even if its client goes away; only waiting ends with the client.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from broker.model.jsontext import decode
 from broker.web.answers import Answer, Fields, has_body
 from broker.web.callers import NOBODY, Caller
 from broker.web.files import FileAnswer, send_file
-from broker.web.problems import InternalError, TooLarge, UnsupportedMedia
+from broker.web.problems import HttpError, InternalError, TooLarge, UnsupportedMedia
 from broker.web.routes import ADMIN, ANYONE, Call, Route
+from broker.web.uploads import Upload, UploadAborted
 from broker.web.websocket import WebSocketPeer, check_handshake, upgrade
 
 
@@ -53,6 +55,11 @@ class WebRequest(http.Request):
         self._path: dict[str, str] = {}
         #: Why there is no route.
         self._lost: BrokerError | None = None
+        #: The body, where the route reads it while it comes.
+        self._upload: Upload | None = None
+        self._continue_due = False
+        #: The handler has been called.
+        self._called = False
         self._waits: list[Callable[[], None]] = []
         self._limit = 0
         self._began = self.connection.home.monotonic()
@@ -78,11 +85,15 @@ class WebRequest(http.Request):
             self._limit = self._long_limit(self._route)
         if length is not None and length > self._limit:
             self._refuse_body()
+        elif self._route is not None and self._route.upload and length != 0:
+            self._begin_upload(length)
 
     def handleContentChunk(self, data: bytes) -> None:
         if self.content is None or self.finished:
             return
-        if self.content.tell() + len(data) > self._limit:
+        if self._upload is not None:
+            self._upload.feed(data)
+        elif self.content.tell() + len(data) > self._limit:
             self._refuse_body()
         else:
             self.content.write(data)
@@ -98,6 +109,26 @@ class WebRequest(http.Request):
     def _refuse_body(self) -> None:
         self._take_line()
         self.refuse(TooLarge(f"at most {self._limit} bytes are taken here", limit=self._limit))
+
+    def _begin_upload(self, length: int | None) -> None:
+        """Call the route's handler now; `process` comes when all of the body has."""
+        self._take_line()
+        self._make_upload(length)
+        if not self.finished:
+            self._start()
+
+    def _make_upload(self, length: int | None) -> None:
+        connection = self.connection
+        content_type = self.requestHeaders.getRawHeaders(b"content-type", [b""])[0].decode("latin-1")
+        try:
+            self._upload = Upload(content_type, length, self._limit, connection.hold_body, connection.release_body)
+        except BrokerError as error:
+            self.refuse(error)
+
+    def holds_continue(self) -> bool:
+        """Whether the client is told to go on (100) later, when its caller is proven."""
+        self._continue_due = self._upload is not None and not self._called
+        return self._continue_due
 
     def _take_line(self) -> None:
         """What Twisted sets when the body is complete."""
@@ -118,9 +149,20 @@ class WebRequest(http.Request):
         self.complete = True
         self.connection.account(1)
         self.connection.request_complete()
+        if self._upload is not None:
+            self._upload.end()
+            return
         if self.method == b"OPTIONS":
             self._describe()
             return
+        if self._route is not None and self._route.upload:  # without a body
+            self._make_upload(0)
+            if self._upload is None:
+                return
+            self._upload.end()
+        self._start()
+
+    def _start(self) -> None:
         answered: Deferred[None] = ensureDeferred(self._serve())
         answered.addErrback(self._fault)
 
@@ -134,7 +176,11 @@ class WebRequest(http.Request):
                 check_handshake(self, route.any_origin)
             caller = await self._caller(route)
             core = self.connection.home.core
-            value = await route.handler(Call(core, caller, self._path, self._query(route), self._body(route), self))
+            call = Call(core, caller, self._path, self._query(route), self._body(route), self, self._upload)
+            if self._continue_due and not self.gone:
+                self.channel.go_on_sending()
+            self._called = True
+            value = await route.handler(call)
             if isinstance(value, FileAnswer):
                 await send_file(self, value)
             elif isinstance(value, WebSocketPeer):
@@ -188,7 +234,7 @@ class WebRequest(http.Request):
         if route.body is None:
             return None
         self._check_type(route)
-        if route.streamed:
+        if route.streamed or route.upload:
             return None
         assert self.content is not None
         try:
@@ -201,7 +247,7 @@ class WebRequest(http.Request):
         if not given:
             return
         name = given[0].partition(b";")[0].strip().lower().decode("latin-1")
-        if name not in route.accepts:
+        if name not in route.accepts and "*/*" not in route.accepts:
             raise UnsupportedMedia(f"the body has to be {route.accepts[0]}", accepts=list(route.accepts))
 
     def _describe(self) -> None:
@@ -225,7 +271,10 @@ class WebRequest(http.Request):
         """Answer as the surface words this refusal."""
         if isinstance(error, TooLarge):
             self.early_reason = "too_long"
-        self.answer(self.connection.home.surface.refusal(self, error))
+        answer = self.connection.home.surface.refusal(self, error)
+        if isinstance(error, HttpError) and not answer.headers:  # Allow, Content-Range: whatever the words are
+            answer.headers = error.headers
+        self.answer(answer)
 
     def begin(self, status: int, media: bytes | None, length: int, own: Fields, body: bytes = b"") -> None:
         """Write the head of an answer whose body has ``length`` bytes, with as much of it as there is already."""
@@ -272,6 +321,8 @@ class WebRequest(http.Request):
     def connectionLost(self, reason: Failure) -> None:
         self.gone = True
         http.Request.connectionLost(self, reason)
+        if self._upload is not None and not self.complete:
+            self._upload.fail(UploadAborted("the client went away"))
         self.stop_waiting()
 
     def _fault(self, failure: Failure) -> None:

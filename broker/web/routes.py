@@ -110,7 +110,7 @@ class Route:
     #: What the document says of the body, where that is more than ``body`` (the protocols' own fields).
     describes: Any = None
     query: Any = None
-    #: Content types that the body may have.
+    #: Content types that the body may have; ``*/*`` for any.
     accepts: tuple[str, ...] = (JSON,)
     #: The body is given to the handler unread, as a file (``request.content``); how long it may be the surface says.
     streamed: bool = False
