@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document, written from the table of routes and from the types that they name.
 
 Nothing is said here about single calls: summaries are the handlers' docstrings, schemas come from the types
-(`msgspec.json.schema_components`), errors are the catalogue of `broker.applications.http.problems`.
+(`msgspec.json.schema_components`), errors are the catalogue of `broker.web.problems`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import Any, Final
 import msgspec
 
 from broker import __version__
-from broker.applications.http.problems import CONTENT_TYPE, Problem
-from broker.applications.http.routes import ADMIN, ANYONE, API, JSON, Route
+from broker.web.answers import JSON
+from broker.web.problems import CONTENT_TYPE, Problem
+from broker.web.routes import ADMIN, ANYONE, API, Route
 
 _REF: Final = "#/components/schemas/{name}"
 _PROBLEM_TYPE: Final = CONTENT_TYPE.decode()
