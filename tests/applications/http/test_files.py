@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from broker.applications.http.side import Settings
+from broker.listening.settings import Limits
 from tests.applications.http.site import ADMIN_TOKEN, SiteCase
 
 #: More than is read, written or waits at a time.
@@ -49,9 +50,8 @@ class FileTests(SiteCase):
         body = (
             b'--x\r\nContent-Disposition: form-data; name="version"\r\n\r\n2.1\r\n'
             b'--x\r\nContent-Disposition: form-data; name="file"; filename="../up.bin"\r\n\r\n'
-            + DATA
-            + b"\r\n--x--\r\n"
         )
+        body += DATA + b"\r\n--x--\r\n"
         info = await self.put("f.bin", body, headers={"Content-Type": "multipart/form-data; boundary=x"})
         self.assertEqual((info["name"], info["size"]), ("f.bin", len(DATA)))
         self.assertEqual(info["sha256"], hashlib.sha256(DATA).hexdigest())
@@ -110,7 +110,7 @@ class FileTests(SiteCase):
 
 
 class LimitTests(SiteCase):
-    settings = Settings(max_upload=1_000)
+    settings = Settings(max_upload=1_000, limits=Limits(max_message_size=500))
 
     async def test_too_long(self) -> None:
         reply = await self.api("PUT", "/files/f", body=b"x" * 1_001)

@@ -81,8 +81,6 @@ ROUTES = (
         f"{API}/files/{{name}}",
         put_file,
         ADMIN,
-        body=str,
-        accepts=(OCTETS, "*/*"),
         upload=True,
         answers=FileShape,
         status=201,
