@@ -21,7 +21,7 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("broker.routing", "broker.reactor"),
     ("broker.listening", "broker.storage", "broker.cluster"),
     ("broker.core",),
-    ("broker.mqtt",),
+    ("broker.mqtt", "broker.web"),
     ("=broker.applications", "broker.applications.ordering", "=broker.devices"),
     ("broker.applications", "broker.devices"),
     ("broker.settings",),
@@ -40,6 +40,7 @@ ALLOWED: Final = (("broker.applications.gizwits", "broker.devices.gizwits"),)
 #: Neighbours in one layer that know nothing of one another either.
 STRANGERS: Final = (
     ("broker.listening", "broker.storage"),
+    ("broker.mqtt", "broker.web"),
     ("broker.devices", "broker.applications"),
     ("broker.service", "broker.simulate"),
 )
