@@ -13,9 +13,9 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from broker.applications.gizwits.app_topics import AppTopics, usable_client_id
-from broker.applications.gizwits.errors import Refused
 from broker.applications.gizwits.people import People, Person
 from broker.applications.gizwits.user_records import token_key
+from broker.devices.gizwits.errors import Refused
 from broker.model.errors import Forbidden, Unauthenticated
 from broker.model.interfaces import IMqttIdentities, IMqttPrincipal
 

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
 
-from broker.applications.gizwits import errors as e
+from broker.devices.gizwits import errors as e
 
 AT_ONCE: Final = 2
 MAX_WAITING: Final = 64

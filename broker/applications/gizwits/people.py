@@ -17,10 +17,10 @@ from weakref import WeakValueDictionary
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from broker.applications.gizwits import errors as e
 from broker.applications.gizwits.user_records import token_key, user_key
 from broker.applications.gizwits.users import UserChange, Users
 from broker.core import Core
+from broker.devices.gizwits import errors as e
 from broker.devices.gizwits.apps_online import AppsOnline
 from broker.storage.registry import Change
 

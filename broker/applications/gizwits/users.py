@@ -18,7 +18,6 @@ import msgspec
 from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
-from broker.applications.gizwits import errors as e
 from broker.applications.gizwits.passwords import Passwords
 from broker.applications.gizwits.settings import UserLimits
 from broker.applications.gizwits.user_records import (
@@ -41,6 +40,7 @@ from broker.applications.gizwits.user_records import (
     user_key,
     written,
 )
+from broker.devices.gizwits import errors as e
 from broker.model.errors import Conflict, Unavailable
 from broker.storage.records import Change
 

@@ -9,11 +9,11 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from broker.applications.gizwits import errors as e
 from broker.applications.gizwits.passwords import MAX_WAITING, Passwords
 from broker.applications.gizwits.settings import UserLimits
 from broker.applications.gizwits.user_records import EMAIL, NAMES, PHONE, TOKENS, USERNAME, USERS, token_key
 from broker.applications.gizwits.users import UserChange, Users
+from broker.devices.gizwits import errors as e
 from broker.model.errors import Unavailable
 from tests.applications.gizwits.memory_records import MemoryRecords
 
