@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from broker.core import Core
+from broker.devices.gizwits.api import Calls
 from broker.devices.gizwits.settings import DeviceSettings
 from broker.devices.gizwits.side import GizwitsDevices
 
@@ -14,4 +15,6 @@ def build_devices(core: Core, settings: DeviceSettings) -> GizwitsDevices:
 
     Whoever calls it has to call ``prepare()`` of the answer before devices come.
     """
-    return GizwitsDevices(core, settings)
+    devices = GizwitsDevices(core, settings)
+    core.api_routes.extend(Calls(devices).routes())
+    return devices

@@ -24,6 +24,8 @@ _MAC: Final = re.compile(r"[0-9A-F]{12}")
 _PRODUCT: Final = re.compile(r"[0-9A-Fa-f]{32}")
 #: A passcode goes unescaped into form bodies. Agents refuse more than 16 characters; some have others.
 _PASSCODE: Final = re.compile(r"[!-%'-<>-~]{1,32}")
+#: What a device says that it is when it registers.
+TYPES: Final = ("normal", "center_control")
 #: As agents make them: ten capitals.
 PASSCODE_LENGTH: Final = 10
 
@@ -57,6 +59,10 @@ def derived_did(product: str, mac: str) -> str:
         number, place = divmod(number, len(_LETTERS))
         letters.append(_LETTERS[place])
     return "".join(letters)
+
+
+def random_did() -> str:
+    return "".join(choice(_LETTERS) for _ in range(DID_LENGTH))
 
 
 class MacIndex:
@@ -94,7 +100,9 @@ class DeviceRules:
     """How Gizwits devices are registered (see `broker.storage.rules`). Passcodes are kept readable: apps are told."""
 
     hashed: Final = False
-    known_fields: Final[frozenset[str]] = frozenset({"mac"})
+    #: Commands are bytes, which have no keys that a product could know.
+    keyed: Final = False
+    known_fields: Final[frozenset[str]] = frozenset({"mac", "type"})
 
     def __init__(self, index: MacIndex) -> None:
         self._index = index
@@ -109,6 +117,8 @@ class DeviceRules:
         mac = canonical_mac(fields.get("mac"))
         if mac is None and ("mac" in fields or "protocol" in fields):
             raise Invalid("the mac of a gizwits device is 12 hexadecimal digits")
+        if fields.get("type", "normal") not in TYPES:
+            raise Invalid(f"the type of a gizwits device is one of: {', '.join(TYPES)}")
         if id is None:
             if mac is None or not isinstance(product, str):
                 raise Invalid("a gizwits device without an id needs product and mac")

@@ -97,6 +97,7 @@ class DevicePrincipal:
         self.side = side
         self.switches = switches
         self.did = record.id
+        self.product = record.product
         self.name = f"device:{record.id}"
         self.terms = DeviceTerms(self)
         self.window = side.settings.command_window
@@ -118,7 +119,7 @@ class DevicePrincipal:
         if topic_filter in (commands_filter(self.did), response_topic(self.did)):
             self._later(self._subscribed)
             return True
-        product = self._login.record.product
+        product = self.product
         return product is not None and topic_filter.lower() == notice_topic(product).lower()
 
     def may_receive(self, topic: str) -> bool:

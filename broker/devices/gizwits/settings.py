@@ -6,13 +6,14 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from broker.listening.settings import Count, ListenerSettings, Seconds, Size
+from broker.listening.settings import Count, Seconds, Size
+from broker.web.settings import WebSettings
 
 Window = Annotated[int, Meta(ge=1, le=1000)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 
 
-class DeviceSettings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class DeviceSettings(WebSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What can be set about Gizwits devices."""
 
     bind: tuple[str, ...] = ("tcp:8081",)

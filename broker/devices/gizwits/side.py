@@ -10,8 +10,11 @@ from zope.interface import implementer
 
 from broker.core import Core
 from broker.devices.gizwits.apps_online import AppsOnline
+from broker.devices.gizwits.errors import DEVICE_NOT_FOUND, Refused
+from broker.devices.gizwits.firmware import FirmwareStore
 from broker.devices.gizwits.identity import PROTOCOL, DeviceRules, MacIndex, canonical_mac, is_did
 from broker.devices.gizwits.log_switches import setting
+from broker.devices.gizwits.notices import Notices
 from broker.devices.gizwits.principal import QOS, DevicePrincipal
 from broker.devices.gizwits.settings import DeviceSettings
 from broker.devices.gizwits.switches import USUAL, Switches
@@ -21,8 +24,11 @@ from broker.model.interfaces import IMqttIdentities
 from broker.model.records import DeviceQuery, DeviceRecord
 from broker.mqtt.delivery import deliver
 from broker.storage.deferred import deferred
+from broker.storage.records import Records
 from broker.storage.registry import Change
 
+#: The table of what is particular to products.
+SWITCHES: Final = "gizwits_switches"
 #: Acknowledgements that may be waited for, of all devices; the oldest goes first, and is then too late.
 MAX_WAITING: Final = 100_000
 #: Devices that are read at once at the start.
@@ -48,11 +54,10 @@ class DeviceIdentities:
         passcode = (password or b"").decode("utf-8", "replace")
         try:
             login = await side.core.registry.login_device(PROTOCOL, client_id, passcode)
-            switches = await side.switches(login.record.product)
         except BrokerError as error:
             error.details["close_after"] = side.settings.refusal_delay
             raise
-        return DevicePrincipal(side, login, switches)
+        return DevicePrincipal(side, login, side.switches(login.record.product))
 
 
 class GizwitsDevices:
@@ -67,6 +72,11 @@ class GizwitsDevices:
         self.online = AppsOnline(self.tell)
         #: (did, serial number) -> id of the command that waits for its acknowledgement, oldest first.
         self.waiting: dict[tuple[str, int], str] = {}
+        #: What is particular to the agents of products, by their keys; all of it, from `prepare` on.
+        self._switches: dict[str, Switches] = {}
+        self._kept_switches = Records(core.storage, SWITCHES, Switches)
+        self.firmware = FirmwareStore(core)
+        self.notices = Notices(core, self.tell, lambda: settings.public_host)
         self._sn = int(core.clock() * 1000) & 0xFFFFFFFF
         self._info_lock = DeferredLock()
         core.registry.protocols[PROTOCOL] = DeviceRules(self.index)
@@ -74,7 +84,9 @@ class GizwitsDevices:
         core.mqtt_identities.append(DeviceIdentities(self))
 
     async def prepare(self) -> None:
-        """Find out about the devices whose DIDs cannot be derived. Raises Unavailable."""
+        """Find out about the devices whose DIDs cannot be derived, about firmware and switches. Raises Unavailable."""
+        await self.firmware.load()
+        self._switches = dict(await self._kept_switches.all())
         cursor: str | None = None
         while True:
             query = DeviceQuery(protocol=PROTOCOL)
@@ -100,6 +112,14 @@ class GizwitsDevices:
         return bool(route.targets)
 
     @deferred
+    async def get(self, did: str) -> DeviceRecord:
+        """A device by its DID. Raises Refused, Unavailable."""
+        record = await self.core.registry.find_device(did) if is_did(did) else None
+        if record is None or record.protocol != PROTOCOL:
+            raise Refused(DEVICE_NOT_FOUND)
+        return record
+
+    @deferred
     async def find(self, product: str, mac: str) -> DeviceRecord | None:
         """The device of this product with this MAC, in whatever spelling. Fails with Unavailable."""
         known = canonical_mac(mac)
@@ -122,10 +142,15 @@ class GizwitsDevices:
 
     # -- for the rest of the device side ---------------------------------------------------------------------------
 
+    def switches(self, product: str | None) -> Switches:
+        """Those of a product."""
+        return self._switches.get(product or "", USUAL)
+
     @deferred
-    async def switches(self, product: str | None) -> Switches:
-        """Those of a product. Fails with Unavailable."""
-        return USUAL
+    async def set_switches(self, product: str, switches: Switches) -> None:
+        """Keep them; they count from the next log-in on. Fails with Unavailable."""
+        await self._kept_switches.put(product, switches)
+        self._switches[product] = switches
 
     def tell(self, did: str, payload: bytes) -> None:
         """Give the device a system message, if it is there."""
