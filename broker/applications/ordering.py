@@ -82,7 +82,8 @@ def order(
     """
     content = body.content()
     record = yield core.registry.get_device(device_id)
-    if record.product is not None and not body.force:
+    keyed = getattr(core.registry.protocols.get(record.protocol), "keyed", True)
+    if record.product is not None and keyed and not body.force:
         product = yield core.registry.get_product(record.product)
         if product is not None:  # it may have been deleted this moment, together with its last device
             _check_keys(content, product.command_keys)

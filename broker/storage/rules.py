@@ -31,7 +31,10 @@ APPLICATION_FIELDS: Final = frozenset({"id", "kind", "secret", "name", "cs_eui",
 
 
 class DeviceRules(Protocol):
-    """How a protocol's devices are registered. Each protocol gives one to `Registry.protocols` when it is built."""
+    """How a protocol's devices are registered. Each protocol gives one to `Registry.protocols` when it is built.
+
+    One whose commands have no keys that a product could name (bytes of its own) has ``keyed = False`` besides.
+    """
 
     @property
     def hashed(self) -> bool:

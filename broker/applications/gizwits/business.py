@@ -24,27 +24,19 @@ from typing import Any, ClassVar, Final
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from broker.applications.ordering import CommandBody, order
 from broker.core import Core
 from broker.devices.gizwits import codec
 from broker.devices.gizwits.identity import PROTOCOL
 from broker.devices.gizwits.side import GizwitsDevices
-from broker.devices.gizwits.topics import report_topic
 from broker.model.errors import BrokerError, Unavailable
-from broker.model.interfaces import IConsumer
 from broker.model.jsontext import decode
-from broker.model.messages import SUCCEEDED, Command, Payload, Presence, Uplink, payload_bytes
-from broker.mqtt.delivery import SessionIndex, SessionRoute, deliver
+from broker.model.messages import Payload
 
 #: Options of a command that an app waits for: the app's client id, and the number of its request.
 ACK_APP: Final = "gizwits_app"
 ACK_SN: Final = "gizwits_sn"
-#: What the broker itself sends to apps goes out at this QoS; real devices publish at 0 as well.
-QOS: Final = 0
-#: Routes kept; past this the table is started anew.
-MAX_ROUTES: Final = 200_000
 
 Done = Callable[[Exception | None], None]
 
@@ -132,45 +124,3 @@ class Business:
         # A Gizwits device that is away hears nothing: its messages are of now or never.
         if record.protocol != PROTOCOL:
             await order(self._core, did, body_of(content), origin, options)
-
-
-@implementer(IConsumer)
-class OtherDevices:
-    """The consumer that makes devices of other protocols look like Gizwits devices to apps on MQTT and WebSocket.
-
-    An uplink becomes a 0x0091 on ``dev2app/<id>`` with the payload as bytes, made only when somebody is subscribed and
-    once for all of them. Gizwits devices are not looked at: what they publish reaches the apps as it is.
-    """
-
-    def __init__(self, topics: SessionIndex) -> None:
-        self._topics = topics
-        self._routes: dict[str, SessionRoute] = {}
-
-    def uplink(self, message: Uplink) -> None:
-        device = message.device
-        if device.protocol == PROTOCOL:
-            return
-        route = self._routes.get(device.id)
-        if route is None or route.generation != self._topics.generation:
-            if len(self._routes) >= MAX_ROUTES:
-                self._routes.clear()
-            route = self._routes[device.id] = self._topics.route(report_topic(device.id))
-        if route.targets:
-            data = message.as_bytes()
-            if len(data) <= codec.MAX_DATA:
-                deliver(route, codec.frame(codec.REPORT, data), QOS)
-
-    def presence(self, change: Presence) -> None:
-        """Apps on MQTT are not told; those on WebSocket are, for all protocols alike (`sockets`)."""
-
-    def command(self, change: Command) -> None:
-        options = change.options
-        if not options or ACK_SN not in options or change.status != SUCCEEDED:
-            return
-        route = self._topics.route(report_topic(change.device, options[ACK_APP]))
-        if route.targets:
-            result = change.result
-            data = payload_bytes(result) if isinstance(result, dict) and result else b""
-            if len(data) > codec.MAX_DATA:
-                data = b""
-            deliver(route, codec.encode(codec.Ack(options[ACK_SN], data)), QOS)

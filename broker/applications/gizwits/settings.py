@@ -1,4 +1,4 @@
-"""The part of ``[listeners.gservice]`` that is about apps and their users."""
+"""The table ``[listeners.gservice]``: what is about devices is `broker.devices.gizwits.settings`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from broker.listening.settings import Seconds, Size
+from broker.devices.gizwits.settings import DeviceSettings
+from broker.listening.settings import Limits, Seconds, Size
 
 
 class UserLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,9 +24,20 @@ class UserLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     token_lifetime: Seconds = 604_800.0
     #: Seconds that the clock of a signed request may be off.
     max_clock_skew: Seconds = 300.0
+    #: Whether an application may ask for id and passcode of a device by product key and MAC. Apps that bind in the old
+    #: way need it; whoever knows an application's id then finds the passcodes of devices whose MACs he guesses.
+    find_by_mac: bool = True
     #: App WebSockets that one user may have open at once.
     max_sockets: Annotated[int, Meta(ge=1)] = 10
     #: Seconds between two signs of life on the app WebSocket, at most.
     max_heartbeat_interval: Annotated[float, Meta(gt=0, le=180)] = 180.0
     #: Messages that an app's WebSocket may send wrongly in a row before it is closed.
     max_invalid_messages: Size = 20
+
+
+class Settings(DeviceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole table."""
+
+    users: UserLimits = UserLimits()
+    #: A control message of 65,535 bytes is a list of so many numbers in JSON.
+    limits: Limits = Limits(max_message_size=524_288)

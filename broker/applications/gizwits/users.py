@@ -25,7 +25,6 @@ from broker.applications.gizwits.user_records import (
     EMAIL,
     NAMES,
     PHONE,
-    PHONE_ID,
     TOKENS,
     USERNAME,
     USERS,
@@ -90,26 +89,14 @@ class Users:
 
     # -- users -----------------------------------------------------------------------------------------------------
 
-    async def anonymous(self, app: str, phone_id: str) -> Session:
-        """The user of this phone, made when there is none, logged in."""
-        for _ in range(_TRIES):
-            uid = await self.find(app, PHONE_ID, phone_id)
-            if uid is not None:
-                return await self.log_in(app, uid)
-            try:
-                return await self._add(app, {PHONE_ID: phone_id}, "", {})
-            except Conflict:
-                continue
-        raise Unavailable("the user changed while it was read")
-
-    async def external(self, app: str, kind: str, name: str, profile: dict[str, str]) -> Session:
-        """The user that another party vouches for, made when there is none, logged in."""
+    async def known(self, app: str, kind: str, name: str, profile: dict[str, str] | None = None) -> Session:
+        """The user of this name, which nobody has to prove any more, made when there is none; logged in."""
         for _ in range(_TRIES):
             uid = await self.find(app, kind, name)
             if uid is not None:
                 return await self.log_in(app, uid)
             try:
-                return await self._add(app, {kind: name}, "", profile)
+                return await self._add(app, {kind: name}, "", profile or {})
             except Conflict:
                 continue
         raise Unavailable("the user changed while it was read")
@@ -126,15 +113,19 @@ class Users:
 
     async def log_in_with(self, app: str, name: str, password: str) -> Session:
         """By user name, e-mail address or telephone number. Raises Refused (9020), as slowly for a name of nobody."""
-        user: UserRecord | None = None
+        users = []
         for kind in LOGIN_NAMES:
             uid = await self.find(app, kind, name.lower() if kind == EMAIL else name)
-            if uid is not None:
-                user = await self.get(app, uid)
-                break
-        if not await self.passwords.verify(password, None if user is None else user.password) or user is None:
-            raise e.Refused(e.PASSWORD_WRONG)
-        return await self.log_in(app, user.uid)
+            user = None if uid is None else await self.get(app, uid)
+            if user is not None:
+                users.append(user)
+        # One's user name may look like another's address: neither is to keep the other out.
+        for user in users:
+            if await self.passwords.verify(password, user.password or None):
+                return await self.log_in(app, user.uid)
+        if not users:
+            await self.passwords.verify(password, None)
+        raise e.Refused(e.PASSWORD_WRONG)
 
     async def get(self, app: str, uid: str) -> UserRecord | None:
         value = await self._storage.get_record(USERS, user_key(app, uid))

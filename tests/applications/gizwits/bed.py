@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+import msgspec
+from twisted.internet.defer import maybeDeferred
 
 from broker.applications.gizwits.passwords import Passwords
 from broker.applications.gizwits.settings import UserLimits
 from broker.applications.gizwits.side import Side
-from broker.applications.gizwits.user_records import Session
+from broker.applications.gizwits.user_records import PHONE_ID, Session
+from broker.devices.gizwits.identity import DeviceRules
 from broker.devices.gizwits.settings import DeviceSettings
 from broker.devices.gizwits.side import GizwitsDevices
 from broker.devices.gizwits.topics import commands_filter, report_topic
 from broker.model.messages import DeviceRef
+from broker.model.records import Product
 from broker.mqtt.delivery import deliver
 from broker.mqtt.message import Message, options
 from broker.routing.values import LastValues
@@ -82,7 +85,7 @@ class AppBed(Bed):
 
     async def user(self, phone: str, *bound: str) -> Session:
         """The user of a phone, with these devices bound."""
-        session = await self.users.anonymous(APP, phone)
+        session = await self.users.known(APP, PHONE_ID, phone)
         for device in bound:
             await self.users.bind(APP, session.uid, device)
         return session
@@ -92,5 +95,15 @@ class AppBed(Bed):
         secret = session.token if token is None else token
         return await self.login(f"2${APP}${session.uid}", secret, client_id, version=3)
 
-    def run(self, job: Any) -> Deferred[Any]:
-        return Deferred.fromCoroutine(job)
+    def product(self, key: str) -> Product:
+        return Product(key=key, name=key, protocol="gizwits")
+
+    async def device_with_mac(self, product: str, mac: str) -> str:
+        """The DID of a device that is registered as real ones are."""
+        self.registry.protocols["gizwits"] = DeviceRules(self.devices.index)
+        record, _ = await self.registry.add_device({"protocol": "gizwits", "product": product, "mac": mac})
+        return record.id
+
+    async def set_product_secret(self, product: str, secret: str) -> None:
+        extra = await self.side.products.extra(product)
+        await self.side.products.set_extra(product, msgspec.structs.replace(extra, secret=secret))

@@ -11,7 +11,17 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from broker.applications.gizwits.passwords import MAX_WAITING, Passwords
 from broker.applications.gizwits.settings import UserLimits
-from broker.applications.gizwits.user_records import EMAIL, NAMES, PHONE, TOKENS, USERNAME, USERS, token_key
+from broker.applications.gizwits.user_records import (
+    AUTH,
+    EMAIL,
+    NAMES,
+    PHONE,
+    PHONE_ID,
+    TOKENS,
+    USERNAME,
+    USERS,
+    token_key,
+)
 from broker.applications.gizwits.users import UserChange, Users
 from broker.devices.gizwits import errors as e
 from broker.model.errors import Unavailable
@@ -48,8 +58,8 @@ class UsersCase(SynchronousTestCase):
 
 class LoginTests(UsersCase):
     def test_a_phone_is_always_the_same_user(self) -> None:
-        first = self.get(self.users.anonymous("app", "phone-1"))
-        again = self.get(self.users.anonymous("app", "phone-1"))
+        first = self.get(self.users.known("app", PHONE_ID, "phone-1"))
+        again = self.get(self.users.known("app", PHONE_ID, "phone-1"))
         self.assertEqual(first.uid, again.uid)
         self.assertNotEqual(first.token, again.token)
         self.assertEqual((len(first.uid), len(first.token)), (32, 32))
@@ -58,7 +68,7 @@ class LoginTests(UsersCase):
             self.assertEqual(self.get(self.users.token("app", session.token)).uid, first.uid)
 
     def test_two_applications_have_users_of_their_own(self) -> None:
-        one, other = self.get(self.users.anonymous("app", "p")), self.get(self.users.anonymous("other", "p"))
+        one, other = (self.get(self.users.known(app, PHONE_ID, "p")) for app in ("app", "other"))
         self.assertNotEqual(one.uid, other.uid)
         self.assertEqual(self.refusal(self.users.token("other", one.token)), 9004)
 
@@ -70,7 +80,7 @@ class LoginTests(UsersCase):
 
     def test_wrong_password_unknown_name_and_no_password(self) -> None:
         self.get(self.users.register("app", USERNAME, "ann", "secret", {}))
-        self.get(self.users.external("app", "auth", "qq/1", {}))
+        self.get(self.users.known("app", AUTH, "qq/1"))
         for name, password in (("ann", "Secret"), ("bob", "secret"), ("ann", ""), ("qq/1", "")):
             self.assertEqual(self.refusal(self.users.log_in_with("app", name, password)), 9020)
 
@@ -98,29 +108,29 @@ class LoginTests(UsersCase):
 
     def test_users_are_limited(self) -> None:
         for number in range(5):
-            self.get(self.users.anonymous("app", f"phone-{number}"))
-        self.assertEqual(self.refusal(self.users.anonymous("app", "one too many")), 9011)
-        self.get(self.users.anonymous("app", "phone-1"))  # who is there may come
+            self.get(self.users.known("app", PHONE_ID, f"phone-{number}"))
+        self.assertEqual(self.refusal(self.users.known("app", PHONE_ID, "one too many")), 9011)
+        self.get(self.users.known("app", PHONE_ID, "phone-1"))  # who is there may come
         fresh = Users(self.records, self.clock.seconds, self.limits, self.passwords)  # as after a restart
-        self.assertEqual(self.refusal(fresh.anonymous("app", "one too many")), 9011)
-        self.get(self.users.remove("app", self.get(self.users.anonymous("app", "phone-1")).uid))
-        self.get(self.users.anonymous("app", "one too many"))
+        self.assertEqual(self.refusal(fresh.known("app", PHONE_ID, "one too many")), 9011)
+        self.get(self.users.remove("app", self.get(self.users.known("app", PHONE_ID, "phone-1")).uid))
+        self.get(self.users.known("app", PHONE_ID, "one too many"))
 
     def test_storage_that_fails_makes_nobody(self) -> None:
         self.records.broken = True
-        self.failureResultOf(Deferred.fromCoroutine(self.users.anonymous("app", "p")), Unavailable)
+        self.failureResultOf(Deferred.fromCoroutine(self.users.known("app", PHONE_ID, "p")), Unavailable)
         self.records.broken = False
-        self.get(self.users.anonymous("app", "p"))
+        self.get(self.users.known("app", PHONE_ID, "p"))
 
 
 class TokenTests(UsersCase):
     def test_a_token_ends(self) -> None:
-        session = self.get(self.users.anonymous("app", "p"))
+        session = self.get(self.users.known("app", PHONE_ID, "p"))
         self.clock.advance(7 * DAY - 1)
         self.get(self.users.token("app", session.token))
         self.clock.advance(1)
         self.assertEqual(self.refusal(self.users.token("app", session.token)), 9006)
-        self.get(self.users.anonymous("app", "p"))
+        self.get(self.users.known("app", PHONE_ID, "p"))
         self.assertEqual(self.refusal(self.users.token("app", session.token)), 9004)
         self.assertEqual(len(self.records.tables[TOKENS]), 1)
 
@@ -128,7 +138,7 @@ class TokenTests(UsersCase):
         sessions = []
         for _ in range(5):
             self.clock.advance(1)
-            sessions.append(self.get(self.users.anonymous("app", "p")))
+            sessions.append(self.get(self.users.known("app", PHONE_ID, "p")))
         self.assertEqual([self.refusal(self.users.token("app", one.token)) for one in sessions[:2]], [9004] * 2)
         for one in sessions[2:]:
             self.get(self.users.token("app", one.token))
@@ -153,7 +163,7 @@ class TokenTests(UsersCase):
 class BindingTests(UsersCase):
     def setUp(self) -> None:
         super().setUp()
-        self.uid = self.get(self.users.anonymous("app", "p")).uid
+        self.uid = self.get(self.users.known("app", PHONE_ID, "p")).uid
 
     def test_bind_again_and_unbind(self) -> None:
         self.get(self.users.bind("app", self.uid, "d1", "lamp"))
@@ -174,7 +184,7 @@ class BindingTests(UsersCase):
         self.get(self.users.bind("app", self.uid, "d2", "still mine"))
 
     def test_a_device_that_goes(self) -> None:
-        other = self.get(self.users.anonymous("other", "p")).uid
+        other = self.get(self.users.known("other", PHONE_ID, "p")).uid
         self.get(self.users.bind("app", self.uid, "d1"))
         self.get(self.users.bind("app", self.uid, "d12"))
         self.get(self.users.bind("other", other, "d1"))
@@ -194,10 +204,10 @@ class BindingTests(UsersCase):
     def test_an_application_goes_with_its_users(self) -> None:
         for number in range(3):
             self.get(self.users.register("app", USERNAME, f"u{number}", "x", {}))
-        self.get(self.users.anonymous("app2", "p"))
+        self.get(self.users.known("app2", PHONE_ID, "p"))
         self.get(self.users.remove_all("app"))
         self.assertEqual([len(self.records.tables[table]) for table in (USERS, NAMES, TOKENS)], [1, 1, 1])
-        self.get(self.users.anonymous("app", "p"))
+        self.get(self.users.known("app", PHONE_ID, "p"))
 
 
 class AtOnceTests(UsersCase):
@@ -221,14 +231,14 @@ class AtOnceTests(UsersCase):
             write().chainDeferred(later)
 
     def test_the_first_log_ins_of_one_phone(self) -> None:
-        jobs = [Deferred.fromCoroutine(self.users.anonymous("app", "p")) for _ in range(3)]
+        jobs = [Deferred.fromCoroutine(self.users.known("app", PHONE_ID, "p")) for _ in range(3)]
         self.go_on()
         sessions = [self.successResultOf(job) for job in jobs]
         self.assertEqual(len({one.uid for one in sessions}), 1)
         self.assertEqual(len({one.token for one in sessions}), 3)
 
     def test_many_changes_of_one_user(self) -> None:
-        making = Deferred.fromCoroutine(self.users.anonymous("app", "p"))
+        making = Deferred.fromCoroutine(self.users.known("app", PHONE_ID, "p"))
         self.go_on()
         uid = self.successResultOf(making).uid
         jobs = [Deferred.fromCoroutine(self.users.bind("app", uid, f"d{number}")) for number in range(3)]
