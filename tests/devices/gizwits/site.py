@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.protocol import Factory
 
@@ -13,6 +14,7 @@ from broker.devices.gizwits import DeviceSettings, build_devices
 from broker.devices.gizwits import errors as e
 from broker.devices.gizwits.gservice import routes
 from broker.model.errors import BrokerError
+from broker.model.jsontext import decode
 from broker.web.answers import Answer
 from broker.web.listener import WebListener
 from broker.web.surface import Surface
@@ -73,8 +75,6 @@ class GserviceCase(SiteCase):
             await self.until(lambda: not self.gservice.connections and not self.mqtt.connections)
             await super(GserviceCase, self)._stop(port, pool)
 
-        from twisted.internet.defer import Deferred
-
         return Deferred.fromCoroutine(stop())
 
     async def reach(self, port: int) -> Chunks:
@@ -107,8 +107,6 @@ class GserviceCase(SiteCase):
 
     def code(self, body: bytes) -> int:
         """The number in a refusal."""
-        from broker.model.jsontext import decode
-
         refusal = decode(body)
         self.assertEqual(set(refusal), {"error_message", "error_code", "detail_message"})
         number: int = refusal["error_code"]
