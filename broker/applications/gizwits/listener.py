@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from broker.applications.gizwits import sockets
 from broker.applications.gizwits.calls import control, devices, users
 from broker.applications.gizwits.calls.admin import admin_routes
 from broker.applications.gizwits.passwords import Passwords
@@ -12,7 +13,7 @@ from broker.devices.gizwits import build_devices, gservice
 from broker.web.listener import WebListener
 from broker.web.routes import Route
 
-ROUTES: tuple[Route, ...] = (*users.ROUTES, *devices.ROUTES, *control.ROUTES)
+ROUTES: tuple[Route, ...] = (*users.ROUTES, *devices.ROUTES, *control.ROUTES, *sockets.ROUTES)
 
 
 class GserviceListener(WebListener):

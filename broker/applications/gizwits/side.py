@@ -17,6 +17,7 @@ from broker.applications.gizwits.products import Products
 from broker.applications.gizwits.proofs import Proofs
 from broker.applications.gizwits.settings import UserLimits
 from broker.applications.gizwits.surface import AppCaller, GserviceSurface
+from broker.applications.gizwits.translation import Translation
 from broker.applications.gizwits.user_records import UserRecord
 from broker.applications.gizwits.users import Users
 from broker.core import Core
@@ -50,6 +51,7 @@ class Side:
         self.people = People(core, self.users, devices.online)
         self.products = Products(core, records)
         self.proofs = Proofs(core.clock)
+        self.translation = Translation(core, self.products)
         self.presence_log = PresenceLog()
         self.business = Business(core, devices)
         self.topics = AppTopics(core, self.people, self.business)

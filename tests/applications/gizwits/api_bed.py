@@ -23,7 +23,7 @@ class ApiBed(AppBed):
         super().__init__(folder, limits, **settings)
         self.gservice = GserviceListener(self.core, Settings(users=limits or UserLimits()), self.side)
 
-    async def ask(
+    async def http(
         self,
         line: str,
         body: Any = None,
@@ -65,6 +65,6 @@ class ApiBed(AppBed):
 
     async def refused(self, line: str, body: Any = None, **more: Any) -> tuple[int, int]:
         """Status and number of a refusal."""
-        status, answer = await self.ask(line, body, **more)
+        status, answer = await self.http(line, body, **more)
         assert set(answer) == {"error_message", "error_code", "detail_message"}, answer
         return status, answer["error_code"]

@@ -46,7 +46,7 @@ class ControlCase(ApiCase):
         return [(topic, payload) for topic, payload, _ in publishes(client.got())]
 
     async def control(self, did: str, body: Any, user: Session | None = None) -> tuple[int, Any]:
-        return await self.bed.ask(f"POST /app/control/{did}", body, user=user or self.ann, step=0.25)
+        return await self.bed.http(f"POST /app/control/{did}", body, user=user or self.ann, step=0.25)
 
     async def with_data_points(self, *points: DataPoint) -> None:
         await self.bed.side.products.set_extra(PRODUCT, ProductExtra("", points))
@@ -111,7 +111,7 @@ class ReadingTests(ControlCase):
         device = await self.device()
         values = bytes.fromhex("04 05 64 022b 0a0b00 00001000 01 00")
         device.send(p.Publish(f"dev2app/{self.did}", codec.encode(codec.Report(values))))
-        status, answer = await self.bed.ask(f"GET /app/devdata/{self.did}/latest")
+        status, answer = await self.bed.http(f"GET /app/devdata/{self.did}/latest")
         self.assertEqual(
             (status, answer["did"], answer["attr"]["mode"], answer["attr"]["heat"]), (200, self.did, "night", 25.5)
         )
@@ -119,7 +119,7 @@ class ReadingTests(ControlCase):
         await self.with_data_points(*LAMP[:1])
         await self.bed.settle()
         device.send(p.Publish(f"dev2app/{self.did}", codec.encode(codec.Report(b"\4\0"))))
-        _, answer = await self.bed.ask(f"GET /app/devdata/{self.did}/latest")
+        _, answer = await self.bed.http(f"GET /app/devdata/{self.did}/latest")
         self.assertEqual((answer["attr"]["power"], answer["attr"]["mode"]), (False, "night"))
 
     async def test_raw_data(self) -> None:
@@ -132,7 +132,7 @@ class ReadingTests(ControlCase):
         await self.bed.storage.add_messages(messages)
 
         async def shown(query: str) -> list[tuple[str, str]]:
-            status, answer = await self.bed.ask(f"GET /app/devices/{self.did}/raw_data{query}", user=self.ann)
+            status, answer = await self.bed.http(f"GET /app/devices/{self.did}/raw_data{query}", user=self.ann)
             self.assertEqual(status, 200)
             return [(one["type"], one["payload_bin"]) for one in answer["objects"]]
 

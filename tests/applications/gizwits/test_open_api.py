@@ -103,11 +103,11 @@ class WhoCallsTests(ApiCase):
 
 class UserTests(ApiCase):
     async def test_a_phone(self) -> None:
-        status, first = await self.bed.ask("POST /app/users", {"phone_id": "p", "lang": "en", "unknown": [1]})
+        status, first = await self.bed.http("POST /app/users", {"phone_id": "p", "lang": "en", "unknown": [1]})
         self.assertEqual((status, set(first), first["expire_at"]), (201, {"uid", "token", "expire_at"}, NOW + 7 * DAY))
-        _, again = await self.bed.ask("POST /app/users", {"phone_id": "p"})
+        _, again = await self.bed.http("POST /app/users", {"phone_id": "p"})
         self.assertEqual(first["uid"], again["uid"])
-        status, user = await self.bed.ask("GET /app/users", token=first["token"])
+        status, user = await self.bed.http("GET /app/users", token=first["token"])
         self.assertEqual((status, user["is_anonymous"], user["username"], user["lang"]), (200, True, None, "en"))
 
     async def test_names_and_passwords(self) -> None:
@@ -116,10 +116,10 @@ class UserTests(ApiCase):
             {"email": "Ann@example.org", "password": "secret"},
             {"phone": "+86 138-0000-0000", "password": "secret", "code": "1234"},
         ):
-            status, made = await self.bed.ask("POST /app/users", form)
+            status, made = await self.bed.http("POST /app/users", form)
             self.assertEqual(status, 201)
             name = form.get("username") or form.get("email") or form["phone"].replace(" ", "").replace("-", "")
-            status, again = await self.bed.ask("POST /app/login", {"username": name, "password": "secret"})
+            status, again = await self.bed.http("POST /app/login", {"username": name, "password": "secret"})
             self.assertEqual((status, again["uid"]), (200, made["uid"]))
         self.assertEqual(await self.bed.refused("POST /app/login", {"username": "ann", "password": "x"}), (400, 9020))
         self.assertEqual(await self.bed.refused("POST /app/login", {"username": "bob", "password": "x"}), (400, 9020))
@@ -128,20 +128,20 @@ class UserTests(ApiCase):
         self.assertEqual(await self.bed.refused("POST /app/users", taken), (400, 9022))
 
     async def test_a_user_name_like_anothers_address_keeps_nobody_out(self) -> None:
-        _, ann = await self.bed.ask("POST /app/users", {"email": "ann@example.org", "password": "of ann"})
-        _, eve = await self.bed.ask("POST /app/users", {"username": "ann@example.org", "password": "of eve"})
+        _, ann = await self.bed.http("POST /app/users", {"email": "ann@example.org", "password": "of ann"})
+        _, eve = await self.bed.http("POST /app/users", {"username": "ann@example.org", "password": "of eve"})
         for password, uid in (("of ann", ann["uid"]), ("of eve", eve["uid"])):
-            _, session = await self.bed.ask("POST /app/login", {"username": "ann@example.org", "password": password})
+            _, session = await self.bed.http("POST /app/login", {"username": "ann@example.org", "password": password})
             self.assertEqual(session["uid"], uid)
 
     async def test_from_a_phone_to_a_person(self) -> None:
         ann = await self.bed.user("phone")
-        status, answer = await self.bed.ask("PUT /app/users", {"username": "ann", "password": "one"}, user=ann)
+        status, answer = await self.bed.http("PUT /app/users", {"username": "ann", "password": "one"}, user=ann)
         self.assertEqual((status, answer), (200, {"updatedAt": "2025-11-21T04:40:00.000Z"}))
-        await self.bed.ask("PUT /app/users", {"email": "ann@example.org"}, user=ann)
-        await self.bed.ask("PUT /app/users", {"phone": "13800000000", "code": "1"}, user=ann)
-        await self.bed.ask("PUT /app/users", {"name": "Ann", "remark": "x"}, user=ann)
-        _, user = await self.bed.ask("GET /app/users", user=ann)
+        await self.bed.http("PUT /app/users", {"email": "ann@example.org"}, user=ann)
+        await self.bed.http("PUT /app/users", {"phone": "13800000000", "code": "1"}, user=ann)
+        await self.bed.http("PUT /app/users", {"name": "Ann", "remark": "x"}, user=ann)
+        _, user = await self.bed.http("GET /app/users", user=ann)
         expected = {"username": "ann", "email": "ann@example.org", "phone": "13800000000", "name": "Ann"}
         self.assertEqual({name: user[name] for name in expected}, expected)
         self.assertFalse(user["is_anonymous"])
@@ -156,24 +156,24 @@ class UserTests(ApiCase):
             self.assertEqual(await self.bed.refused("PUT /app/users", form, user=ann), (400, 9015), form)
 
     async def test_a_new_password(self) -> None:
-        _, session = await self.bed.ask("POST /app/users", {"username": "ann", "password": "one"})
-        _, other = await self.bed.ask("POST /app/login", {"username": "ann", "password": "one"})
+        _, session = await self.bed.http("POST /app/users", {"username": "ann", "password": "one"})
+        _, other = await self.bed.http("POST /app/login", {"username": "ann", "password": "one"})
         token = session["token"]
         wrong = {"old_pwd": "x", "new_pwd": "two"}
         self.assertEqual(await self.bed.refused("PUT /app/users", wrong, token=token), (400, 9020))
-        status, _ = await self.bed.ask("PUT /app/users", {"old_pwd": "one", "new_pwd": "two"}, token=token)
+        status, _ = await self.bed.http("PUT /app/users", {"old_pwd": "one", "new_pwd": "two"}, token=token)
         self.assertEqual(status, 200)
-        self.assertEqual((await self.bed.ask("GET /app/users", token=token))[0], 200)
+        self.assertEqual((await self.bed.http("GET /app/users", token=token))[0], 200)
         self.assertEqual(await self.bed.refused("GET /app/users", token=other["token"]), (400, 9004))
-        self.assertEqual((await self.bed.ask("POST /app/login", {"username": "ann", "password": "two"}))[0], 200)
+        self.assertEqual((await self.bed.http("POST /app/login", {"username": "ann", "password": "two"}))[0], 200)
 
     async def test_somebody_vouches_for_a_user(self) -> None:
         key = "k" * 32
         await self.bed.side.products.set_application(APP, None, {"shop": key})
         expiry = str(int(NOW) + 60)
         good = {"src": "shop", "uid": "u1", "token": f"{expiry}.{signed(key, 'shop', 'u1', expiry)}"}
-        status, first = await self.bed.ask("POST /app/users", {"authData": good})
-        _, again = await self.bed.ask("POST /app/users", {"authData": good})
+        status, first = await self.bed.http("POST /app/users", {"authData": good})
+        _, again = await self.bed.http("POST /app/users", {"authData": good})
         self.assertEqual((status, first["uid"]), (201, again["uid"]))
         late = str(int(NOW) - 1)
         for change in (
@@ -191,7 +191,7 @@ class UserTests(ApiCase):
     async def test_an_application_proves_itself(self) -> None:
         await self.bed.side.products.set_application(APP, SECRET, None)
         auth = md5(f"{APP}{SECRET}".encode()).hexdigest()
-        status, answer = await self.bed.ask(
+        status, answer = await self.bed.http(
             "POST /app/request_token", b"", headers={"X-Gizwits-Application-Auth": auth.upper()}
         )
         self.assertEqual((status, set(answer)), (200, {"token", "expired_at"}))
@@ -204,7 +204,7 @@ class UserTests(ApiCase):
     async def test_who_guesses_has_to_wait(self) -> None:
         """Loopback is spared by default, so this address is another."""
         self.patch(self.bed.gservice, "counts", lambda host: True)
-        await self.bed.ask("POST /app/users", {"username": "ann", "password": "one"})
+        await self.bed.http("POST /app/users", {"username": "ann", "password": "one"})
         waited = []
         for _ in range(13):
             before = self.bed.clock.seconds()
@@ -224,9 +224,9 @@ class BindingTests(ApiCase):
             {"did": "d2", "passcode": "passcode of d1"},
             {"did": "unknown", "passcode": "x"},
         ]
-        status, answer = await self.bed.ask("POST /app/bindings", {"devices": devices}, user=ann)
+        status, answer = await self.bed.http("POST /app/bindings", {"devices": devices}, user=ann)
         self.assertEqual((status, answer), (200, {"success": ["d1"], "failed": ["d2", "unknown"]}))
-        status, answer = await self.bed.ask("GET /app/bindings?limit=20&skip=0&show_disabled=1", user=ann)
+        status, answer = await self.bed.http("GET /app/bindings?limit=20&skip=0&show_disabled=1", user=ann)
         (device,) = answer["devices"]
         expected = {
             "did": "d1",
@@ -241,11 +241,11 @@ class BindingTests(ApiCase):
             "proto_ver": "04",
         }
         self.assertEqual({name: device[name] for name in expected}, expected)
-        status, answer = await self.bed.ask("PUT /app/bindings/d1", {"remark": "new"}, user=ann)
+        status, answer = await self.bed.http("PUT /app/bindings/d1", {"remark": "new"}, user=ann)
         self.assertEqual((status, answer), (200, {"remark": "new", "dev_alias": "hall"}))
-        self.assertEqual((await self.bed.ask("GET /app/devices/d1", user=ann))[1]["remark"], "new")
+        self.assertEqual((await self.bed.http("GET /app/devices/d1", user=ann))[1]["remark"], "new")
         gone = {"devices": [{"did": "d1"}, {"did": "d2"}]}
-        status, answer = await self.bed.ask("DELETE /app/bindings", gone, user=ann)
+        status, answer = await self.bed.http("DELETE /app/bindings", gone, user=ann)
         self.assertEqual((status, answer), (200, {"success": ["d1"], "failed": ["d2"]}))
         for line, body in (("GET /app/devices/d1", None), ("PUT /app/bindings/d1", {"remark": "x"})):
             self.assertEqual(await self.bed.refused(line, body, user=ann), (401, 9017))
@@ -254,9 +254,9 @@ class BindingTests(ApiCase):
         ann = await self.bed.user("ann")
         wrong, right = ({"did": "plain-1", "passcode": code} for code in ("x", "0" * 16))
         for one, success in ((wrong, []), (right, ["plain-1"])):
-            _, answer = await self.bed.ask("POST /app/bindings", {"devices": [one]}, user=ann)
+            _, answer = await self.bed.http("POST /app/bindings", {"devices": [one]}, user=ann)
             self.assertEqual(answer["success"], success)
-        _, device = await self.bed.ask("GET /app/devices/plain-1", user=ann)
+        _, device = await self.bed.http("GET /app/devices/plain-1", user=ann)
         self.assertEqual((device["did"], device["passcode"], device["mac"]), ("plain-1", "", ""))
 
     async def test_pages_and_disabled_devices(self) -> None:
@@ -264,7 +264,7 @@ class BindingTests(ApiCase):
         await self.bed.registry.update_device("d2", {"disabled": True})
 
         async def shown(query: str) -> list[str]:
-            _, answer = await self.bed.ask(f"GET /app/bindings{query}", user=ann)
+            _, answer = await self.bed.http(f"GET /app/bindings{query}", user=ann)
             return [device["did"] for device in answer["devices"]]
 
         self.assertEqual(await shown(""), ["d1", "plain-1"])
@@ -274,7 +274,7 @@ class BindingTests(ApiCase):
         self.assertEqual(await shown("?skip=5"), [])
         body = {"devices": [{"did": "d2", "passcode": "passcode of d2"}]}
         bob = await self.bed.user("bob")
-        _, answer = await self.bed.ask("POST /app/bindings", body, user=bob)
+        _, answer = await self.bed.http("POST /app/bindings", body, user=bob)
         self.assertEqual(answer, {"success": [], "failed": ["d2"]})
 
     async def test_by_mac(self) -> None:
@@ -282,7 +282,7 @@ class BindingTests(ApiCase):
         await self.bed.registry.add_product(self.bed.product(product))
         did = await self.bed.device_with_mac(product, "AABBCCDDEEFF")
         ann = await self.bed.user("ann")
-        status, found = await self.bed.ask(f"GET /app/devices?product_key={product}&mac=aabbccddeeff")
+        status, found = await self.bed.http(f"GET /app/devices?product_key={product}&mac=aabbccddeeff")
         self.assertEqual((status, found["did"], len(found["passcode"])), (200, did, 10))
         unknown = f"GET /app/devices?product_key={product}&mac=000000000000"
         self.assertEqual(await self.bed.refused(unknown), (404, 9014))
@@ -302,7 +302,7 @@ class BindingTests(ApiCase):
         )
         await self.bed.set_product_secret(product, "product secret")
         good = signature("product secret")
-        status, device = await self.bed.ask("POST /app/bind_mac", body, user=ann, headers=good)
+        status, device = await self.bed.http("POST /app/bind_mac", body, user=ann, headers=good)
         self.assertEqual((status, device["did"], device["remark"], device["product_key"]), (201, did, "lamp", product))
         for changes, headers, expected in (
             ({}, {}, 9015),
@@ -323,7 +323,7 @@ class FewBindingsTests(ApiCase):
     async def test_the_limit_and_what_is_switched_off(self) -> None:
         ann = await self.bed.user("ann")
         devices = [{"did": did, "passcode": f"passcode of {did}"} for did in ("d1", "d2")]
-        _, answer = await self.bed.ask("POST /app/bindings", {"devices": devices}, user=ann)
+        _, answer = await self.bed.http("POST /app/bindings", {"devices": devices}, user=ann)
         self.assertEqual(answer, {"success": ["d1"], "failed": ["d2"]})
         product = "p" * 32
         await self.bed.registry.add_product(self.bed.product(product))
@@ -339,5 +339,5 @@ class LatestTests(ApiCase):
         live, _ = self.bed.device("plain-1")
         live.values.update({"t": 25.5}, NOW)
         self.bed.core.router.uplink(Uplink(live.ref, DATA, {"t": 25.5}, NOW))
-        status, answer = await self.bed.ask("GET /app/devdata/plain-1/latest")
+        status, answer = await self.bed.http("GET /app/devdata/plain-1/latest")
         self.assertEqual((status, answer), (200, {"did": "plain-1", "updated_at": int(NOW), "attr": {"t": 25.5}}))
