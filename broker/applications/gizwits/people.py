@@ -215,6 +215,7 @@ class People:
         person.gone = True
         for app in list(person.apps):
             app.end("removed")
+        person.devices.clear()  # a session that is away has no connection that could end
 
     def _begin(self, job: Any) -> None:
         started: Deferred[None] = Deferred.fromCoroutine(job)

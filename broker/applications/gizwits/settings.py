@@ -24,9 +24,10 @@ class UserLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     token_lifetime: Seconds = 604_800.0
     #: Seconds that the clock of a signed request may be off.
     max_clock_skew: Seconds = 300.0
-    #: Whether an application may ask for id and passcode of a device by product key and MAC. Apps that bind in the old
-    #: way need it; whoever knows an application's id then finds the passcodes of devices whose MACs he guesses.
-    find_by_mac: bool = True
+    #: Whether an application's id alone opens what the Open API says it does: id and passcode of a device by product
+    #: key and MAC, and a device's last values. Ids are no secret; where this is off, the application has to prove
+    #: itself first, with `POST /app/request_token`.
+    open_to_ids: bool = True
     #: App WebSockets that one user may have open at once.
     max_sockets: Annotated[int, Meta(ge=1)] = 10
     #: Seconds between two signs of life on the app WebSocket, at most.

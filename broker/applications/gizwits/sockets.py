@@ -43,6 +43,8 @@ from broker.web.websocket import WebSocketPeer, WebSocketRoute
 
 #: An app may be late by half of what it promised.
 GRACE: Final = 1.5
+#: Messages that may come between a log-in and its answer.
+MAX_EARLY: Final = 16
 
 
 class AppSocket(WebSocketPeer):
@@ -66,6 +68,8 @@ class AppSocket(WebSocketPeer):
         self._attrs = True
         self._auto = True
         self._logging_in = False
+        #: What came while the log-in was being looked at: some apps do not wait for its answer.
+        self._early: list[tuple[Callable[[Any], None], Any]] = []
         self._wrong = 0
         self._deadline = inf
         self._patience = 0.0
@@ -104,18 +108,23 @@ class AppSocket(WebSocketPeer):
         verb = self._verbs.get(cmd) if isinstance(cmd, str) else None
         if verb is None:
             self._invalid(*f.UNKNOWN_COMMAND)
-        elif self.person is _NOBODY and cmd != "login_req":
-            self._invalid(*f.NOT_LOGGED_IN)
+        elif self.person is not _NOBODY or cmd == "login_req":
+            self._do(verb, data)
+        elif self._logging_in and len(self._early) < MAX_EARLY:
+            self._early.append((verb, data))
         else:
-            self._heard()
-            try:
-                verb(data)
-            except e.Refused as refusal:
-                self._refused(refusal)
-            except ValueError:  # msgspec's, and the codec's Malformed
-                self._invalid(*f.NOT_A_MESSAGE)
-            else:
-                self._wrong = 0
+            self._invalid(*f.NOT_LOGGED_IN)
+
+    def _do(self, verb: Callable[[Any], None], data: Any) -> None:
+        self._heard()
+        try:
+            verb(data)
+        except e.Refused as refusal:
+            self._refused(refusal)
+        except ValueError:  # msgspec's, and the codec's Malformed
+            self._invalid(*f.NOT_A_MESSAGE)
+        else:
+            self._wrong = 0
 
     def binary(self, data: bytes) -> None:
         self._invalid(*f.NOT_A_MESSAGE)
@@ -192,12 +201,16 @@ class AppSocket(WebSocketPeer):
         self.connection.identity = self.name
         self.send_text(f.message("login_res", {"success": True}))
         self._side.people.arrived(self, expires_at)
+        early, self._early = self._early, []
+        for verb, data in early:
+            self._do(verb, data)
         if self._auto:
             for did in sorted(person.devices):
                 await self._subscribe(did)
 
     def _not_logged_in(self, number: int, text: str) -> None:
         self._logging_in = False
+        self._early.clear()
         if not self.connection.closing:
             self.send_text(f.message("login_res", {"success": False}))
             self._invalid(number, text)
@@ -216,6 +229,7 @@ class AppSocket(WebSocketPeer):
 
     def _failed(self, failure: Failure) -> None:
         self._logging_in = False
+        self._early.clear()
         if isinstance(failure.value, BrokerError):
             self._refused(e.refused(failure.value))
         else:
@@ -227,6 +241,7 @@ class AppSocket(WebSocketPeer):
     def end(self, reason: str) -> None:
         self._say_invalid(*f.LOGGED_OUT)
         self.close(reason)
+        self._side.people.left(self)  # the socket may take its time
 
     def binding_changed(self, did: str, bound: bool) -> None:
         self.offer(f.framed("s2c_binding_changed", {"did": did, "bind": bound}))

@@ -239,6 +239,11 @@ class BindingTests(ApiCase):
             "port": 1883,
             "type": "normal",
             "proto_ver": "04",
+            "protoc": 3,
+            "product_name": "",
+            "wifi_soft_version": "",
+            "mcu_soft_version": "",
+            "mcu_hard_version": "",
         }
         self.assertEqual({name: device[name] for name in expected}, expected)
         status, answer = await self.bed.http("PUT /app/bindings/d1", {"remark": "new"}, user=ann)
@@ -318,7 +323,7 @@ class BindingTests(ApiCase):
 
 
 class FewBindingsTests(ApiCase):
-    limits = UserLimits(max_bindings=1, find_by_mac=False)
+    limits = UserLimits(max_bindings=1, open_to_ids=False)
 
     async def test_the_limit_and_what_is_switched_off(self) -> None:
         ann = await self.bed.user("ann")
@@ -328,8 +333,20 @@ class FewBindingsTests(ApiCase):
         product = "p" * 32
         await self.bed.registry.add_product(self.bed.product(product))
         await self.bed.device_with_mac(product, "AABBCCDDEEFF")
-        refused = await self.bed.refused(f"GET /app/devices?product_key={product}&mac=aabbccddeeff")
-        self.assertEqual(refused, (404, 9014))
+        auth = md5(f"{APP}{SECRET}".encode()).hexdigest()
+        await self.bed.side.products.set_application(APP, SECRET, None)
+        _, proof = await self.bed.http("POST /app/request_token", b"", headers={"X-Gizwits-Application-Auth": auth})
+        proven = {"X-Gizwits-Application-Token": proof["token"]}
+        for line, answer in (
+            (f"GET /app/devices?product_key={product}&mac=aabbccddeeff", 200),
+            ("GET /app/devdata/d1/latest", 400),
+        ):
+            for headers in ({}, {"X-Gizwits-Application-Token": "0" * 32}):
+                self.assertEqual(await self.bed.refused(line, headers=headers), (400, 9004))
+            self.assertEqual((await self.bed.http(line, headers=proven))[0], answer)
+        self.assertEqual(await self.bed.refused("GET /app/devdata/d1/latest", headers=proven), (400, 9029))
+        self.bed.clock.advance(DAY)
+        self.assertEqual(await self.bed.refused("GET /app/devdata/d1/latest", headers=proven), (400, 9004))
 
 
 class LatestTests(ApiCase):

@@ -74,6 +74,23 @@ class LoginTests(SocketCase):
         client.say("ping")
         self.assertEqual(await client.got(), [("pong", None)])
 
+    async def test_an_app_that_does_not_wait_for_the_answer(self) -> None:
+        client = SocketClient(self.bed)
+        good = {"appid": APP, "uid": self.ann.uid, "token": self.ann.token, "auto_subscribe": False}
+        client.say("login_req", good)
+        client.say("ping")
+        client.say("subscribe_req", [{"did": self.did}])
+        told = await client.got()
+        expected = ["pong", "login_res", "subscribe_res", "s2c_online_status"]
+        self.assertEqual([cmd for cmd, _ in told], expected)
+        for token, answers in ((self.ann.token, 17), ("0" * 32, 2)):
+            client = SocketClient(self.bed)
+            client.say("login_req", {**good, "token": token})
+            for _ in range(17):
+                client.say("subscribe_req", [])
+            told = await client.got()
+            self.assertEqual(len(told) - sum(cmd == "s2c_online_status" for cmd, _ in told), 1 + answers)
+
     async def test_who_does_not_log_in(self) -> None:
         client = SocketClient(self.bed)
         client.say("ping")

@@ -9,7 +9,7 @@ from msgspec import Meta
 from twisted.internet.defer import Deferred
 
 from broker.applications.gizwits.business import body_of, content_of
-from broker.applications.gizwits.calls.devices import device_of
+from broker.applications.gizwits.calls.devices import check_proof, device_of
 from broker.applications.gizwits.calls.users import ANY_TYPE
 from broker.applications.gizwits.forms import Control
 from broker.applications.gizwits.side import Side, side_of
@@ -92,6 +92,7 @@ async def _ended(core: Core, command: Command) -> None:
 async def latest(call: Call) -> Any:
     """The last value of each data point of a device."""
     side = side_of(call)
+    check_proof(call, side)
     did = call.path["did"]
     record = await side.core.registry.find_device(did)
     if record is None:

@@ -54,7 +54,7 @@ async def list_bindings(call: Call) -> Any:
         if skip:
             skip -= 1
             continue
-        devices.append(_shape(call, side, record, binding))
+        devices.append(await _shape(call, side, record, binding))
     return {"devices": devices}
 
 
@@ -121,7 +121,14 @@ async def bind_mac(call: Call) -> Any:
     if record.disabled:
         raise e.Refused(e.DEVICE_DISABLED)
     user = await side.users.bind(caller.app, caller.uid, record.id, body.remark, body.dev_alias)
-    return _shape(call, side, record, user.bindings[record.id])
+    return await _shape(call, side, record, user.bindings[record.id])
+
+
+def check_proof(call: Call, side: Side) -> None:
+    """What an application's id alone opens, unless that is switched off. Raises Refused (9004)."""
+    proof = call.header("x-gizwits-application-token") or ""
+    if not side.limits.open_to_ids and not side.proofs.good(_caller(call).app, proof):
+        raise e.Refused(e.TOKEN_INVALID, "X-Gizwits-Application-Token is needed here, see /app/request_token")
 
 
 async def _check_signature(call: Call, side: Side, product: str) -> None:
@@ -144,14 +151,15 @@ async def get_device(call: Call) -> Any:
     """A device that the user has bound."""
     side, user = side_of(call), await _user(call)
     did = call.path["did"]
-    return _shape(call, side, await device_of(side, user, did), user.bindings[did])
+    return await _shape(call, side, await device_of(side, user, did), user.bindings[did])
 
 
 async def find_device(call: Call) -> Any:
     """Id and passcode of a device, by product key and MAC."""
     side = side_of(call)
     query: ByMac = call.query
-    record = await side.devices.find(query.product_key, query.mac) if side.limits.find_by_mac else None
+    check_proof(call, side)
+    record = await side.devices.find(query.product_key, query.mac)
     if record is None:
         raise e.Refused(e.DEVICE_NOT_FOUND)
     if record.disabled:
@@ -159,12 +167,14 @@ async def find_device(call: Call) -> Any:
     return {"did": record.id, "passcode": record.secret}
 
 
-def _shape(call: Call, side: Side, record: DeviceRecord, binding: Binding) -> dict[str, Any]:
+async def _shape(call: Call, side: Side, record: DeviceRecord, binding: Binding) -> dict[str, Any]:
     """A device as apps know it. Of a device of another protocol no passcode is known that could be told."""
+    product = None if record.product is None else await side.core.registry.get_product(record.product)
     live = side.core.devices.get(record.id)
-    version = record.info.get("wifi_soft_version")
+    info = record.info if live is None else live.info
     return {
         "product_key": record.product or "",
+        "product_name": "" if product is None else product.name,
         "did": record.id,
         "mac": str(record.attributes.get("mac", "")),
         "is_online": live.online if live is not None else record.online,
@@ -174,12 +184,22 @@ def _shape(call: Call, side: Side, record: DeviceRecord, binding: Binding) -> di
         "dev_alias": binding.dev_alias,
         "dev_label": [],
         "is_disabled": record.disabled,
-        "type": "normal",
+        "type": str(record.attributes.get("type", "normal")),
+        "protoc": 3,
         "proto_ver": "04",
-        "wifi_soft_version": version if isinstance(version, str) else "",
+        "wifi_soft_version": _version(info, "wifi", "soft_version"),
+        "mcu_soft_version": _version(info, "mcu", "soft_version"),
+        "mcu_hard_version": _version(info, "mcu", "hard_version"),
         "is_sandbox": False,
         "role": "normal",
     }
+
+
+def _version(info: dict[str, Any], part: str, name: str) -> str:
+    """What the device has told of its firmware, empty for nothing."""
+    told = info.get(part)
+    version = told.get(name) if isinstance(told, dict) else None
+    return version if isinstance(version, str) else ""
 
 
 async def device_of(side: Side, user: UserRecord, did: str) -> DeviceRecord:
