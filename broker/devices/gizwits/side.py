@@ -76,7 +76,7 @@ class GizwitsDevices:
         self._switches: dict[str, Switches] = {}
         self._kept_switches = Records(core.storage, SWITCHES, Switches)
         self.firmware = FirmwareStore(core)
-        self.notices = Notices(core, self.tell, lambda: settings.public_host)
+        self.notices = Notices(core, self.tell, lambda: self.settings.public_host)
         self._sn = int(core.clock() * 1000) & 0xFFFFFFFF
         self._info_lock = DeferredLock()
         core.registry.protocols[PROTOCOL] = DeviceRules(self.index)
