@@ -220,7 +220,6 @@ class MqttConnection(Stream):
         if gap is not None:
             self._paced = Paced(
                 self.outbox,
-                self._write,
                 gap,
                 self.home.reactor,
                 self.home.monotonic,

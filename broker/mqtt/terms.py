@@ -62,7 +62,6 @@ class Paced:
     def __init__(
         self,
         outbox: Outbox,
-        write: Callable[[bytes], object],
         gap: float,
         reactor: Any,
         monotonic: Callable[[], float],
@@ -71,7 +70,6 @@ class Paced:
         emptied: Callable[[], None],
     ) -> None:
         self._outbox = outbox
-        self._write = write
         self._gap = gap
         self._reactor = reactor
         self._monotonic = monotonic
@@ -81,7 +79,7 @@ class Paced:
         self._packets: deque[bytes] = deque()
         self._wrote_at = -inf
         self._call: Any = None
-        outbox.redirect(self.write)
+        self._write = outbox.redirect(self.write)
 
     def write(self, data: bytes) -> None:
         """What the outbox writes to: whole packets, joined."""

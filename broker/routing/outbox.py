@@ -92,9 +92,10 @@ class Outbox:
             self.size = 0
             self._write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
 
-    def redirect(self, write: Callable[[bytes], object]) -> None:
-        """Write there from now on."""
-        self._write = write
+    def redirect(self, write: Callable[[bytes], object]) -> Callable[[bytes], object]:
+        """Write there from now on; where it was written until now."""
+        before, self._write = self._write, write
+        return before
 
     def block(self) -> None:
         """The socket is full: keep everything until `unblock`."""
