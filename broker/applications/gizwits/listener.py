@@ -12,6 +12,7 @@ from broker.core import Core
 from broker.devices.gizwits import build_devices, gservice
 from broker.web.listener import WebListener
 from broker.web.routes import Route
+from broker.web.settings import WebSettings
 
 ROUTES: tuple[Route, ...] = (*users.ROUTES, *devices.ROUTES, *control.ROUTES, *sockets.ROUTES)
 
@@ -26,6 +27,12 @@ class GserviceListener(WebListener):
     async def prepare(self) -> None:
         await super().prepare()
         await self.side.devices.prepare()
+
+    def reload(self, settings: WebSettings) -> tuple[str, ...]:
+        assert isinstance(settings, Settings)
+        self.side.limits = self.side.users.limits = settings.users
+        self.side.devices.settings = settings
+        return super().reload(settings)
 
 
 def build(core: Core, settings: Settings) -> GserviceListener:

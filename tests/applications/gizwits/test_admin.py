@@ -110,8 +110,9 @@ class AdminTests(SiteCase):
         reply = await self.api("PUT", path, body)
         self.assertEqual((reply.status, reply.json), (200, {"secret": True, "sources": ["shop"]}))
         self.assertEqual((await self.api("PUT", path, {"sources": {}})).json, {"secret": True, "sources": []})
-        for body in ({"sources": {"shop": "short"}}, {"sources": {"a b": "k" * 32}}, {"unknown": 1}):
-            self.assertProblem(await self.api("PUT", path, body), 400, "invalid")
+        wrong: list[Any] = [{"sources": {"shop": "short"}}, {"sources": {"a b": "k" * 32}}, {"unknown": 1}]
+        for one in wrong:
+            self.assertProblem(await self.api("PUT", path, one), 400, "invalid")
 
     async def test_they_are_described(self) -> None:
         await self.stage()

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from broker.applications.gizwits.settings import UserLimits
+from broker.applications.gizwits.settings import Settings, UserLimits
 from broker.applications.gizwits.vouching import signed
 from broker.model.messages import DATA, Uplink
 from tests.applications.gizwits.api_bed import ApiBed
@@ -347,6 +347,17 @@ class FewBindingsTests(ApiCase):
         self.assertEqual(await self.bed.refused("GET /app/devdata/d1/latest", headers=proven), (400, 9029))
         self.bed.clock.advance(DAY)
         self.assertEqual(await self.bed.refused("GET /app/devdata/d1/latest", headers=proven), (400, 9004))
+
+
+class ReloadTests(ApiCase):
+    async def test_limits_change_at_once(self) -> None:
+        ann = await self.bed.user("ann", "d1")
+        fresh = Settings(users=UserLimits(max_bindings=1), m2m_host="m2m.example.org", m2m_port=3128)
+        self.assertEqual(self.bed.gservice.reload(fresh), ())
+        devices = {"devices": [{"did": "d2", "passcode": "passcode of d2"}]}
+        self.assertEqual((await self.bed.http("POST /app/bindings", devices, user=ann))[1]["failed"], ["d2"])
+        _, device = await self.bed.http("GET /app/devices/d1", user=ann)
+        self.assertEqual((device["host"], device["port"]), ("m2m.example.org", 3128))
 
 
 class LatestTests(ApiCase):
