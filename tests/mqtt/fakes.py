@@ -112,11 +112,15 @@ class Client:
     def __init__(self, bench: Stage, connection: MqttConnection, version: int = p.MQTT_3_1_1) -> None:
         self.bench = bench
         self.connection = connection
-        self.transport = StringTransport()
+        self.transport = self.new_transport()
         self.received: list[Packet] = []
         self.version = version
         self._decoder = Decoder(LARGEST_PACKET, "client", version)
         connection.makeConnection(self.transport)
+
+    def new_transport(self) -> StringTransport:
+        """What the server writes to."""
+        return StringTransport()
 
     def send(self, *packets: Packet | bytes) -> Client:
         """All in one chunk; what it causes is written."""

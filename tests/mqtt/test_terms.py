@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import fail
+from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from broker.model.errors import Disabled, Unauthenticated, Unavailable
@@ -161,32 +161,40 @@ class TimeTests(Case):
         self.assertEqual(self.terms.reasons, ["takeover", "client_closed"])
 
 
+class Writes(StringTransport):
+    """Remembers them one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # without types in Twisted
+        self.seen: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.seen.append(data)
+        super().write(data)  # type: ignore[no-untyped-call]  # as above
+
+
 class Lossy(Client):
-    """Remembers the writes one by one."""
+    """A client that can tell apart what was written apart."""
 
     def __init__(self, bench: Bench) -> None:
         connection: Any = bench.server.buildProtocol(None)
-        self.seen: list[bytes] = []
         super().__init__(bench, connection, p.MQTT_3_1)
-        write: Callable[[bytes], None] = self.transport.write
 
-        def remember(data: bytes) -> None:
-            self.seen.append(data)
-            write(data)
-
-        self.transport.write = remember  # type: ignore[method-assign]
+    def new_transport(self) -> Writes:
+        return Writes()
 
     def writes(self) -> list[bytes]:
         """Since the last call."""
-        found, self.seen = self.seen, []
-        return found
+        transport: Any = self.transport
+        found, transport.seen = transport.seen, []
+        return list(found)
 
 
 class PaceTests(Case):
     def setUp(self) -> None:
         super().setUp()
         self.terms.apart = 0.5
-        self.client: Any = Lossy(self.bench)
+        self.client = Lossy(self.bench)
         self.client.send(p.Connect("d", p.MQTT_3_1, user="device", password=b"secret"))
         self.assertEqual(self.client.writes(), [b"\x20\x02\0\0"])
         self.bench.clock.advance(0.01)

@@ -105,6 +105,7 @@ class DevicePrincipal:
         self._login = login
         self._core = side.core
         self._clock = side.core.clock
+        self._uplink = side.core.router.uplink
         self._close: Callable[[str], None] | None = None
         self._live: LiveDevice | None = None
         self._malformed = 0
@@ -197,10 +198,10 @@ class DevicePrincipal:
             command, at = g.open_business(payload)
             now = live.last_seen = self._clock()
             if command == g.REPORT:
-                self._core.router.uplink(Uplink(live.ref, RAW, payload[at:], now))
+                self._uplink(Uplink(live.ref, RAW, payload[at:], now))
             elif command == g.REQUEST:
                 sn = int.from_bytes(payload[at : at + 4], "big")
-                self._core.router.uplink(Uplink(live.ref, RAW, payload[at + 4 :], now, None, {"sn": sn}))
+                self._uplink(Uplink(live.ref, RAW, payload[at + 4 :], now, None, {"sn": sn}))
             elif command == g.ACK:
                 self._acknowledged(payload, at, now)
             elif command in (g.LOG, g.LOG_SET):
@@ -238,7 +239,7 @@ class DevicePrincipal:
         live = self._live
         assert live is not None
         if isinstance(packet, g.Log):
-            self._core.router.uplink(Uplink(live.ref, LOG, _log_object(packet), now))
+            self._uplink(Uplink(live.ref, LOG, _log_object(packet), now))
         else:
             log = remembered(live.info)
             if log is not None and not log["confirmed"]:
