@@ -6,10 +6,10 @@
     presence ──> marked devices ───────────────────┴─ one piece under way at a time ┴─> storage.save_live
 
 A message costs one append. Its device is marked when the buffer is written, if the message changed its values. Devices
-of which only ``last_seen`` moved (heartbeats, bytes) are found by a slow sweep over all that are live. A piece that storage refused is kept and tried again. A
-crash may lose the last second of history and values, and no more (DESIGN §10). A live device that is offline and
-written is forgotten. Once a minute, history that is too old or too much is pruned, and so are commands that ended long
-ago.
+of which only ``last_seen`` moved (heartbeats, bytes) are found by a slow sweep over all that are live. A piece that
+storage refused is kept and tried again. A crash may lose the last second of history and values, and no more (DESIGN
+§10). A live device that is offline and written is forgotten. Once a minute, history that is too old or too much is
+pruned, and so are commands that ended long ago.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ class GserviceListener(WebListener):
     async def prepare(self) -> None:
         await super().prepare()
         await self.side.devices.prepare()
+        self.side.people.tidy()
 
     def reload(self, settings: WebSettings) -> tuple[str, ...]:
         assert isinstance(settings, Settings)

@@ -16,12 +16,14 @@ from weakref import WeakValueDictionary
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from broker.applications.gizwits.user_records import token_key, user_key
 from broker.applications.gizwits.users import UserChange, Users
 from broker.core import Core
 from broker.devices.gizwits import errors as e
 from broker.devices.gizwits.apps_online import AppsOnline
+from broker.model.errors import BrokerError
 from broker.storage.registry import Change
 
 #: Kinds of applications that have users.
@@ -217,6 +219,18 @@ class People:
             app.end("removed")
         person.devices.clear()  # a session that is away has no connection that could end
 
+    def tidy(self) -> None:
+        """Look for what a crash may have left, while everything else goes on."""
+        registry = self._core.registry
+        self._begin(self.users.tidy(self._core.storage.get_application, registry.find_device))
+
     def _begin(self, job: Any) -> None:
         started: Deferred[None] = Deferred.fromCoroutine(job)
-        started.addErrback(lambda failure: self.log.failure("fault while users were tidied up", failure))
+        started.addErrback(self._left_undone)
+
+    def _left_undone(self, failure: Failure) -> None:
+        """Storage is away: the next start finds what is left."""
+        if isinstance(failure.value, BrokerError):
+            self.log.warn("users were not tidied up: {why}", why=failure.value.message)
+        else:
+            self.log.failure("fault while users were tidied up", failure)

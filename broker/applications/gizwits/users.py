@@ -9,7 +9,7 @@ What is allowed in a name or a password is the caller's business (`forms`); who 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from secrets import token_hex
 from typing import Any, Final, NamedTuple
@@ -292,6 +292,23 @@ class Users:
                 await self.unbind(app, uid, did)
             except e.Refused:  # the user has gone as well
                 await self._storage.write_records([Change(BOUND, bound_key(did, app, uid), None)])
+
+    async def tidy(
+        self, application: Callable[[str], Awaitable[object]], device: Callable[[str], Awaitable[object]]
+    ) -> None:
+        """Finish what a crash may have left undone: users and bindings of what is gone. Both answer None for that."""
+        after: str | None = None
+        while rows := await self._storage.list_records(USERS, "", 1, after):
+            app = rows[0][0].partition("/")[0]
+            if await application(app) is None:
+                await self.remove_all(app)
+            after = user_key(app, chr(0x10FFFF))
+        after = None
+        while rows := await self._storage.list_records(BOUND, "", _PAGE, after):
+            after = rows[-1][0]
+            for did in {key.partition("/")[0] for key, _ in rows}:
+                if await device(did) is None:
+                    await self.forget_device(did)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

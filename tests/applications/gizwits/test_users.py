@@ -210,6 +210,30 @@ class BindingTests(UsersCase):
         self.get(self.users.known("app", PHONE_ID, "p"))
 
 
+class TidyTests(UsersCase):
+    def test_what_a_crash_left(self) -> None:
+        """The application or the device was removed, and the broker was killed before its users heard of it."""
+        uids = {app: self.get(self.users.known(app, PHONE_ID, "p")).uid for app in ("app", "gone", "other")}
+        for app, uid in uids.items():
+            for did in ("d1", "d2", "lost"):
+                self.get(self.users.bind(app, uid, did))
+
+        async def application(app: str) -> object:
+            return None if app == "gone" else app
+
+        async def device(did: str) -> object:
+            return None if did == "lost" else did
+
+        self.get(self.users.tidy(application, device))
+        self.assertIsNone(self.user(uids["gone"], "gone"))
+        for app in ("app", "other"):
+            self.assertEqual(set(self.user(uids[app], app).bindings), {"d1", "d2"})
+        before = repr(self.records.tables)
+        self.get(self.users.tidy(application, device))
+        self.assertEqual(repr(self.records.tables), before)
+        self.assertEqual([len(self.records.tables[table]) for table in (USERS, NAMES, TOKENS)], [2, 2, 2])
+
+
 class AtOnceTests(UsersCase):
     """Two calls for one user at the same time: storage answers when it is told to."""
 

@@ -161,6 +161,7 @@ async def find_device(call: Call) -> Any:
     check_proof(call, side)
     record = await side.devices.find(query.product_key, query.mac)
     if record is None:
+        await side.surface.delay(call.request)  # MACs can be guessed
         raise e.Refused(e.DEVICE_NOT_FOUND)
     if record.disabled:
         raise e.Refused(e.DEVICE_DISABLED)
