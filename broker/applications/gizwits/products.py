@@ -7,23 +7,20 @@ every side of the broker. Its secret signs `POST /app/bind_mac`. Both are the ad
 from __future__ import annotations
 
 from hashlib import md5
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from broker.applications.gizwits.datapoints import DataPoint, Table
 from broker.core import Core
+from broker.devices.gizwits.datapoints import BRIDGE, DataPoint, Table
 from broker.devices.gizwits.identity import PROTOCOL
 from broker.model.errors import BrokerError
 from broker.model.messages import RAW, DeviceRef, Uplink
 from broker.model.secrets import hash_secret, verify_secret
 from broker.storage.records import Records
 from broker.storage.registry import Change
-
-#: The key of the table among what application sides keep per live device.
-BRIDGE: Final = "gizwits_datapoints"
 
 
 class ProductExtra(msgspec.Struct, frozen=True, omit_defaults=True):

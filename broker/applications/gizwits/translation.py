@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 from broker.applications.gizwits.business import content_of
-from broker.applications.gizwits.datapoints import READ
 from broker.applications.gizwits.products import Products
 from broker.applications.gizwits.socket_forms import framed
 from broker.core import Core
 from broker.devices.gizwits import codec
 from broker.devices.gizwits import errors as e
+from broker.devices.gizwits.datapoints import READ
 from broker.devices.gizwits.identity import PROTOCOL
 from broker.devices.gizwits.topics import split
 from broker.model.jsontext import encode

@@ -24,6 +24,7 @@ from typing import Any, Final
 from zope.interface import implementer
 
 from broker.devices.gizwits import codec as g
+from broker.devices.gizwits.datapoints import BRIDGE, Table
 from broker.devices.gizwits.host import Host
 from broker.devices.gizwits.identity import PROTOCOL
 from broker.devices.gizwits.log_switches import remembered, setting
@@ -262,7 +263,7 @@ class DevicePrincipal:
     # -- IDeviceLink -----------------------------------------------------------------------------------------------
 
     def send_command(self, command: Command) -> None:
-        data = payload_bytes(command.payload)
+        data = self._data(command)
         if len(data) > g.MAX_DATA:
             raise Invalid(f"a gizwits command has at most {g.MAX_DATA} bytes")
         if not command.options.get("ack"):
@@ -272,6 +273,17 @@ class DevicePrincipal:
         sn = self.side.new_sn()
         self._say(g.encode(g.Request(sn, data)))
         self.side.wait_for(self.did, sn, command.id)
+
+    def _data(self, command: Command) -> bytes:
+        """The P0 bytes: of an object the data points that it names, where the product has any. Raises Invalid."""
+        payload = command.payload
+        table: Table | None = None if self._live is None else self._live.bridges.get(BRIDGE)
+        if table is None or isinstance(payload, bytes) or command.options.get("force"):
+            return payload_bytes(payload)
+        try:
+            return table.control(payload)
+        except ValueError as error:
+            raise Invalid(str(error)) from None
 
     def close_link(self, reason: str) -> None:
         if self._close is not None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from broker.applications.gizwits.datapoints import DataPoint
+from broker.applications.gizwits.business import body_of
 from broker.applications.gizwits.products import ProductExtra
 from broker.applications.gizwits.user_records import Session
+from broker.applications.ordering import order
 from broker.devices.gizwits import codec
+from broker.devices.gizwits.datapoints import DataPoint
 from broker.devices.gizwits.settings import DeviceSettings
 from broker.model.messages import RAW
 from broker.model.records import StoredMessage
@@ -103,6 +105,29 @@ class ControlTests(ControlCase):
         for body in ({"attrs": {"led": "ON"}}, {"raw": list(b'{"led":"OFF"}')}, {"raw": [1]}):
             self.assertEqual(await self.control("plain-1", body), (200, {}))
         self.assertEqual([one.payload for one in link.sent], [{"led": "ON"}, {"led": "OFF"}, b"\1"])
+
+
+class PlainCommandTests(ControlCase):
+    """From any side: an object names data points where the product has any."""
+
+    async def test_an_object(self) -> None:
+        device = await self.device()
+        await self.with_data_points(*LAMP)
+        await self.bed.settle()
+        for payload, force, frame in (
+            ({"power": True}, False, bytes.fromhex("01 01 01 00 0000 000000")),
+            (b"\1\2", False, b"\1\2"),
+            ({"power": True}, True, b'{"power":true}'),
+        ):
+            command = await order(self.bed.core, self.did, body_of(payload, force=force), "admin")
+            await self.bed.settle()
+            self.assertEqual(command.status, "succeeded")
+            ((_, told),) = await self.told(device)
+            self.assertEqual(codec.decode_business(told), codec.Control(frame))
+        command = await order(self.bed.core, self.did, body_of({"unknown": 1}), "admin")
+        await self.bed.settle()
+        self.assertEqual((command.status, command.result), ("failed", {"error": "there is no data point 'unknown'"}))
+        self.assertEqual(await self.told(device), [])
 
 
 class ReadingTests(ControlCase):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from broker.applications.gizwits.datapoints import DataPoint, Table
+from broker.devices.gizwits.datapoints import DataPoint, Table
 
 WRITABLE = "status_writable"
 

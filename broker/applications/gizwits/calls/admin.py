@@ -7,11 +7,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from broker.applications.gizwits.datapoints import MAX_POINTS, DataPoint
 from broker.applications.gizwits.people import KIND
 from broker.applications.gizwits.products import ProductExtra
 from broker.applications.gizwits.side import Side
 from broker.applications.gizwits.user_records import UserRecord
+from broker.devices.gizwits.datapoints import MAX_POINTS, DataPoint
 from broker.devices.gizwits.identity import PROTOCOL
 from broker.model.errors import Invalid, NotFound
 from broker.web.routes import ADMIN, API, Call, Route

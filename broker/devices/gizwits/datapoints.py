@@ -24,6 +24,9 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+#: Where the table of a device's product stands in `broker.routing.live.LiveDevice.bridges`, if it has one.
+BRIDGE: Final = "gizwits_datapoints"
+
 CONTROL: Final = 0x01
 READ: Final = 0x02
 STATUS: Final = 0x03
