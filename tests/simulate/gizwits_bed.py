@@ -38,7 +38,7 @@ class Pool:
         try:
             result = call(*given, **more)
         except Exception:
-            done(False, Failure())  # type: ignore[no-untyped-call]  # not annotated
+            done(False, Failure())
         else:
             done(True, result)
 
@@ -51,7 +51,7 @@ class Pipe(StringTransport):
     other: Pipe
 
     def __init__(self, way: Way) -> None:
-        super().__init__(peerAddress=PEER)
+        super().__init__(peerAddress=PEER)  # type: ignore[no-untyped-call]  # not annotated
         self.way = way
         #: It has written something.
         self.spoke = False
