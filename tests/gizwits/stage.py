@@ -312,7 +312,7 @@ class App:
         client.username_pw_set(user, token)
         client.on_connect = lambda client, data, flags, code, properties: self._codes.put(code.value)
         client.on_subscribe = lambda client, data, mid, codes, properties: self._codes.put(codes[0].value)
-        client.on_message = lambda client, data, one: self.messages.put((one.topic, one.payload))
+        client.on_message = lambda client, data, one: self.messages.put((one.topic, bytes(one.payload)))
         client.on_disconnect = lambda client, data, flags, code, properties: self.gone.set()
         client.connect("127.0.0.1", stage.mqtt, keepalive=15)
         client.loop_start()

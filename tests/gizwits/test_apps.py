@@ -72,7 +72,7 @@ class AppTests(AppCase):
         device.heard()
         for number in range(20):
             app.command(device.did, business(0x0090, bytes((1, number))))
-        sizes = []
+        sizes: list[int] = []
         device.socket.settimeout(5)
         wanted = 2 + 2 + len(f"app2dev/{device.did}/{app.client_id}") + len(business(0x0090, b"\1\0"))
         while len(sizes) < 20:
