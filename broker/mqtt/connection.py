@@ -135,7 +135,8 @@ class MqttConnection(Stream):
         self._client_id = packet.client_id or self._server.new_client_id()
         self._early = data[end:]
         self.pause("login")
-        login = self._server.login(packet.client_id, packet.user, packet.password, self.host)
+        subject = self.certificate_subject if settings.use_identity_as_username else None
+        login = self._server.login(packet.client_id, packet.user, packet.password, self.host, subject)
         login.addCallbacks(self._welcome, self._refuse, callbackArgs=(packet,))
         login.addErrback(self._broken)
 

@@ -13,8 +13,8 @@ from twisted.internet.protocol import Factory
 
 from broker.listening.listener import Listener
 from broker.listening.websocket import websocket_factory
-from broker.model.errors import Forbidden
-from broker.model.interfaces import IMqttIdentities
+from broker.model.errors import Forbidden, Unauthenticated
+from broker.model.interfaces import IKnownMqttIdentities, IMqttIdentities
 from broker.mqtt import packets as p
 from broker.mqtt import properties as props
 from broker.mqtt import reasons as r
@@ -136,12 +136,24 @@ class MqttListener(Listener):
 
     # -- for connections -------------------------------------------------------------------------------------------
 
-    def login(self, client_id: str, user: str | None, password: bytes | None, host: str) -> Deferred[Any]:
-        """Deferred of an IMqttPrincipal; fails with an error of `broker.model.errors`."""
+    def login(
+        self, client_id: str, user: str | None, password: bytes | None, host: str, subject: str | None = None
+    ) -> Deferred[Any]:
+        """See `broker.mqtt.host.Server`. Fails with an error of `broker.model.errors`."""
+        if subject is not None and self.settings.use_identity_as_username:
+            return self._login_certified(client_id, user, subject, host)
         for identities in (*self._identities, *self._last_identities):
             if identities.claims(client_id, user):
                 return maybeDeferred(identities.login, client_id, user, password, host)
         return fail(Forbidden("a user name and a password are needed"))
+
+    def _login_certified(self, client_id: str, user: str | None, subject: str, host: str) -> Deferred[Any]:
+        if user and user != subject:
+            return fail(Unauthenticated("the user name is not the one in the certificate"))
+        for identities in (*self._identities, *self._last_identities):
+            if identities.claims(client_id, subject) and IKnownMqttIdentities.providedBy(identities):
+                return maybeDeferred(identities.login_certified, client_id, subject, host)
+        return fail(Unauthenticated("nobody has the name in the certificate"))
 
     def new_client_id(self) -> str:
         """For a client that leaves the choice to us [MQTT-3.1.3-6]."""

@@ -22,6 +22,9 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     )
     #: How a WebSocket is opened (MQTT 3.1.1, section 6).
     websocket: WebSocketSettings = WebSocketSettings()
+    #: With `client_certificates`: the common name in a client's certificate is its user name, and no password is asked
+    #: for; a user name that CONNECT has too must be the same. Clients without a certificate log in as ever.
+    use_identity_as_username: bool = False
     #: Anyone may connect without a name, and publish and subscribe anywhere but `anonymous_deny`.
     anonymous: bool = False
     #: Topic filters that anonymous clients may neither subscribe to nor publish on.
@@ -70,6 +73,8 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     def __post_init__(self) -> None:
         if not SMALLEST_LIMIT <= self.limits.max_message_size <= LARGEST_PACKET:
             raise ValueError(f"limits.max_message_size must be {SMALLEST_LIMIT} to {LARGEST_PACKET} bytes")
+        if self.use_identity_as_username and self.client_certificates == "off":
+            raise ValueError("use_identity_as_username needs client_certificates")
         for denied in self.anonymous_deny:
             if valid_topic_filter(denied.encode("utf-8", "surrogatepass")) is None:
                 raise ValueError(f"anonymous_deny: {denied!r} is not a topic filter")
