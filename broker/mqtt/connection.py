@@ -31,6 +31,7 @@ from broker.mqtt.intake import MAX_ROUTES
 from broker.mqtt.packets import MQTT_5, Properties, ProtocolError
 from broker.mqtt.session import Session
 from broker.mqtt.stream import Stream
+from broker.mqtt.wills import LastWill
 
 __all__ = ["MAX_ROUTES", "MqttConnection"]
 
@@ -76,7 +77,7 @@ class MqttConnection(Stream):
         self._retained: Any = None
         self._early = b""
         self._refusal: Any = None
-        self._will: p.Will | None = None
+        self._will: LastWill | None = None
         self._client_id = ""
         self._accepted = False
         self._left = False
@@ -161,7 +162,7 @@ class MqttConnection(Stream):
                 encode5.connack(r.QUOTA_EXCEEDED) if self._version == MQTT_5 else encode.connack(p.REFUSED_UNAVAILABLE),
             )
             return None
-        session, present = attached
+        session, present, self._will = attached
         self._session = session
         given = connect.properties
         session.allow(
@@ -169,7 +170,7 @@ class MqttConnection(Stream):
             largest,
             props.number(given, props.TOPIC_ALIAS_MAXIMUM, 0),
         )
-        recalled = self._server.recall(session)
+        recalled = self._server.recall(session, self._will)
         if recalled is None:
             self._enter(None, principal, connect, session, present)
         else:
@@ -191,12 +192,14 @@ class MqttConnection(Stream):
         self._principal = principal
         principal.connected(self.close)
         if self.closing:  # what was told of the log-in may have ended it
+            if self._will is not None:
+                self._server.withdraw(self._will)
+                self._will = None
             return
         if self._version == MQTT_5:
             self.send(self._offers(connect, present))
         else:
             self.send(encode.connack(p.ACCEPTED, present and self._version != p.MQTT_3_1))
-        self._will = connect.will
         self._server.resume(session)
         self.look_at(now + self._patience)
         early, self._early = self._early, b""
@@ -344,8 +347,9 @@ class MqttConnection(Stream):
             self.send(answer)
 
     def _goodbye_of_the_client(self, session: Session, packet: p.Disconnect) -> None:
-        if packet.reason != r.DISCONNECT_WITH_WILL:
-            self._will = None  # [MQTT-3.14.4-3]
+        if packet.reason != r.DISCONNECT_WITH_WILL and self._will is not None:
+            self._server.withdraw(self._will)  # [MQTT-3.14.4-3]
+            self._will = None
         interval = props.number(packet.properties, props.SESSION_EXPIRY_INTERVAL, -1)
         if interval >= 0:
             if interval and session.expiry == 0:
@@ -403,7 +407,10 @@ class MqttConnection(Stream):
         session, self._session = self._session, None
         will, self._will = self._will, None
         if session is not None and will is not None:
-            self._server.will(session, will, props.number(will.properties, props.WILL_DELAY_INTERVAL, 0))
+            if self._accepted:
+                self._server.will(session, will)
+            else:
+                self._server.withdraw(will)
 
     def _leave(self) -> None:
         """Nothing comes or goes any more, though the socket may take a while: deliver nothing to it from now on."""

@@ -31,17 +31,22 @@ class Options:
         self.identifier = identifier
 
     def __repr__(self) -> str:
-        return f"<Options {self.as_list()}>"
+        return f"<Options {self.as_number():#x}>"
 
-    def as_list(self) -> list[int]:
-        """The arguments of `options`, for the disk."""
-        return [self.qos, int(self.no_local), int(self.retain_as_published), self.identifier]
+    def as_number(self) -> int:
+        """All of them in one number, for the disk; the way back is `options_of`."""
+        return self.qos | self.no_local << 2 | self.retain_as_published << 3 | self.identifier << 4
 
 
 @lru_cache(maxsize=4096)
 def options(qos: int, no_local: bool = False, retain_as_published: bool = False, identifier: int = 0) -> Options:
     """The one object for these options."""
     return Options(qos, no_local, retain_as_published, identifier)
+
+
+def options_of(number: int) -> Options:
+    """What `Options.as_number` was asked of."""
+    return options(number & 3, bool(number & 4), bool(number & 8), number >> 4)
 
 
 class Message:

@@ -60,6 +60,9 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     max_sessions: Count = 100_000
     #: Seconds that a session outlives its connection at most; 0: as long as its client asks for.
     max_session_expiry: Count = 2_592_000
+    #: Seconds after a start before the wills of connections that a crash ended are published: who wants to hear of them
+    #: has to come back first.
+    will_grace: Annotated[float, Meta(ge=0)] = 3.0
     #: Retained messages, and their bytes with topics: they are kept in memory, too.
     max_retained_messages: Count = 1_000_000
     max_retained_bytes: Count = 268_435_456

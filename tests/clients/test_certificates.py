@@ -29,8 +29,7 @@ class Visitor:
         self,
         port: int,
         certificate: Path | None,
-        user: str | None = None,
-        password: str | None = None,
+        login: tuple[str, ...] = (),
         version: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv311,
         web: bool = False,
     ) -> None:
@@ -44,8 +43,8 @@ class Visitor:
             transport="websockets" if web else "tcp",
             reconnect_on_failure=False,
         )
-        if user is not None:
-            client.username_pw_set(user, password)
+        if login:
+            client.username_pw_set(*login)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -98,7 +97,7 @@ class CertificateTests(TestCase):
         )
         self.visitors: list[Visitor] = []
 
-    def tearDown(self) -> Deferred[None]:
+    def tearDown(self) -> Deferred[None]:  # type: ignore[override]  # trial waits for it
         def end() -> None:
             for visitor in self.visitors:
                 visitor.stop()
@@ -112,8 +111,8 @@ class CertificateTests(TestCase):
         self.ports = {one[1]: int(one[2]) for one in found if one}
         self.broker.made("/applications", {"kind": "mqtt", "id": "plant-7", "secret": "the secret of plant-7"})
 
-    def visitor(self, certificate: Path | None, *login: str | None, **more: Any) -> Visitor:
-        visitor = Visitor(self.ports["wss" if more.get("web") else "tls"], certificate, *login, **more)
+    def visitor(self, certificate: Path | None, login: tuple[str, ...] = (), **more: Any) -> Visitor:
+        visitor = Visitor(self.ports["wss" if more.get("web") else "tls"], certificate, login, **more)
         self.visitors.append(visitor)
         return visitor
 
@@ -139,7 +138,7 @@ class CertificateTests(TestCase):
                 (self.authority.sign("plant-7", "plant-8"), ("plant-7", secret), 0),
             ):
                 for version in (MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5):
-                    visitor = self.visitor(certificate, *login, version=version)
+                    visitor = self.visitor(certificate, login, version=version)
                     self.assertEqual(visitor.connect(), expected, (login, version))
             self.assertEqual(self.visitor(known, web=True).connect(), 0)
             self.assertEqual([], [line for line in self.broker.output if "Traceback" in line])
