@@ -107,6 +107,11 @@ class MqttConnection(Stream):
         if outbox.blocked and outbox.size > outbox.limit and not self.closing:
             self.pause("outbox")  # it sends, but does not read what we answer
 
+    @property
+    def session(self) -> Session | None:
+        """The client's, between CONNECT and the end."""
+        return self._session
+
     # -- login -----------------------------------------------------------------------------------------------------
 
     def _first(self, data: bytes) -> None:

@@ -73,7 +73,7 @@ class Share:
         session, granted = chosen
         identifiers = (granted.identifier,) if granted.identifier else ()
         retain = message.retain and granted.retain_as_published
-        return session.take(message, min(granted.qos, message.qos), retain, identifiers)
+        return session.take(message, min(granted.qos, message.qos), retain, identifiers, self._turn.group)
 
 
 class Plan:

@@ -125,9 +125,12 @@ class Message:
 
 
 class Copy:
-    """One receiver's copy at QoS 1 or 2. ``seq`` and ``position`` are `broker.mqtt.persistent`'s, else 0."""
+    """One receiver's copy at QoS 1 or 2. ``seq`` and ``position`` are `broker.mqtt.persistent`'s, else 0.
 
-    __slots__ = ("dup", "identifiers", "message", "position", "qos", "retain", "seq")
+    ``group``: the shared subscription's `SharedGroup`, where the receiver is remembered as one of its members.
+    """
+
+    __slots__ = ("dup", "group", "identifiers", "message", "position", "qos", "retain", "seq")
 
     def __init__(
         self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...], seq: int = 0, position: int = 0
@@ -139,6 +142,7 @@ class Copy:
         self.seq = seq
         self.position = position
         self.dup = False
+        self.group: Any = None
 
 
 def identifier_bytes(identifiers: tuple[int, ...]) -> bytes:

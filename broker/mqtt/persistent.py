@@ -120,6 +120,15 @@ class PersistentSession(Session):
     def position(self) -> int:
         return self._last_position
 
+    @property
+    def sent(self) -> tuple[int, int]:
+        """The highest seq that was ever sent, and how many of the first rows on disk were, or not, before a restart."""
+        return max(self._sent, max((seq for seq, _ in self._rows.values()), default=0)), self._again
+
+    def left(self) -> list[Copy]:
+        """Nothing: what it leaves is on disk, see `broker.mqtt.bequests`."""
+        return []
+
     def may_receive(self, topic: str) -> bool:
         """Nobody is asked while it is not known who it is: then it is asked again before anything is sent."""
         return self.principal is None or super().may_receive(topic)
@@ -130,7 +139,7 @@ class PersistentSession(Session):
         """The connection is gone: from now on it owes to the disk alone."""
         self.connection = None
         self.retained = None
-        self._sent = max(self._sent, max((seq for seq, _ in self._rows.values()), default=0))
+        self._sent = self.sent[0]
         self.inflight.clear()
         self._rows.clear()
         self._queue.clear()
@@ -165,7 +174,7 @@ class PersistentSession(Session):
         if self.connection is not None:
             super().offer(packet, count)
 
-    def take(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> int:
+    def take(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...], group: Any = None) -> int:
         if not qos:
             return 0 if self.connection is None else super().take(message, qos, retain, identifiers)
         settings = self._settings
@@ -239,6 +248,10 @@ class PersistentSession(Session):
         self._rows[packet_id] = (seq, size)
         self.stats.messages_out += 1
         self.outbox.put(b"%b%c%c%b" % (head, packet_id >> 8, packet_id & 255, tail))
+
+    def _forbidden(self, item: tuple[bytes, bytes] | Copy) -> None:
+        assert isinstance(item, Copy)
+        self._gone(item.seq, item.message.size)
 
     # -- from the client -------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from math import inf
 from secrets import token_hex
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
@@ -86,13 +86,15 @@ class MqttListener(Listener):
         self._last_identities = last_identities
         self.journal: SessionJournal = MemoryJournal() if journal is None else journal
         self.journal.watch(self._settled)
-        self.sessions = Sessions(self.journal, topics, clock, self.publish_will)
+        self.sessions = Sessions(self.journal, topics, clock, self.publish_will, self._kept)
         self.retained: RetainedStore[Message] = RetainedStore(
             settings.max_retained_messages,
             settings.max_retained_bytes,
             lambda topic: self.journal.append((FORGET, topic)),
         )
         self._to_be_told: set[Any] = set()
+        self._rights_lost = False
+        topics.on_rights_lost.append(self._look_at_rights)
         began = monotonic()
         counts: dict[str, Callable[[], int | str]] = {
             "clients/connected": lambda: len(self.connections),
@@ -157,6 +159,22 @@ class MqttListener(Listener):
                 waiter.settled(upto, error)
             except Exception:  # the others have to hear of it all the same
                 self.log.failure("mqtt: fault after a commit")
+
+    # -- rights ----------------------------------------------------------------------------------------------------
+
+    def _look_at_rights(self) -> None:
+        """Somebody may receive less than before. Many such changes of one turn are looked at once."""
+        if not self._rights_lost:
+            self._rights_lost = True
+            self.reactor.callLater(0, self._recheck)
+
+    def _recheck(self) -> None:
+        self._rights_lost = False
+        for connection in self.connections:
+            assert isinstance(connection, MqttConnection)
+            session = connection.session
+            if session is not None and session.waiting:
+                session.recheck()
 
     # -- for connections -------------------------------------------------------------------------------------------
 
@@ -227,7 +245,7 @@ class MqttListener(Listener):
         known = session.principal is not None
         session.principal = principal
         if not known:
-            self.topics.rights_changed()
+            self.topics.rights_changed(lost=False)
         session.connection = connection
         session.outbox = connection.outbox
         self.sessions.wills.back(session.key, principal)
@@ -252,6 +270,8 @@ class MqttListener(Listener):
 
     def _kept(self, position: int) -> Deferred[None]:
         """Fires when the journal has come to this position; fails with Unavailable when it could not."""
+        if position <= self.journal.committed:
+            return succeed(None)
         kept: Deferred[None] = Deferred()
         self.wait(Awaited(position, kept, self.wait))
         return kept

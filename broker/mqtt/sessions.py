@@ -18,6 +18,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from heapq import heappop, heappush
 
+from twisted.internet.defer import Deferred
+
+from broker.mqtt.bequests import Bequests, pass_on
 from broker.mqtt.delivery import SessionIndex
 from broker.mqtt.journal import DROP, SEEN, SESSION, SUB, UNSUB, LoadedSession, Op, SessionJournal, SessionRecord
 from broker.mqtt.message import Options, options_of
@@ -29,7 +32,7 @@ from broker.mqtt.wills import Key, LastWill, Wills
 
 
 class Sessions:
-    """``clock``: UNIX seconds. ``publish``: see `Wills`."""
+    """``clock``: UNIX seconds. ``publish``: see `Wills`; ``kept``: see `Bequests`."""
 
     def __init__(
         self,
@@ -37,12 +40,14 @@ class Sessions:
         topics: SessionIndex,
         clock: Callable[[], float],
         publish: Callable[[LastWill], object],
+        kept: Callable[[int], Deferred[None]],
     ) -> None:
         self.journal = journal
         self.topics = topics
         self.groups: SharedGroups[Session, Options] = SharedGroups(topics)
         self._clock = clock
         self.wills = Wills(journal, clock, publish)
+        self._bequests = Bequests(journal, kept)
         self._sessions: dict[Key, Session] = {}
         #: How many are on disk.
         self.persistent = 0
@@ -68,6 +73,7 @@ class Sessions:
     def restore(self, loaded: Sequence[LoadedSession], make: Callable[[SessionRecord], PersistentSession]) -> None:
         """Take up what was on disk at the start."""
         now = self._clock()
+        replaced = []
         for each in loaded:
             record = each.record
             self._next_number = max(self._next_number, record.number + 1)
@@ -75,11 +81,15 @@ class Sessions:
             session.restored(each.next_seq, each.queued, each.size)
             session.key = (record.owner, record.client_id)
             session.expiry = record.expiry
+            if session.key in self._sessions:  # a crash has kept it from being dropped
+                replaced.append(self._sessions[session.key])
             self._sessions[session.key] = session
             self.persistent += 1
             for topic_filter, given in each.subscriptions.items():
                 self._join(session, topic_filter, options_of(given))
             self.away(session, now if record.disconnected_at is None else record.disconnected_at)
+        for old in replaced:
+            self.end(old)
 
     # -- one session -----------------------------------------------------------------------------------------------
 
@@ -151,11 +161,15 @@ class Sessions:
         """It is over, with everything that belongs to it."""
         if self._sessions.get(session.key) is session:
             del self._sessions[session.key]
-        for topic_filter in list(session.subscriptions):
+        filters = list(session.subscriptions)
+        for topic_filter in filters:
             self._leave(session, topic_filter)
         if isinstance(session, PersistentSession):
             self.persistent -= 1
-            self.journal.append((DROP, session.number))
+            if not self._bequests.left_by(session, filters, self.groups):
+                self.journal.append((DROP, session.number))
+        for copy in session.left():
+            pass_on(copy.group, copy.message)
         self.wills.over(session.key)
 
     def _is_over(self, session: PersistentSession) -> bool:

@@ -16,6 +16,7 @@ once per route and not per message.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 
@@ -78,6 +79,8 @@ class TopicIndex(Generic[S, O]):
         self.generation = 0
         self.max_routes = max_routes
         self.subscriptions = 0
+        #: Called when somebody may receive less than before: for what is already on its way.
+        self.on_rights_lost: list[Callable[[], object]] = []
         self._routes: dict[str, Route[S, O]] = {}
         self._exact: dict[str, dict[S, O]] = {}
         self._root: _Node[S, O] = _Node()
@@ -112,9 +115,12 @@ class TopicIndex(Generic[S, O]):
         self.subscriptions -= removed
         return removed
 
-    def rights_changed(self) -> None:
-        """What subscribers may receive has changed: ask them again."""
+    def rights_changed(self, lost: bool = True) -> None:
+        """What subscribers may receive has changed: ask them again. ``lost``: it may be less than before."""
         self.generation += 1
+        if lost:
+            for told in self.on_rights_lost:
+                told()
 
     # -- routes ----------------------------------------------------------------------------------------------------
 

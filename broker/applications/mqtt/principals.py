@@ -154,7 +154,7 @@ class ApplicationIdentities:
 
     def _changed(self, change: Change) -> None:
         if change.what in _RIGHTS:
-            self._core.topics.rights_changed()
+            self._core.topics.rights_changed(lost=change.what != "bound")
         if change.what in _ENDING:
             for principal in list(self.connected.get(change.id, ())):
                 if change.what != "application_secret" or not principal.certified:
