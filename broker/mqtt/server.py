@@ -7,21 +7,22 @@ from math import inf
 from secrets import token_hex
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from broker.listening.listener import Listener
 from broker.listening.websocket import websocket_factory
-from broker.model.errors import Forbidden, Unauthenticated, Unavailable
-from broker.model.interfaces import IKnownMqttIdentities, IMqttIdentities
+from broker.model.errors import Unavailable
+from broker.model.interfaces import IMqttIdentities
 from broker.mqtt import packets as p
 from broker.mqtt import properties as props
 from broker.mqtt import reasons as r
 from broker.mqtt.connection import MqttConnection
 from broker.mqtt.decode5 import NO_LOCAL, RETAIN_AS_PUBLISHED
 from broker.mqtt.delivery import SessionIndex, SessionRoute, deliver, distribute, plan_of
+from broker.mqtt.identities import Identities
 from broker.mqtt.journal import FORGET, RETAIN, MemoryJournal, SessionJournal, SessionRecord
 from broker.mqtt.message import Message, options
 from broker.mqtt.persistent import PersistentSession
@@ -82,8 +83,7 @@ class MqttListener(Listener):
         super().__init__("mqtt", settings.limits, turn, reactor, clock, monotonic)
         self.settings = settings
         self.topics = topics
-        self._identities = identities
-        self._last_identities = last_identities
+        self._identities = Identities(identities, last_identities)
         self.journal: SessionJournal = MemoryJournal() if journal is None else journal
         self.journal.watch(self._settled)
         self.sessions = Sessions(self.journal, topics, clock, self.publish_will, self._kept)
@@ -183,19 +183,8 @@ class MqttListener(Listener):
     ) -> Deferred[Any]:
         """See `broker.mqtt.host.Server`. Fails with an error of `broker.model.errors`."""
         if subject is not None and self.settings.use_identity_as_username:
-            return self._login_certified(client_id, user, subject, host)
-        for identities in (*self._identities, *self._last_identities):
-            if identities.claims(client_id, user):
-                return maybeDeferred(identities.login, client_id, user, password, host)
-        return fail(Forbidden("a user name and a password are needed"))
-
-    def _login_certified(self, client_id: str, user: str | None, subject: str, host: str) -> Deferred[Any]:
-        if user and user != subject:
-            return fail(Unauthenticated("the user name is not the one in the certificate"))
-        for identities in (*self._identities, *self._last_identities):
-            if identities.claims(client_id, subject) and IKnownMqttIdentities.providedBy(identities):
-                return maybeDeferred(identities.login_certified, client_id, subject, host)
-        return fail(Unauthenticated("nobody has the name in the certificate"))
+            return self._identities.login_certified(client_id, user, subject, host)
+        return self._identities.login(client_id, user, password, host)
 
     def new_client_id(self) -> str:
         """For a client that leaves the choice to us [MQTT-3.1.3-6]."""
@@ -322,17 +311,8 @@ class MqttListener(Listener):
                 self.log.failure("mqtt: fault behind a will", failure)
             self.sessions.wills.again(last, _WILL_AGAIN)
 
-        finding = Deferred.fromCoroutine(self._find(last.key[0]))
+        finding = Deferred.fromCoroutine(self._identities.find(last.key[0]))
         finding.addCallback(lambda principal: self._publish_will(last, principal)).addErrback(unknown)
-
-    async def _find(self, name: str) -> Any:
-        """Who has this name now; None: nobody."""
-        for identities in (*self._identities, *self._last_identities):
-            if IKnownMqttIdentities.providedBy(identities):
-                principal = await identities.find(name)
-                if principal is not None:
-                    return principal
-        return None
 
     def _publish_will(self, last: LastWill, principal: Any) -> None:
         will = last.will

@@ -43,12 +43,15 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     max_queued_messages: Count = 10_000
     #: Their bytes, topics included.
     max_queued_bytes: Count = 16_777_216
-    #: Publishes that wait for storage before they are acknowledged; past this the client is read no further.
+    #: Publishes of one client that wait for storage, to be acknowledged, or at QoS 0 to be kept as retained messages;
+    #: past this it is read no further.
     max_unacknowledged: Size = 1_000
     #: Their payload bytes.
     max_unacknowledged_bytes: Size = 16_777_216
     #: QoS 2 messages of one client that it has not released: their ids have to be remembered. Over it, it is closed.
     max_unreleased: Size = 1_000
+    #: PINGREQs of one client in ten seconds: each costs a turn and an answer. More close it (0x96); 0: no limit.
+    max_pings: Count = 1_000
     #: QoS 1 and 2 publishes that an MQTT 5 client may have unanswered; more close it. Its CONNACK says so.
     receive_maximum: Annotated[int, Meta(ge=1, le=65_535)] = 256
     #: Topic aliases that an MQTT 5 client may set, and that we set for one that allows them: each keeps a topic.
@@ -68,6 +71,10 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     max_retained_bytes: Count = 268_435_456
     #: The reason code of a subscription without the right in MQTT 5: 0x87 (not authorised) or 0x80 (unspecified).
     refused_subscription: Literal[128, 135] = 135
+    #: Tell MQTT 5 clients in a sentence why something was refused or closed, unless they do not want to know.
+    reason_strings: bool = True
+    #: Refuse (0x99) MQTT 5 messages that are said to be UTF-8 and are not, so that who reads them can rely on it.
+    payload_format_validation: bool = True
     #: Seconds between two publications of the figures under $SYS/broker; 0: none.
     sys_interval: Annotated[float, Meta(ge=0)] = 10.0
     #: The longest keep-alive; 0 in CONNECT (none) and longer ones are watched with this instead.

@@ -179,6 +179,7 @@ class Bench:
         self.topics: TopicIndex[Any, Any] = TopicIndex()
         self.identities = FakeIdentities()
         self.last: list[Any] = [self.identities]
+        settings.setdefault("reason_strings", False)  # what they say is a matter of one test
         self.settings = Settings(limits=Limits(**{"auth_timeout": 10.0, **(limits or {})}), **settings)
         self.server = self._new_server()
 

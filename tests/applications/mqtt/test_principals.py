@@ -8,7 +8,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from broker.applications.mqtt.principals import AnonymousPrincipal, ApplicationIdentities, ApplicationPrincipal
-from broker.model.interfaces import IMqttIdentities, IMqttPrincipal
+from broker.model.interfaces import IKnownMqttIdentities, IMqttPrincipal
 from broker.mqtt import packets as p
 from broker.storage.identity import Rights
 from tests.applications.mqtt.bed import SECRET, Bed
@@ -56,9 +56,9 @@ class LoggingIn(Case):
         self.assertEqual((one.closed, other.closed, again.closed), ("takeover", None, None))
 
     def test_interfaces(self) -> None:
-        side = self.bed.server._last_identities[0]
-        verifyObject(IMqttIdentities, side)
-        verifyObject(IMqttIdentities, FakeIdentities())
+        side = next(iter(self.bed.server._identities))
+        verifyObject(IKnownMqttIdentities, side)
+        verifyObject(IKnownMqttIdentities, FakeIdentities())
         assert isinstance(side, ApplicationIdentities)
         verifyObject(IMqttPrincipal, ApplicationPrincipal(Rights("a", "mqtt", set()), side))
         verifyObject(IMqttPrincipal, AnonymousPrincipal((), side.intake, side.presence))
@@ -153,7 +153,7 @@ class WhatAnApplicationMay(Case):
             client.lose()
         self.assertIsNone(other.closed)
         other.lose()
-        side = self.bed.server._last_identities[0]
+        side = next(iter(self.bed.server._identities))
         assert isinstance(side, ApplicationIdentities)
         self.assertEqual(side.connected, {})
 
