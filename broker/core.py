@@ -40,6 +40,9 @@ class Core:
     #: Ways of logging in over MQTT; application and device sides append theirs while they are built.
     mqtt_identities: list[IMqttIdentities] = field(default_factory=list)
 
+    #: Calls of the API (`broker.web.routes.Route`) besides its own; sides append theirs while they are built.
+    api_routes: list[Any] = field(default_factory=list)
+
     # -- what the broker tells about itself
 
     version: str = __version__
