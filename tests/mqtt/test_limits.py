@@ -52,7 +52,7 @@ class Pings(Case):
 
 
 class Topics(Case):
-    settings = {"max_topic_length": 10, "max_topic_levels": 3}
+    settings: dict[str, Any] = {"max_topic_length": 10, "max_topic_levels": 3}
 
     def test_publish(self) -> None:
         for version in VERSIONS:
@@ -76,7 +76,8 @@ class Topics(Case):
 
 class Retained(Case):
     def test_their_number_and_bytes(self) -> None:
-        for settings in ({"max_retained_messages": 2}, {"max_retained_bytes": 2 * 6}):
+        limits: tuple[dict[str, Any], ...] = ({"max_retained_messages": 2}, {"max_retained_bytes": 2 * 6})
+        for settings in limits:
             bench = Bench(**settings)
             for client, code in ((bench.connect(), 0), (bench.connect("5", version=p.MQTT_5), r.QUOTA_EXCEEDED)):
                 client.subscribe("k/#", qos=1)

@@ -122,7 +122,7 @@ class Told(Case):
 class NotTold(Case):
     def quiet(self, **properties: int) -> None:
         self.bench.identities.principal("u").refused.add("refused")
-        client = self.client(**properties)
+        client = self.client("c", **properties)
         (answer,) = client.ask(p.Subscribe(1, [("refused", 0)]))
         self.assertEqual(answer, p.SubAck(1, b"\x87"))
         client.connection.close("takeover")
