@@ -233,7 +233,9 @@ class PersistentSession(Session):
 
     def _send_copy(self, copy: Copy) -> None:
         message = copy.message
-        if self._expired(message):
+        # What was sent before does not expire, 5.0 [MQTT-4.3.3-7]; nor at QoS 2 what may have been before a restart.
+        sent = copy.seq <= self._sent or (copy.dup and copy.qos == 2)
+        if not sent and self._expired(message):
             self._gone(copy.seq, message.size)
             return
         head, tail = self._parts(message, copy.qos, copy.retain, copy.identifiers, copy.dup)
