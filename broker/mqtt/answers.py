@@ -12,6 +12,10 @@ the broker decided (a refusal, a takeover, its own end) has one in a Reason Stri
 (`Words.wanted`, 5.0 §3.1.2.11.7 [MQTT-3.1.2-29]) and its maximum packet size has room for it [MQTT-3.2.2-19]
 [MQTT-3.4.2-2] [MQTT-3.5.2-2] [MQTT-3.9.2-1] [MQTT-3.14.2-3]. A sentence never has a secret, or anything that a client
 sent.
+
+We never send user properties of our own [MQTT-3.2.2-20] [MQTT-3.4.2-3] [MQTT-3.5.2-3] [MQTT-3.6.2-3] [MQTT-3.7.2-3]
+[MQTT-3.9.2-2] [MQTT-3.11.2-2] [MQTT-3.14.2-4], nor a sentence in PUBREL, PUBCOMP and UNSUBACK [MQTT-3.6.2-2]
+[MQTT-3.7.2-2] [MQTT-3.11.2-1], nor an AUTH [MQTT-3.15.2-2] [MQTT-3.15.2-3].
 """
 
 from __future__ import annotations

@@ -10,6 +10,13 @@ numbers are those of MQTT 3.1.1 where 5.0 is not named.
 
 What it does not do: know who may do what (the principal does), keep subscriptions (the server does, in session and
 index), decide about other connections (the server does).
+
+5.0: CONNACK comes once, first, and with success where nothing is wrong [MQTT-3.1.4-5] [MQTT-3.2.0-1] [MQTT-3.2.0-2];
+after a code of 0x80 or more, and after DISCONNECT, there is nothing but the close [MQTT-3.2.2-7] [MQTT-3.14.4-1]
+[MQTT-3.14.4-2] [MQTT-4.13.2-1], and what came behind a refused CONNECT is not looked at [MQTT-3.1.4-6]. Any client id
+of letters and digits is taken [MQTT-3.1.3-5]. SUBSCRIBE gets its SUBACK under its id [MQTT-3.8.4-1] [MQTT-3.8.4-2].
+There is no method of authentication, so there is no exchange of AUTH [MQTT-4.12.0-2] [MQTT-4.12.0-4] [MQTT-4.12.0-5]
+[MQTT-4.12.0-7] [MQTT-4.12.1-1] [MQTT-4.12.1-2].
 """
 
 from __future__ import annotations

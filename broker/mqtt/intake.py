@@ -7,6 +7,11 @@
 The answer waits until what is owed to the disk is there: by position in the journal, or, where somebody else takes the
 message over, until he says so. What may not be published is acknowledged and dropped in 3.1.1 [MQTT-3.3.5-2], and
 answered with 0x87 in 5.0; a client is not cut off for a device that it has just lost.
+
+5.0: the answer is the one of the packet's QoS and id [MQTT-3.3.4-1] [MQTT-4.3.2-4] [MQTT-4.3.3-8] [MQTT-4.3.3-11],
+whatever becomes of the message [MQTT-4.3.3-13] [MQTT-4.5.0-2]. An id of QoS 1 is free when it is answered
+[MQTT-4.3.2-5], one of QoS 2 when it is released or refused [MQTT-4.3.3-9..12]. All aliases that we told of are taken
+[MQTT-3.3.2-12].
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ subscription asks for (`Options`).
 The properties of a 5.0 message stand in ``shared`` as bytes, without what differs between receivers (topic alias,
 subscription identifiers). Its expiry interval is among them and is counted down in place when a copy waits
 [MQTT-3.3.2-6].
+
+Payload format, response topic, correlation data, user properties in their order and content type are those bytes, so
+they arrive as they came: 5.0 [MQTT-3.3.2-4] [MQTT-3.3.2-15..18] [MQTT-3.3.2-20].
 """
 
 from __future__ import annotations

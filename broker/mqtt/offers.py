@@ -1,4 +1,9 @@
-"""What a client that is let in is told and given: what its CONNECT asked for, within our settings. Sans-IO."""
+"""What a client that is let in is told and given: what its CONNECT asked for, within our settings. Sans-IO.
+
+5.0: QoS 2, retained messages and everything else are there, so nothing is said of them and no will is refused for them
+[MQTT-3.2.2-9] [MQTT-3.2.2-10] [MQTT-3.2.2-12] [MQTT-3.2.2-13]; response information is never given [MQTT-3.1.2-28]; an
+assigned client id is told [MQTT-3.1.3-7]; where no keep-alive is told, the client's own counts [MQTT-3.2.2-22].
+"""
 
 from __future__ import annotations
 

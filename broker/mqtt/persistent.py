@@ -16,6 +16,9 @@ Every message has a ``seq``, and the packet id seq % 65535 + 1: so a message has
 QoS 1 goes out at once, whatever the disk does. QoS 2 goes out after the commit, PUBREL after the commit of PUBREC:
 else a crash between them could make one message of two, or two of one. What is loaded is what was committed after
 everything that this session had to say; so nothing comes back that was settled.
+
+5.0: it is there as long as its connection, and until it expires [MQTT-3.1.2-23] [MQTT-4.1.0-1]; what has its PUBREC is
+never sent again, only released [MQTT-4.3.3-6].
 """
 
 from __future__ import annotations

@@ -1,4 +1,11 @@
-"""The MQTT server: the factory of its connections, who they log in as, their sessions, and what is retained."""
+"""The MQTT server: the factory of its connections, who they log in as, their sessions, and what is retained.
+
+5.0: a clean start discards what there was, anything else goes on with it or begins anew [MQTT-3.1.2-4..6]
+[MQTT-3.1.4-4]. A subscription replaces the one with the same filter, and loses nothing by it [MQTT-3.8.4-3]
+[MQTT-3.8.4-4]; several filters are several requests with one answer, which has a code for each [MQTT-3.8.4-5..7]
+[MQTT-3.10.4-6]. Filters to unsubscribe are compared character by character; what is on its way is completed
+[MQTT-3.10.4-1..3]. RETAIN replaces or, when empty, removes; without it nothing that is kept changes [MQTT-3.3.1-5..8].
+"""
 
 from __future__ import annotations
 

@@ -9,6 +9,13 @@ receive maximum of 5.0, §4.9)::
 
 and offers QoS 0 messages to the connection's outbox, which drops them when the client does not keep up. This one ends
 with its connection; `broker.mqtt.persistent` has the one that does not.
+
+5.0: an id is free, and is not zero, when a message gets it [MQTT-2.2.1-4] [MQTT-4.3.2-1] [MQTT-4.3.3-1]; DUP is ours
+and not the publisher's [MQTT-3.3.1-3] [MQTT-4.3.1-1] [MQTT-4.3.2-2] [MQTT-4.3.3-2]; a message is in flight until it is
+acknowledged [MQTT-4.3.2-3] [MQTT-4.3.3-3..5], also with a code of 0x80 or more, which ends it [MQTT-4.4.0-2]
+[MQTT-4.8.2-6]. The window is never zero nor above the receive maximum, and only PUBLISH waits for it [MQTT-3.3.4-9]
+[MQTT-3.3.4-10] [MQTT-4.9.0-1..3]. No alias is above what the client allows [MQTT-3.1.2-26] [MQTT-3.1.2-27]
+[MQTT-3.3.2-11].
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ Client ids are per identity: nobody can push out, or take over, somebody else's 
 `broker.mqtt.wills`.
 
 A subscription is one op of the journal, whatever else its session is subscribed to.
+
+5.0: a session is its client id's [MQTT-3.1.3-2], and goes when it has expired [MQTT-4.1.0-2].
 """
 
 from __future__ import annotations

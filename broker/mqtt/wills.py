@@ -13,6 +13,9 @@ publication owes to others: a crash publishes it neither never nor twice to a se
 
 After a crash nobody who would want to hear of it is connected yet, so wills that are due wait for ``grace`` seconds.
 Who comes back meanwhile has its will published first, as at a takeover.
+
+5.0: it belongs to the connection's session [MQTT-3.1.2-7] and is published when the time has come [MQTT-3.1.2-8], with
+RETAIN as it was left [MQTT-3.1.2-14] [MQTT-3.1.2-15].
 """
 
 from __future__ import annotations

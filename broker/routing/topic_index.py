@@ -12,6 +12,8 @@ The answer for a topic is kept as a `Route`. A publisher holds on to the route a
 An exact subscription touches only its own topic's route; a wildcard one, or a change of rights, moves ``generation``
 on, and every route is worked out again when it is next used. Rights are asked here (``subscriber.may_receive(topic)``),
 once per route and not per message.
+
+Characters are compared as they are, nothing is normalised (MQTT 5.0 [MQTT-4.7.3-4]).
 """
 
 from __future__ import annotations
