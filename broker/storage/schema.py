@@ -133,9 +133,19 @@ _SECOND = (
     ) WITHOUT ROWID""",
 )
 
+#: What protocols keep for themselves (`records_sql`). ``tbl`` is a name of theirs; keys are compared by their bytes.
+_THIRD = (
+    """CREATE TABLE records (
+        tbl TEXT NOT NULL,
+        key TEXT NOT NULL,
+        value BLOB NOT NULL,
+        PRIMARY KEY (tbl, key)
+    ) WITHOUT ROWID""",
+)
+
 #: A row for each subscription, so that one more is one row more whatever else there is; and wills, which connections
 #: have and not sessions. ``options``: `broker.mqtt.message.Options.as_number`.
-_THIRD = (
+_FOURTH = (
     """CREATE TABLE subscriptions (
         session INTEGER NOT NULL,
         topic_filter TEXT NOT NULL,
@@ -172,7 +182,7 @@ _THIRD = (
     )""",
 )
 
-MIGRATIONS: tuple[Sequence[str], ...] = (_FIRST, _SECOND, _THIRD)
+MIGRATIONS: tuple[Sequence[str], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH)
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
