@@ -71,6 +71,19 @@ _FOR_EVER: Final = 0xFFFFFFFF
 class MqttConnection(Stream):
     """The server's side of one connection."""
 
+    __slots__ = (
+        "_accepted",
+        "_client_id",
+        "_early",
+        "_last_packet",
+        "_left",
+        "_patience",
+        "_principal",
+        "_refusal",
+        "_retained",
+        "_will",
+    )
+
     def __init__(self, server: Server, host: str, port: int = 0) -> None:
         super().__init__(server, host, port)
         self._retained: Any = None
@@ -88,10 +101,11 @@ class MqttConnection(Stream):
         self._last_packet = self.home.monotonic()
         try:
             if self._accepted:
-                whole = self._decoder.receive(data)
+                decoder = self._decoder
+                whole = decoder.receive(data) if decoder.held else data
                 if self._version == MQTT_5:
                     self._run5(whole)
-                else:
+                elif len(whole) < 4 or not self._one(whole):
                     self._run(whole)
             elif self._client_id:
                 self._keep_early(data)
@@ -99,7 +113,7 @@ class MqttConnection(Stream):
                 self._first(self._decoder.receive(data))
         except ProtocolError as error:
             self._violated(error)
-        if len(self._acks):
+        if self._acks.count:
             self._read_no_further()  # what waits behind an answer that waits for the disk counts, too
         outbox = self.outbox
         # Only a socket that is full says when it has room again (`writable`).

@@ -190,6 +190,8 @@ class MqttListener(Listener):
         self.sessions.forget_will(session.key)
         self.sessions.seen(session)
         if (session.expiry, session.version) != (expiry, connect.version):
+            if session.version != connect.version:
+                self.topics.rights_changed()  # plans go by the version
             session.expiry = expiry
             session.version = connect.version
             self.sessions.save(session)
