@@ -301,7 +301,7 @@ class Connection(Protocol):
 
     def _write(self, data: bytes) -> None:
         self.home.stats.bytes_out += len(data)
-        self.transport.write(data)  # type: ignore
+        self.transport.write(data)  # type: ignore[union-attr]  # there is one when something is written
 
     def _throttle(self, messages: int) -> None:
         """``messages`` used up the burst: refill by the time that passed before, and pause if that is not enough."""

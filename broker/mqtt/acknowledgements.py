@@ -8,7 +8,7 @@
 
 The PUBACKs of one chunk, which wait for the same commit, may share a place: ``count`` says how many answers it stands
 for. A publish at QoS 0 that is being stored takes a place too, with no packet: what waits for storage is bounded by
-counting the answers (``count``) and the bytes of what they answer (``held``). Who reads no further because of them is the
+counting the answers (``count``) and the bytes of what they answer (``held``). Who reads no further for them is the
 connection.
 """
 

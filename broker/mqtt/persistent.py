@@ -240,6 +240,21 @@ class PersistentSession(Session):
         outbox.put(b"%b%c%c%b" % (head, packet_id >> 8, packet_id & 255, payload))
         return position
 
+    def keep_run(self, plan: Any, run: bytes, at: int, step: int) -> int:
+        """`keep` for whole packets of ``step`` bytes with one head, which ends at ``at``."""
+        settings = self._settings
+        if (
+            self.owed - len(self.inflight) >= settings.max_queued_messages
+            or self.owed_bytes + len(plan.name) + step - at - 2 > settings.max_queued_bytes
+        ):
+            self.stats.drop("queue_full", len(run) // step)
+            return 0
+        position = 0
+        head = run[:at]
+        for start in range(0, len(run), step):
+            position = self.keep(plan, head, run[start + at + 2 : start + step]) or position
+        return position
+
     def fill(self) -> None:
         if self.connection is None:
             return

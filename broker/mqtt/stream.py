@@ -114,10 +114,9 @@ class Stream(Intake):
                         count += copies - 1
                         plan: Plan = route.plan or plan_of(route)
                         if plan.mixed:
-                            for at in range(rest, end, step):
-                                distribute(
-                                    plan, Message(topic, data[at : at + step - rest + offset], 0, sender=session)
-                                )
+                            for at in range(offset, end, step):
+                                payload = data[at + rest - offset : at + step]
+                                distribute(plan, Message(topic, payload, 0, sender=session))
                         elif plan.everyone:
                             packet = data[offset:end]
                             for receiver in plan.everyone:
@@ -197,16 +196,14 @@ class Stream(Intake):
             run = run[: len(ids) * step]
         for receiver in plan.at_least_once:
             receiver.deliver_run(run, at, step)
+        if plan.at_most_once:
+            head = publish_head(plan.name, step - at - 2)
+            packets = b"".join([head + run[one + at + 2 : one + step] for one in range(0, len(run), step)])
+            for receiver in plan.at_most_once:
+                receiver.offer(packets, len(ids))
         position = 0
-        if plan.kept or plan.at_most_once:
-            head = run[:at]
-            head_0 = publish_head(plan.name, step - at - 2)
-            for start in range(0, len(run), step):
-                payload = run[start + at + 2 : start + step]
-                for lasting in plan.kept:
-                    position = lasting.keep(plan, head, payload) or position
-                for receiver in plan.at_most_once:
-                    receiver.offer(head_0 + payload)
+        for lasting in plan.kept:
+            position = lasting.keep_run(plan, run, at, step) or position
         return ids, position
 
     def _acknowledge(self, ids: list[bytes], position: int, size: int) -> None:

@@ -54,6 +54,37 @@ class OutboxTests(SynchronousTestCase):
         self.assertEqual(self.written, [b"ac", b"b"])
         self.assertEqual(self.turns.scheduled, [])
 
+    def test_the_first_lone_piece_of_a_turn_is_written_at_once(self) -> None:
+        for _ in range(2):
+            self.written.clear()
+            self.outbox.put_alone(b"a")
+            self.assertEqual((self.written, len(self.turns.scheduled)), ([b"a"], 1))
+            self.assertTrue(self.outbox.offer_alone(b"b"))
+            self.outbox.put_alone(b"c")
+            self.assertEqual(self.written, [b"a"])
+            self.turns.end()
+            self.assertEqual(self.written, [b"a", b"bc"])
+
+    def test_a_lone_piece_overtakes_nothing(self) -> None:
+        self.outbox.put(b"a")
+        self.outbox.put_alone(b"b")
+        self.assertTrue(self.outbox.offer_alone(b"c"))
+        self.assertEqual(self.written, [])
+        self.turns.end()
+        self.assertEqual(self.written, [b"abc"])
+        self.outbox.block()
+        self.outbox.put_alone(b"d")
+        self.assertTrue(self.outbox.offer_alone(b"e" * 10))
+        self.assertFalse(self.outbox.offer_alone(b"f"))
+        self.assertEqual(self.written, [b"abc"])
+        self.outbox.unblock()
+        self.assertEqual(self.written, [b"abc", b"d" + b"e" * 10])
+        self.outbox.clear()
+        self.outbox.put_alone(b"g")
+        self.assertFalse(self.outbox.offer_alone(b"h"))
+        self.turns.end()
+        self.assertEqual(len(self.written), 2)
+
     def test_the_next_turn_is_scheduled_anew(self) -> None:
         for _ in range(3):
             self.outbox.put(b"a")
