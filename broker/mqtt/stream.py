@@ -27,52 +27,74 @@ _PUBACK: Final = 0x40
 class Stream(Intake):
     """The part of an MQTT connection that reads."""
 
-    __slots__ = ("_decoder",)
+    __slots__ = ("_decoder", "_last_packet", "_short")
 
     def __init__(self, server: Server, host: str, port: int = 0) -> None:
         super().__init__(server, host, port)
         self._decoder = Decoder(server.limits.max_message_size, highest_level=MQTT_5)
+        self._last_packet = 0.0
+        #: Logged in, not of 5.0, not leaving: `_one` may look at what comes.
+        self._short = False
 
     def _packet(self, packet: p.Packet) -> None:
         """A packet that is off the short way."""
         raise NotImplementedError
 
     def _one(self, data: bytes) -> bool:
-        """Take a chunk that is one plain packet, as most are that devices send. False: it is something else."""
+        """Take a chunk of four bytes or more that is one plain packet of 3.1.1, and no part of another one, and count
+        it. False: it is something else, and nothing was done. Raises ProtocolError.
+        """
         size = len(data)
         if size != data[1] + 2 or data[1] > 127:
             return False
         first = data[0]
         if first == _PUBACK and size == 4:
-            if data[2:] == b"\0\0" or self._session is None:
+            if data[2:] == b"\0\0":
                 return False
-            self._session.acknowledged(data[2] << 8 | data[3])
-            self.account(1)
-            return True
-        if first | 2 != _PUBLISH_1 or size < 6:  # QoS 0 or 1, and no other flag
-            return False
-        rest = 4 + (data[2] << 8 | data[3])
-        route = self._routes.get(data[4:rest])
-        if route is None or route.generation != self._server.topics.generation:
-            return False
-        plan: Plan | None = route.plan
-        if plan is None or plan.mixed or rest > size:
-            return False
-        if first == _PUBLISH_0:
-            for receiver in plan.everyone:
-                receiver.offer_alone(data)
-        else:
-            packet_id = data[rest : rest + 2]
-            if plan.at_most_once or plan.kept or rest + 2 > size or packet_id == b"\0\0":
+            session: Any = self._session
+            session.acknowledged(data[2] << 8 | data[3])
+        elif first == _PUBLISH_0 or (first == _PUBLISH_1 and size > 5):
+            rest = 4 + (data[2] << 8 | data[3])
+            route = self._routes.get(data[4:rest])
+            if route is None or route.generation != self._server.topics.generation:
                 return False
-            for receiver in plan.at_least_once:
-                receiver.deliver(data[:rest], data[rest + 2 :], True)
-            if self._acks.count:
-                self._acks.add(b"\x40\x02" + packet_id)
+            plan: Plan | None = route.plan
+            if plan is None or plan.mixed or rest > size:
+                return False
+            if first == _PUBLISH_0:
+                for receiver in plan.everyone:
+                    receiver.offer_alone(data)
             else:
-                self.outbox.put_alone(b"\x40\x02" + packet_id)
-        self.account(1)
+                packet_id = data[rest : rest + 2]
+                if plan.at_most_once or plan.kept or rest + 2 > size or packet_id == b"\0\0":
+                    return False
+                for receiver in plan.at_least_once:
+                    receiver.deliver(data[:rest], data[rest + 2 :], True)
+                if self._acks.count or self.outbox.blocked:
+                    self._acks.add(b"\x40\x02" + packet_id)
+                    self._look_at_what_waits()
+                else:
+                    self.outbox.put_alone(b"\x40\x02" + packet_id)
+        else:
+            return False
+        home = self.home
+        stats = home.stats
+        stats.bytes_in += size
+        stats.messages_in += 1
+        self.messages_in += 1
+        self._last_packet = home.monotonic()
+        if home.limits.max_message_rate:
+            self.charge(1)
         return True
+
+    def _look_at_what_waits(self) -> None:
+        """Read no further if that is too much."""
+        if self._acks.count:
+            self._read_no_further()  # what waits behind an answer that waits for the disk counts, too
+        outbox = self.outbox
+        # Only a socket that is full says when it has room again (`writable`).
+        if outbox.blocked and outbox.size > outbox.limit and not self.closing:
+            self.pause("outbox")  # it sends, but does not read what we answer
 
     def _run(self, data: bytes) -> None:  # noqa: C901, PLR0915 - one loop: each call that it saves counts
         session = self._session
