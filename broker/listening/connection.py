@@ -87,7 +87,7 @@ class Connection(Protocol):
         self.messages_in = 0
         #: The monotonic time at which `overdue` should look next.
         self.deadline = inf
-        self.outbox = Outbox(home.turn, self._write, home.limits.max_outbox)
+        self.outbox = Outbox(home.turn, self._write, home.limits.max_outbox, home.stats)
         self._opened_at = 0.0
         self._auth_deadline = inf
         self._blocked_since: float | None = None
@@ -235,6 +235,7 @@ class Connection(Protocol):
             transport.setTcpKeepAlive(True)
         # As a push producer we are told when the transport's own buffer is full and when it has room again.
         transport.registerProducer(self, True)
+        self.outbox.write = transport.write
         self.home.opened(self)
         try:
             self.opened()
@@ -300,8 +301,7 @@ class Connection(Protocol):
         return self.transport
 
     def _write(self, data: bytes) -> None:
-        self.home.stats.bytes_out += len(data)
-        self.transport.write(data)  # type: ignore[union-attr]  # there is one when something is written
+        self._transport.write(data)
 
     def _throttle(self, messages: int) -> None:
         """``messages`` used up the burst: refill by the time that passed before, and pause if that is not enough."""

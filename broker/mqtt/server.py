@@ -198,7 +198,7 @@ class MqttListener(Listener):
         return session
 
     def _restored(self, record: SessionRecord) -> PersistentSession:
-        outbox = Outbox(self.turn, lambda data: None, 0)
+        outbox = Outbox(self.turn, lambda data: None, 0, self.stats)
         fields = (record.client_id, None, outbox, self.settings, self.stats, self.clock, record.version)
         return PersistentSession(record.number, self.journal, self.wait, *fields)
 

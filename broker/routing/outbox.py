@@ -12,6 +12,13 @@ pausing the source) and `offer` for best effort, which refuses once more than ``
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
+
+
+class Counts(Protocol):
+    """Where the bytes that are written are counted."""
+
+    bytes_out: int
 
 
 class Turn:
@@ -57,24 +64,29 @@ class Turn:
 
 
 class Outbox:
-    """Bytes for one peer. ``limit`` bytes may wait before best-effort messages are refused."""
+    """Bytes for one peer. ``limit`` bytes may wait before best-effort messages are refused.
+
+    ``write`` may be set to the socket's own once there is one: a call in between would cost every message.
+    """
 
     __slots__ = (
         "_cleared",
+        "_counts",
         "_ready",
         "_turn",
         "_turn_of_last",
-        "_write",
         "blocked",
         "chunks",
         "dropped",
         "limit",
         "size",
+        "write",
     )
 
-    def __init__(self, turn: Turn, write: Callable[[bytes], object], limit: int) -> None:
+    def __init__(self, turn: Turn, write: Callable[[bytes], object], limit: int, counts: Counts) -> None:
         self._turn = turn
-        self._write = write
+        self.write = write
+        self._counts = counts
         self.blocked = False
         #: Nothing waits and the socket has room: what comes next has to be written at the end of the turn.
         self._ready = True
@@ -123,7 +135,8 @@ class Outbox:
             self._turn_of_last = turn.number
             if not turn.begun:
                 turn.begin()
-            self._write(data)
+            self._counts.bytes_out += len(data)
+            self.write(data)
         else:
             self.put(data)
 
@@ -134,7 +147,8 @@ class Outbox:
             self._turn_of_last = turn.number
             if not turn.begun:
                 turn.begin()
-            self._write(data)
+            self._counts.bytes_out += len(data)
+            self.write(data)
             return True
         return self.offer(data)
 
@@ -145,9 +159,10 @@ class Outbox:
         self._ready = True
         chunks = self.chunks
         if chunks:
+            self._counts.bytes_out += self.size
             self.chunks = []
             self.size = 0
-            self._write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+            self.write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
 
     def block(self) -> None:
         """The socket is full: keep everything until `unblock`."""
