@@ -81,6 +81,20 @@ PING_WINDOW: Final = 10.0
 class MqttConnection(Stream):
     """The server's side of one connection."""
 
+    __slots__ = (
+        "_accepted",
+        "_client_id",
+        "_early",
+        "_left",
+        "_patience",
+        "_pings",
+        "_pings_since",
+        "_principal",
+        "_refusal",
+        "_retained",
+        "_will",
+    )
+
     def __init__(self, server: Server, host: str, port: int = 0) -> None:
         super().__init__(server, host, port)
         self._retained: Any = None
@@ -92,15 +106,29 @@ class MqttConnection(Stream):
         self._left = False
         self._principal: Any = None
         self._patience = 0.0
-        self._last_packet = 0.0
         self._pings = 0
         self._pings_since = -inf
+
+    def dataReceived(self, data: bytes) -> None:
+        """`Connection`'s, with a short way for what most chunks are."""
+        try:
+            if self._short and len(data) > 3 and not self._decoder.held and self._one(data):
+                return
+        except ProtocolError as error:
+            self.home.stats.bytes_in += len(data)
+            self._violated(error)
+            return
+        except Exception:
+            self._fault("reading")
+            return
+        super().dataReceived(data)
 
     def received(self, data: bytes) -> None:
         self._last_packet = self.home.monotonic()
         try:
             if self._accepted:
-                whole = self._decoder.receive(data)
+                decoder = self._decoder
+                whole = decoder.receive(data) if decoder.held else data
                 if self._version == MQTT_5:
                     self._run5(whole)
                 else:
@@ -111,12 +139,7 @@ class MqttConnection(Stream):
                 self._first(self._decoder.receive(data))
         except ProtocolError as error:
             self._violated(error)
-        if len(self._acks):
-            self._read_no_further()  # what waits behind an answer that waits for the disk counts, too
-        outbox = self.outbox
-        # Only a socket that is full says when it has room again (`writable`).
-        if outbox.blocked and outbox.size > outbox.limit and not self.closing:
-            self.pause("outbox")  # it sends, but does not read what we answer
+        self._look_at_what_waits()
 
     @property
     def session(self) -> Session | None:
@@ -211,6 +234,7 @@ class MqttConnection(Stream):
         self._retained = session.retained = self._server.retained_for(session, self)
         self.authenticated(f"{principal.name} ({self._client_id})")
         self._accepted = True
+        self._short = self._version != MQTT_5
         self._principal = principal
         principal.connected(self.close)
         if self.closing:  # what was told of the log-in may have ended it
@@ -412,6 +436,7 @@ class MqttConnection(Stream):
         if session is None or self._left:
             return
         self._left = True
+        self._short = False
         if self._retained is not None:
             self._retained.stop()
             self._retained = None

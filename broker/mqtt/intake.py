@@ -46,6 +46,19 @@ Done = Callable[[Exception | None], None]
 class Intake(Connection):
     """The publishing side of an MQTT connection."""
 
+    __slots__ = (
+        "_acks",
+        "_aliases",
+        "_most_open",
+        "_open",
+        "_routes",
+        "_server",
+        "_session",
+        "_unsure",
+        "_version",
+        "_words",
+    )
+
     def __init__(self, server: Server, host: str, port: int = 0) -> None:
         super().__init__(server, host, port)
         self._server = server
@@ -209,13 +222,13 @@ class Intake(Connection):
     def _read_no_further(self) -> None:
         settings = self._server.settings
         acks = self._acks
-        if len(acks) > settings.max_unacknowledged or acks.held > settings.max_unacknowledged_bytes:
+        if acks.count > settings.max_unacknowledged or acks.held > settings.max_unacknowledged_bytes:
             self.pause("storage")
 
     def _read_on(self) -> None:
         settings = self._server.settings
         acks = self._acks
-        if len(acks) <= settings.max_unacknowledged // 2 and acks.held <= settings.max_unacknowledged_bytes // 2:
+        if acks.count <= settings.max_unacknowledged // 2 and acks.held <= settings.max_unacknowledged_bytes // 2:
             self.resume("storage")
 
     def _not_text(self, payload: bytes, properties: Properties | None) -> bool:

@@ -247,12 +247,14 @@ class MqttListener(Listener):
         self.sessions.wills.back(session.key, principal)
         self.sessions.seen(session)
         if (session.expiry, session.version) != (expiry, connect.version):
+            if session.version != connect.version:
+                self.topics.rights_changed()  # plans go by the version
             session.expiry = expiry
             session.version = connect.version
             self.sessions.save(session)
 
     def _restored(self, record: SessionRecord) -> PersistentSession:
-        outbox = Outbox(self.turn, lambda data: None, 0)
+        outbox = Outbox(self.turn, lambda data: None, 0, self.stats)
         fields = (record.client_id, None, outbox, self.settings, self.stats, self.clock, record.version)
         return PersistentSession(record.number, self.journal, self.wait, *fields)
 

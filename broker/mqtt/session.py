@@ -40,6 +40,8 @@ PUBREC: Final = 2
 PUBCOMP: Final = 3
 
 
+#: Every packet id as it stands in a packet, one after the other.
+_IDS: Final = b"".join(packet_id.to_bytes(2, "big") for packet_id in range(65_536))
 #: The queue of a session that has none yet; never added to.
 _NOTHING: Final[deque[Any]] = deque(maxlen=0)
 
@@ -169,13 +171,61 @@ class Session:
         else:
             self.stats.drop("slow_subscriber", count)
 
-    def deliver(self, head: bytes, payload: bytes) -> None:
-        """Send at QoS 1. ``head``: the PUBLISH up to its packet id, made for this payload (`encode.publish_head`)."""
-        outbox = self.outbox
-        if self._queue or len(self.inflight) >= self.window or (outbox.size >= outbox.limit and outbox.blocked):
-            self._wait((head, payload), len(head) + len(payload))
+    def offer_alone(self, packet: bytes) -> None:
+        """`offer` a packet with which no other one came."""
+        if self.outbox.offer_alone(packet):
+            self.stats.messages_out += 1
         else:
+            self.stats.drop("slow_subscriber")
+
+    def deliver(self, head: bytes, payload: bytes, alone: bool = False) -> None:
+        """Send at QoS 1. ``head``: the PUBLISH up to its packet id, made for this payload (`encode.publish_head`).
+
+        ``alone``: no other message came with it.
+        """
+        outbox = self.outbox
+        inflight = self.inflight
+        packet_id = self.next_id
+        if self._queue or len(inflight) >= self.window or (outbox.size >= outbox.limit and outbox.blocked):
+            self._wait((head, payload), len(head) + len(payload))
+        elif packet_id in inflight:
             self._send(head, payload, PUBACK)
+        else:  # as `_send` does
+            inflight[packet_id] = PUBACK
+            self.next_id = packet_id + 1 if packet_id < 65535 else 1
+            self.stats.messages_out += 1
+            packet = head + _IDS[2 * packet_id : 2 * packet_id + 2] + payload
+            if alone:
+                outbox.put_alone(packet)
+            else:
+                outbox.put(packet)
+
+    def deliver_run(self, run: bytes, at: int, step: int) -> None:
+        """`deliver` for whole packets of ``step`` bytes with one head, which ends at ``at``."""
+        outbox = self.outbox
+        inflight = self.inflight
+        first = self.next_id
+        beyond = first + len(run) // step
+        if (
+            beyond > 65_535
+            or self._queue
+            or len(inflight) + beyond - first > self.window
+            or (outbox.blocked and outbox.size + len(run) > outbox.limit)
+            or not inflight.keys().isdisjoint(range(first, beyond))
+        ):
+            if self._queue and len(self._queue) >= self._settings.max_queued_messages:
+                self.stats.drop("queue_full", beyond - first)
+                return
+            for start in range(0, len(run), step):
+                self.deliver(run[start : start + at], run[start + at + 2 : start + step])
+            return
+        packets = bytearray(run)
+        packets[at::step] = _IDS[2 * first : 2 * beyond : 2]
+        packets[at + 1 :: step] = _IDS[2 * first + 1 : 2 * beyond : 2]
+        inflight.update(dict.fromkeys(range(first, beyond), PUBACK))
+        self.next_id = beyond
+        self.stats.messages_out += beyond - first
+        outbox.put(bytes(packets))
 
     def take(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...], group: Any = None) -> int:
         """Send at any QoS. The journal's position that this has to wait for: here 0.
@@ -269,6 +319,20 @@ class Session:
         if self._queue:
             self.fill()
         return True
+
+    def acknowledged_run(self, data: bytes, offset: int) -> int:
+        """PUBACKs of four bytes, one after the other from ``offset``; where they end. Raises ProtocolError."""
+        size = len(data)
+        inflight = self.inflight
+        while True:
+            packet_id = data[offset + 2] << 8 | data[offset + 3]
+            if inflight.get(packet_id) == PUBACK and not self._queue and not self._shared:
+                del inflight[packet_id]
+            elif not self.acknowledged(packet_id) and not packet_id:
+                raise ProtocolError("packet_id")
+            offset += 4
+            if offset + 4 > size or data[offset] != 0x40 or data[offset + 1] != 2:
+                return offset
 
     def received(self, packet_id: int, reason: int = 0) -> None:
         """A PUBREC came (§4.3.3): PUBREL goes out [MQTT-4.3.3-1]. Raises ProtocolError for a QoS 1 message's."""
