@@ -281,7 +281,7 @@ class Session:
 
         What was sent at QoS 1 is among it; at QoS 2 it must not be [MQTT-4.8.2-5].
         """
-        sent = list((self._shared or {}).values())
+        sent = [copy for packet_id, copy in (self._shared or {}).items() if self.inflight.get(packet_id) == PUBACK]
         return sent + [one for one in self._queue if isinstance(one, Copy) and one.group is not None]
 
     def recheck(self) -> None:
