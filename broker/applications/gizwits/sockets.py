@@ -54,6 +54,7 @@ class AppSocket(WebSocketPeer):
 
     #: For `broker.mqtt.delivery`: a subscriber that takes each message itself.
     plain = False
+    persistent = False
     plain_5 = False
 
     def __init__(self, side: Side) -> None:
