@@ -10,6 +10,7 @@ from broker.applications.gizwits.app_topics import AppTopics
 from broker.applications.gizwits.business import Business
 from broker.applications.gizwits.consumer import Consumer
 from broker.applications.gizwits.identities import AppIdentities
+from broker.applications.gizwits.newcomers import Newcomers
 from broker.applications.gizwits.passwords import InThread, Passwords
 from broker.applications.gizwits.people import People
 from broker.applications.gizwits.presence_log import PresenceLog
@@ -51,6 +52,7 @@ class Side:
         self.people = People(core, self.users, devices.online)
         self.products = Products(core, records)
         self.proofs = Proofs(core.clock)
+        self.newcomers = Newcomers(core.monotonic)
         self.translation = Translation(core, self.products)
         self.presence_log = PresenceLog()
         self.business = Business(core, devices)

@@ -202,6 +202,8 @@ class AppSocket(WebSocketPeer):
         self.connection.identity = self.name
         self.send_text(f.message("login_res", {"success": True}))
         self._side.people.arrived(self, expires_at)
+        if self.connection.closing:  # the token ended while it was looked at
+            return
         early, self._early = self._early, []
         for verb, data in early:
             self._do(verb, data)

@@ -285,6 +285,10 @@ class Users:
                 return found
             after = rows[-1][0]
 
+    async def has_device(self, app: str, did: str) -> bool:
+        """Whether any user of the application has bound a device."""
+        return bool(await self._storage.list_records(BOUND, bound_key(did, app, ""), 1, None))
+
     async def forget_device(self, did: str) -> None:
         """The device is gone: nobody has it bound any more, should one of the same id come."""
         for app, uid in await self.bound_to(did):
