@@ -9,6 +9,10 @@ into one delivery at the highest QoS granted, with all their identifiers ([MQTT-
     new       clean sessions of 5.0 that want nothing special: the same, with an empty or a common property block
     special   the others (identifiers, aliases, no local, a maximum packet size, on disk in 5.0)
               and shared subscriptions, each of which chooses one of its members
+
+5.0: every session with a matching subscription gets the message [MQTT-4.5.0-1] [MQTT-3.3.2-3], at the lower of both QoS
+[MQTT-3.8.4-8] [MQTT-4.8.2-3], with RETAIN as the subscription wants it [MQTT-3.3.1-12] [MQTT-3.3.1-13]; a topic's
+messages go out in the order in which they came [MQTT-4.6.0-5] [MQTT-4.6.0-6].
 """
 
 from __future__ import annotations
@@ -83,7 +87,7 @@ class Share:
         session, granted = chosen
         identifiers = (granted.identifier,) if granted.identifier else ()
         retain = message.retain and granted.retain_as_published
-        return session.take(message, min(granted.qos, message.qos), retain, identifiers)
+        return session.take(message, min(granted.qos, message.qos), retain, identifiers, self._turn.group)
 
 
 class Plan:

@@ -16,6 +16,9 @@ Every message has a ``seq``, and the packet id seq % 65535 + 1: so a message has
 QoS 1 goes out at once, whatever the disk does. QoS 2 goes out after the commit, PUBREL after the commit of PUBREC:
 else a crash between them could make one message of two, or two of one. What is loaded is what was committed after
 everything that this session had to say; so nothing comes back that was settled.
+
+5.0: it is there as long as its connection, and until it expires [MQTT-3.1.2-23] [MQTT-4.1.0-1]; what has its PUBREC is
+never sent again, only released [MQTT-4.3.3-6].
 """
 
 from __future__ import annotations
@@ -120,6 +123,15 @@ class PersistentSession(Session):
     def position(self) -> int:
         return self._last_position
 
+    @property
+    def sent(self) -> tuple[int, int]:
+        """The highest seq that was ever sent, and how many of the first rows on disk were, or not, before a restart."""
+        return max(self._sent, max((seq for seq, _ in self._rows.values()), default=0)), self._again
+
+    def left(self) -> list[Copy]:
+        """Nothing: what it leaves is on disk, see `broker.mqtt.bequests`."""
+        return []
+
     def may_receive(self, topic: str) -> bool:
         """Nobody is asked while it is not known who it is: then it is asked again before anything is sent."""
         return self.principal is None or super().may_receive(topic)
@@ -130,7 +142,7 @@ class PersistentSession(Session):
         """The connection is gone: from now on it owes to the disk alone."""
         self.connection = None
         self.retained = None
-        self._sent = max(self._sent, max((seq for seq, _ in self._rows.values()), default=0))
+        self._sent = self.sent[0]
         self.inflight.clear()
         self._rows.clear()
         self._queue.clear()
@@ -169,7 +181,7 @@ class PersistentSession(Session):
         if self.connection is not None:
             super().offer_alone(packet)
 
-    def take(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> int:
+    def take(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...], group: Any = None) -> int:
         if not qos:
             return 0 if self.connection is None else super().take(message, qos, retain, identifiers)
         settings = self._settings
@@ -277,7 +289,9 @@ class PersistentSession(Session):
 
     def _send_copy(self, copy: Copy) -> None:
         message = copy.message
-        if self._expired(message):
+        # What was sent before does not expire, 5.0 [MQTT-4.3.3-7]; nor at QoS 2 what may have been before a restart.
+        sent = copy.seq <= self._sent or (copy.dup and copy.qos == 2)
+        if not sent and self._expired(message):
             self._gone(copy.seq, message.size)
             return
         head, tail = self._parts(message, copy.qos, copy.retain, copy.identifiers, copy.dup)
@@ -292,6 +306,10 @@ class PersistentSession(Session):
         self._rows[packet_id] = (seq, size)
         self.stats.messages_out += 1
         self.outbox.put(b"%b%c%c%b" % (head, packet_id >> 8, packet_id & 255, tail))
+
+    def _forbidden(self, item: tuple[bytes, bytes] | Copy) -> None:
+        assert isinstance(item, Copy)
+        self._gone(item.seq, item.message.size)
 
     # -- from the client -------------------------------------------------------------------------------------------
 
