@@ -53,7 +53,7 @@ TAKEN: Final = {USERNAME: e.USERNAME_UNAVAILABLE, EMAIL: e.EMAIL_UNAVAILABLE, PH
 
 
 class UserChange(NamedTuple):
-    """``what``: bound or unbound (``which`` is the did), token_gone (its key), changed, user_removed ("")."""
+    """``what``: bound or unbound (``which`` is the did), token_gone (its key), user_removed ("")."""
 
     what: str
     app: str
