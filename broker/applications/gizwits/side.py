@@ -10,7 +10,6 @@ from broker.applications.gizwits.app_topics import AppTopics
 from broker.applications.gizwits.business import Business
 from broker.applications.gizwits.consumer import Consumer
 from broker.applications.gizwits.identities import AppIdentities
-from broker.applications.gizwits.newcomers import Newcomers
 from broker.applications.gizwits.passwords import InThread, Passwords
 from broker.applications.gizwits.people import People
 from broker.applications.gizwits.presence_log import PresenceLog
@@ -24,6 +23,7 @@ from broker.applications.gizwits.users import Users
 from broker.core import Core
 from broker.devices.gizwits import errors as e
 from broker.devices.gizwits.hosts import m2m_address
+from broker.devices.gizwits.newcomers import Newcomers
 from broker.devices.gizwits.side import GizwitsDevices
 from broker.devices.gizwits.topics import ROOTS
 from broker.web.routes import Call
