@@ -1,4 +1,4 @@
-"""How many new users one address may make: anybody may make some, and nobody is to make all that there can be."""
+"""How many new users or devices one address may make: anybody may make some, and nobody is to make all there can be."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Newcomers:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        #: address -> (new users, since)
+        #: address -> (how many, since)
         self._counts: dict[str, tuple[int, float]] = {}
 
     def count(self, host: str, most: int) -> None:
@@ -31,4 +31,4 @@ class Newcomers:
             del self._counts[next(iter(self._counts))]
         self._counts[host] = (min(count + 1, most), since)
         if count >= most:
-            raise e.Refused(e.THROTTLED, f"{most} new users an hour are enough for one address")
+            raise e.Refused(e.THROTTLED, f"{most} an hour are enough for one address")

@@ -13,6 +13,7 @@ A device that the administrator has disabled may register, and stays disabled.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -62,8 +63,13 @@ class Registration:
         devices.core.registry.on_change.append(self._changed)
 
     @deferred
-    async def register(self, product_key: str, mac: str, passcode: str, type: str) -> str:
-        """The device's DID. Raises Refused, Unavailable."""
+    async def register(
+        self, product_key: str, mac: str, passcode: str, type: str, admit: Callable[[], None] = lambda: None
+    ) -> str:
+        """The device's DID. ``admit()`` is asked before a device that nobody knows is taken, and may raise Refused.
+
+        Raises Refused, Unavailable.
+        """
         product = await self._product(product_key)
         known = canonical_mac(mac)
         if known is None:
@@ -77,6 +83,7 @@ class Registration:
             if record is not None:
                 await self._renew(record, passcode)
                 return record.id
+            admit()
             fields = {"protocol": PROTOCOL, "product": product.key, "mac": known, "secret": passcode}
             if type != TYPES[0]:
                 fields["type"] = type
