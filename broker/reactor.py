@@ -63,21 +63,18 @@ class BrokerReactor(EPollReactor):
             if selectable is None:
                 continue  # an earlier event of this round closed it
             if event == EPOLLIN and isinstance(selectable, Connection):
-                self._read(selectable)
+                why: Any
+                try:
+                    why = selectable.doRead()
+                except BaseException as error:
+                    log.err()
+                    why = error
+                if why:
+                    self._disconnectSelectable(selectable, why, True)
             else:
                 log.callWithLogger(selectable, self._doReadOrWrite, selectable, descriptor, event)
         if self._turn_end:
             self._run_turn_end()
-
-    def _read(self, selectable: Connection) -> None:
-        why: Any
-        try:
-            why = selectable.doRead()
-        except BaseException as error:
-            log.err()
-            why = error
-        if why:
-            self._disconnectSelectable(selectable, why, True)
 
     doIteration = doPoll
 

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from broker.model.errors import Disabled, Unauthenticated, Unavailable
 from broker.mqtt import packets as p
+from broker.mqtt.encode import encode
 from broker.mqtt.packets import MQTT_5
 from broker.mqtt.terms import Terms, Watched
 from tests.mqtt.fakes import Bench, Client, FakePrincipal, publishes
@@ -73,6 +74,21 @@ class WatchedTests(Case):
         self.assertEqual(self.looked, [b"a", b"bad", b"b", b"c"])
         self.assertEqual(self.bench.stats.dropped, {"malformed": 1})
         self.assertEqual(self.principal.asked, ["w/1", "w/2"])
+
+    def test_one_by_one(self) -> None:
+        """Each alone in its chunk, and cut in two."""
+        device = self.device()
+        before = self.bench.stats.bytes_in
+        packets = [encode(p.Publish("w/1", payload), p.MQTT_3_1) for payload in (b"a", b"bad", b"b", b"c")]
+        for packet in packets:
+            device.send(packet)
+        for packet in packets:
+            device.send(packet[:3])
+            device.send(packet[3:])
+        self.assertEqual([payload for _, payload, _ in publishes(self.reader.got())], [b"a", b"b", b"c"] * 2)
+        self.assertEqual(self.looked, [b"a", b"bad", b"b", b"c"] * 2)
+        self.assertEqual(self.bench.stats.dropped, {"malformed": 2})
+        self.assertEqual(self.bench.stats.bytes_in - before, 2 * sum(map(len, packets)))
 
     def test_every_qos_is_answered(self) -> None:
         device = self.device()

@@ -61,14 +61,13 @@ def body_of(content: Payload, **fields: Any) -> CommandBody:
 
 
 class Business:
-    """Takes what apps say to devices. ``rejected``: messages to devices of other protocols that could not be kept."""
+    """Takes what apps say to devices."""
 
     log: ClassVar[Logger] = Logger(namespace="broker.gizwits")
 
     def __init__(self, core: Core, devices: GizwitsDevices) -> None:
         self._core = core
         self._devices = devices
-        self.rejected = 0
 
     def look(self, did: str, frame: bytes) -> None:
         """What has to be known of a message to a Gizwits device that goes its way. Raises Malformed."""
@@ -109,7 +108,6 @@ class Business:
 
         def refused(failure: Failure) -> None:
             error = failure.value
-            self.rejected += 1
             if not isinstance(error, BrokerError):
                 self.log.failure("fault while taking an app's message", failure)
                 error = Unavailable("the broker could not take the message")

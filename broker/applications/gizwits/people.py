@@ -185,7 +185,7 @@ class People:
         if did in person.devices:
             return
         person.devices.add(did)
-        self._core.topics.rights_changed()
+        self._core.topics.rights_changed(lost=False)
         for app in list(person.apps):
             self.count((did,), 1)
             app.binding_changed(did, True)

@@ -16,6 +16,8 @@ class UserLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     #: Users of one application: anybody who knows its id may make some.
     max_users: Size = 100_000
+    #: New users an hour that one address may make; loopback is spared as for other limits.
+    max_new_users_per_address: Size = 1_000
     #: Devices that one user may bind.
     max_bindings: Size = 200
     #: Log-ins of one user that are good at once; the oldest ends when there is one more.

@@ -23,6 +23,7 @@ from broker.applications.gizwits.users import Users
 from broker.core import Core
 from broker.devices.gizwits import errors as e
 from broker.devices.gizwits.hosts import m2m_address
+from broker.devices.gizwits.newcomers import Newcomers
 from broker.devices.gizwits.side import GizwitsDevices
 from broker.devices.gizwits.topics import ROOTS
 from broker.web.routes import Call
@@ -51,6 +52,7 @@ class Side:
         self.people = People(core, self.users, devices.online)
         self.products = Products(core, records)
         self.proofs = Proofs(core.clock)
+        self.newcomers = Newcomers(core.monotonic)
         self.translation = Translation(core, self.products)
         self.presence_log = PresenceLog()
         self.business = Business(core, devices)

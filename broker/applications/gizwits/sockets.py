@@ -54,6 +54,7 @@ class AppSocket(WebSocketPeer):
 
     #: For `broker.mqtt.delivery`: a subscriber that takes each message itself.
     plain = False
+    persistent = False
     plain_5 = False
 
     def __init__(self, side: Side) -> None:
@@ -201,6 +202,8 @@ class AppSocket(WebSocketPeer):
         self.connection.identity = self.name
         self.send_text(f.message("login_res", {"success": True}))
         self._side.people.arrived(self, expires_at)
+        if self.connection.closing:  # the token ended while it was looked at
+            return
         early, self._early = self._early, []
         for verb, data in early:
             self._do(verb, data)

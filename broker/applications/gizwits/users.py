@@ -53,7 +53,7 @@ TAKEN: Final = {USERNAME: e.USERNAME_UNAVAILABLE, EMAIL: e.EMAIL_UNAVAILABLE, PH
 
 
 class UserChange(NamedTuple):
-    """``what``: bound or unbound (``which`` is the did), token_gone (its key), changed, user_removed ("")."""
+    """``what``: bound or unbound (``which`` is the did), token_gone (its key), user_removed ("")."""
 
     what: str
     app: str
@@ -284,6 +284,10 @@ class Users:
             if len(rows) < _PAGE:
                 return found
             after = rows[-1][0]
+
+    async def has_device(self, app: str, did: str) -> bool:
+        """Whether any user of the application has bound a device."""
+        return bool(await self._storage.list_records(BOUND, bound_key(did, app, ""), 1, None))
 
     async def forget_device(self, did: str) -> None:
         """The device is gone: nobody has it bound any more, should one of the same id come."""

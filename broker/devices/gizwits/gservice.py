@@ -13,6 +13,7 @@ from broker.devices.gizwits import errors as e
 from broker.devices.gizwits.forms import field, form_of
 from broker.devices.gizwits.guesses import hold_back
 from broker.devices.gizwits.hosts import m2m_address
+from broker.devices.gizwits.newcomers import Newcomers
 from broker.devices.gizwits.ota import TEXT, Ota, text
 from broker.devices.gizwits.registration import Registration
 from broker.devices.gizwits.side import GizwitsDevices
@@ -29,6 +30,7 @@ class GService:
     def __init__(self, devices: GizwitsDevices, registration: Registration) -> None:
         self._devices = devices
         self._registration = registration
+        self._newcomers = Newcomers(devices.core.monotonic)
 
     def routes(self) -> tuple[Route, ...]:
         return (
@@ -41,8 +43,17 @@ class GService:
         """Register a device, for the first time or again (4.1)"""
         form = form_of(call.content)
         given = [field(form, name) for name in ("product_key", "mac", "passcode")]
-        did = await self._registration.register(given[0], given[1], given[2], form.get("type") or "normal")
+        did = await self._registration.register(
+            given[0], given[1], given[2], form.get("type") or "normal", lambda: self._admit(call)
+        )
         return Answer(201, f"did={did}".encode(), TEXT)
+
+    def _admit(self, call: Call) -> None:
+        """Raises Refused for an address that has registered too many new devices."""
+        host = call.request.peer
+        most = self._devices.settings.max_new_devices_per_address
+        if most and call.home.counts(host):
+            self._newcomers.count(host, most)
 
     async def disable(self, call: Call) -> Any:
         """Disable a device, for itself (4.2)"""

@@ -13,7 +13,9 @@ A device that the administrator has disabled may register, and stays disabled.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
+from weakref import WeakValueDictionary
 
 import msgspec
 from twisted.internet.defer import DeferredLock
@@ -57,13 +59,18 @@ class Registration:
         self._devices = devices
         self._registry = devices.core.registry
         self._past = Records(devices.core.storage, TABLE, Past)
-        #: One change of a device's passcode at a time.
-        self._lock = DeferredLock()
+        #: One registration of a MAC at a time, as long as somebody waits for it; of others many, which share commits.
+        self._locks: WeakValueDictionary[str, DeferredLock] = WeakValueDictionary()
         devices.core.registry.on_change.append(self._changed)
 
     @deferred
-    async def register(self, product_key: str, mac: str, passcode: str, type: str) -> str:
-        """The device's DID. Raises Refused, Unavailable."""
+    async def register(
+        self, product_key: str, mac: str, passcode: str, type: str, admit: Callable[[], None] = lambda: None
+    ) -> str:
+        """The device's DID. ``admit()`` is asked before a device that nobody knows is taken, and may raise Refused.
+
+        Raises Refused, Unavailable.
+        """
         product = await self._product(product_key)
         known = canonical_mac(mac)
         if known is None:
@@ -72,11 +79,12 @@ class Registration:
             raise e.Refused(e.FORM_INVALID, "passcode has to be 1 to 32 printable characters")
         if type not in TYPES:
             raise e.Refused(e.FORM_INVALID, f"type has to be one of {', '.join(TYPES)}")
-        async with self._lock:
+        async with self._lock(known):
             record = await self._devices.find(product.key, known)
             if record is not None:
                 await self._renew(record, passcode)
                 return record.id
+            admit()
             fields = {"protocol": PROTOCOL, "product": product.key, "mac": known, "secret": passcode}
             if type != TYPES[0]:
                 fields["type"] = type
@@ -89,7 +97,8 @@ class Registration:
     @deferred
     async def take_off(self, did: str, passcode: str) -> None:
         """Disable a device for itself. Raises Refused, Unavailable."""
-        async with self._lock:
+        mac = canonical_mac((await self._devices.get(did)).attributes.get("mac"))
+        async with self._lock(mac or did):
             record = await self.proven(did, passcode, earlier=True)
             if record is None:
                 return
@@ -108,6 +117,12 @@ class Registration:
         if True in [same_text(passcode, one) for one in past.passcodes]:  # all are compared, whichever it is
             return None
         raise e.Refused(e.PASSCODE_INVALID)
+
+    def _lock(self, key: str) -> DeferredLock:
+        lock = self._locks.get(key)
+        if lock is None:
+            lock = self._locks[key] = DeferredLock()
+        return lock
 
     async def _product(self, key: str) -> Product:
         if is_product_key(key):

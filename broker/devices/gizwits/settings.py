@@ -22,6 +22,8 @@ class DeviceSettings(WebSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     #: Where devices are sent for MQTT: empty and 0 are the request's own host and the first plain MQTT port.
     m2m_host: str = ""
     m2m_port: Port = 0
+    #: Devices that one address may register for the first time in an hour: product keys are no secret. 0: no limit.
+    max_new_devices_per_address: Count = 1_000
     #: The longest keep-alive (s) of a device: a longer one is treated as this (4.6).
     max_keep_alive: Seconds = 600.0
     #: Pings that a device may send within ``ping_window`` seconds (4.7 of 4.0.6); one more closes it. 0: no limit.

@@ -40,6 +40,7 @@ class Device:
     """A Gizwits device that is logged in; ``got`` is (topic, payload) of what apps sent it."""
 
     plain = False
+    persistent = False
     plain_5 = False
 
     def __init__(self, bed: AppBed, did: str) -> None:

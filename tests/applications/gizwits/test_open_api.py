@@ -216,6 +216,25 @@ class UserTests(ApiCase):
         self.assertEqual(self.bed.gservice.stats.logins_failed, 13)
 
 
+class NewcomersTests(ApiCase):
+    limits = UserLimits(max_new_users_per_address=3)
+
+    async def test_one_address_does_not_make_all_the_users(self) -> None:
+        self.patch(self.bed.gservice, "counts", lambda host: True)
+        forms: list[dict[str, str]] = [{"phone_id": "p1"}, {"phone_id": "p2"}, {"username": "a", "password": "x"}]
+        for form in forms:
+            self.assertEqual((await self.bed.http("POST /app/users", form))[0], 201)
+        for form in ({"phone_id": "p3"}, {"username": "b", "password": "x"}):
+            self.assertEqual(await self.bed.refused("POST /app/users", form), (429, 9041))
+        self.assertEqual((await self.bed.http("POST /app/users", forms[0]))[0], 201)  # who is there logs in
+        self.bed.clock.advance(3_601)
+        self.assertEqual((await self.bed.http("POST /app/users", {"phone_id": "p3"}))[0], 201)
+
+    async def test_loopback_is_spared(self) -> None:
+        for number in range(5):
+            self.assertEqual((await self.bed.http("POST /app/users", {"phone_id": f"p{number}"}))[0], 201)
+
+
 class BindingTests(ApiCase):
     async def test_bind_show_change_unbind(self) -> None:
         ann = await self.bed.user("ann")
@@ -362,6 +381,11 @@ class ReloadTests(ApiCase):
 
 class LatestTests(ApiCase):
     async def test_last_values(self) -> None:
+        self.assertEqual(await self.bed.refused("GET /app/devdata/plain-1/latest"), (404, 9014))
+        await self.bed.user("ann", "plain-1")
+        await self.bed.registry.bind(APP, "d2")
+        self.assertEqual(await self.bed.refused("GET /app/devdata/d2/latest"), (400, 9029))
+        self.assertEqual(await self.bed.refused("GET /app/devdata/d1/latest"), (404, 9014))
         self.assertEqual(await self.bed.refused("GET /app/devdata/plain-1/latest"), (400, 9029))
         self.assertEqual(await self.bed.refused("GET /app/devdata/unknown/latest"), (404, 9014))
         live, _ = self.bed.device("plain-1")

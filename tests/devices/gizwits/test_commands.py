@@ -9,10 +9,11 @@ from twisted.trial.unittest import TestCase
 
 from broker.applications.ordering import CommandBody, order
 from broker.devices.gizwits import codec as g
+from broker.devices.gizwits.switches import Switches
 from broker.model.errors import NotFound
 from broker.model.messages import Command
 from broker.mqtt import packets as p
-from tests.devices.gizwits.bed import DID, OTHER, Bed
+from tests.devices.gizwits.bed import DID, OTHER, PRODUCT, Bed
 from tests.mqtt.fakes import Client, publishes
 
 
@@ -77,6 +78,15 @@ class Sending(Case):
         self.assertEqual((command.status, self.sent(client)), ("failed", []))
         command = await self.order(bytes(65_535))
         self.assertEqual(command.status, "succeeded")
+
+    async def test_too_long_for_the_product(self) -> None:
+        await self.bed.side.set_switches(PRODUCT, Switches(max_packet=1024))
+        client = await self.bed.device()
+        overhead = len(f"app2dev/{DID}/broker") + 9 + 9  # the packet's head at most, and the frame's
+        self.assertEqual((await self.order(bytes(1024 - overhead))).status, "succeeded")
+        command = await self.order(bytes(1024 - overhead + 1))
+        self.assertEqual((command.status, command.result["error"][:10]), ("failed", "devices of"))
+        self.assertEqual(len(self.sent(client)), 1)
 
     async def test_a_device_that_does_not_read(self) -> None:
         client = await self.bed.device()

@@ -10,6 +10,7 @@ from zope.interface.verify import verifyObject
 from broker.devices.gizwits import codec as g
 from broker.devices.gizwits.identity import DeviceRules, MacIndex, derived_did, is_did
 from broker.devices.gizwits.side import DeviceIdentities
+from broker.devices.gizwits.switches import Switches
 from broker.model.errors import Invalid
 from broker.model.interfaces import IDeviceLink, IMqttIdentities, IMqttPrincipal
 from broker.mqtt import packets as p
@@ -240,6 +241,25 @@ class WhatItMayDo(Case):
             self.assertEqual(len(client.got()), count)
             self.bed.pass_time(0.01)
             self.assertEqual(len(client.got()), 2 - count)
+
+    async def test_the_products_word_counts_about_pace(self) -> None:
+        for one_packet, version, together in ((True, p.MQTT_3_1_1, 1), (False, p.MQTT_3_1, 2)):
+            await self.bed.side.set_switches(PRODUCT, Switches(one_packet=one_packet))
+            client = await self.bed.device(version=version)
+            self.bed.pass_time(1)
+            for _ in range(2):
+                self.bed.side.send(DID, "usr1", g.encode(g.Control(b"x")))
+            self.bed.flush()
+            self.assertEqual(len(client.got()), together)
+
+    async def test_storage_is_gone(self) -> None:
+        await self.bed.storage.close()
+        client = self.bed.client(p.Connect(DID, p.MQTT_3_1, user=DID, password=PASSCODE.encode()))
+        self.assertEqual(client.got(), [p.ConnAck(p.REFUSED_UNAVAILABLE)])
+        self.bed.pass_time(4.9)
+        self.assertIsNone(client.closed)
+        self.bed.pass_time(0.2)
+        self.assertEqual(client.closed, "unavailable")
 
     async def test_the_qos_is_the_devices(self) -> None:
         client = await self.bed.device()

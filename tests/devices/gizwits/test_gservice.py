@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from broker.devices.gizwits import DeviceSettings
 from broker.devices.gizwits.forms import FORMS, form_of
 from broker.devices.gizwits.identity import derived_did
+from broker.listening.settings import Limits
 from tests.devices.gizwits.bed import DID, MAC, OTHER, PASSCODE, PRODUCT
 from tests.devices.gizwits.site import GserviceCase, asking, disabling, provision, registration
 
@@ -165,10 +165,29 @@ class Disabling(GserviceCase):
         self.assertTrue((await self.core.registry.get_device(did)).disabled)
 
 
+class Newcomers(GserviceCase):
+    gizwits = {"max_new_devices_per_address": 3}
+
+    async def test_one_address_does_not_make_all_the_devices(self) -> None:
+        self.gservice.limits = Limits(exempt_loopback=False)
+        macs = [f"{number:012X}" for number in range(5)]
+        for mac in macs[:3]:
+            await self.register(mac=mac)
+        status, _, body = await self.send(registration(mac=macs[3]))
+        self.assertEqual((status, self.code(body)), (429, 9041))
+        await self.register(NEW, mac=macs[0])  # known
+        self.pass_time(3601)
+        await self.register(mac=macs[3])
+
+    async def test_loopback_is_spared(self) -> None:
+        for number in range(5):
+            await self.register(mac=f"{number:012X}")
+
+
 class Guessing(GserviceCase):
     async def test_it_gets_slower(self) -> None:
         did = await self.register()
-        self.gservice.limits = DeviceSettings().limits.__class__(exempt_loopback=False, max_failed_logins=3)
+        self.gservice.limits = Limits(exempt_loopback=False, max_failed_logins=3)
         for _ in range(3):
             await self.disable(did, "WRONG")
         began = self.core.monotonic()

@@ -90,13 +90,16 @@ async def _ended(core: Core, command: Command) -> None:
 
 
 async def latest(call: Call) -> Any:
-    """The last value of each data point of a device."""
+    """The last value of each data point of a device that some user of the application, or it itself, has bound."""
     side = side_of(call)
     check_proof(call, side)
     did = call.path["did"]
-    record = await side.core.registry.find_device(did)
-    if record is None:
-        raise e.Refused(e.DEVICE_NOT_FOUND)
+    caller = call.caller
+    assert isinstance(caller, AppCaller)
+    if not await side.users.has_device(caller.app, did):
+        bound = await side.core.storage.applications_of(did)
+        if caller.app not in bound:
+            raise e.Refused(e.DEVICE_NOT_FOUND)
     live = side.core.devices.get(did)
     if live is not None:
         values, unmapped = live.values.values, live.values.unmapped

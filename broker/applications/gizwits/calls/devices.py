@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
+from twisted.internet.defer import FirstError, ensureDeferred, gatherResults
 
 from broker.applications.gizwits.calls.users import ANY_TYPE
 from broker.applications.gizwits.forms import BindingChanges, BindMac, Bound, NamedDevices, NewBindings
@@ -43,19 +45,25 @@ async def list_bindings(call: Call) -> Any:
     """The devices that the user has bound, the first one bound first."""
     side, user = side_of(call), await _user(call)
     page: Page = call.query
-    skip, limit = page.skip, min(page.limit, MAX_PAGE)
-    devices: list[dict[str, Any]] = []
-    for did, binding in sorted(user.bindings.items(), key=lambda one: one[1].at):
-        if len(devices) >= limit:
-            break
-        record = await side.core.registry.find_device(did)
-        if record is None or (record.disabled and not page.show_disabled):
-            continue
-        if skip:
-            skip -= 1
-            continue
-        devices.append(await _shape(call, side, record, binding))
-    return {"devices": devices}
+    bindings = sorted(user.bindings.items(), key=lambda one: one[1].at)
+    records = await _all([side.core.registry.find_device(did) for did, _ in bindings])
+    shown = [
+        (record, binding)
+        for record, (_, binding) in zip(records, bindings, strict=True)
+        if record is not None and (page.show_disabled or not record.disabled)
+    ]
+    shown = shown[page.skip : page.skip + min(page.limit, MAX_PAGE)]
+    return {"devices": await _all([_shape(call, side, record, binding) for record, binding in shown])}
+
+
+async def _all(questions: Iterable[Any]) -> list[Any]:
+    """Ask storage everything before the first answer is waited for. Fails as the first that does."""
+    asked = [ensureDeferred(one) for one in questions]
+    try:
+        answers: list[Any] = await gatherResults(asked, consumeErrors=True)
+    except FirstError as error:
+        error.subFailure.raiseException()
+    return answers
 
 
 async def add_bindings(call: Call) -> Any:

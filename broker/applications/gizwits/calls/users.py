@@ -32,7 +32,7 @@ async def add_user(call: Call) -> Any:
         if not vouched(keys, auth.src, auth.uid, auth.token, side.core.clock()):
             await side.surface.delay(call.request)
             raise e.Refused(e.USER_INVALID, f"{auth.src} does not vouch for this user")
-        return _login(await users.known(app, AUTH, f"{auth.src}/{auth.uid}", profile))
+        return await _known(call, AUTH, f"{auth.src}/{auth.uid}", profile)
     if body.password is not None:
         if body.username is not None:
             kind, name = USERNAME, username_of(body.username)
@@ -42,10 +42,26 @@ async def add_user(call: Call) -> Any:
             kind, name = PHONE, phone_of(body.phone)
         else:
             raise e.Refused(e.FORM_INVALID, "with a password goes a username, an email, or a phone with a code")
+        _count(call)
         return _login(await users.register(app, kind, name, body.password, profile))
     if body.phone_id is None:
         raise e.Refused(e.FORM_INVALID, "one of phone_id, username, email, phone and authData is needed")
-    return _login(await users.known(app, PHONE_ID, body.phone_id, profile))
+    return await _known(call, PHONE_ID, body.phone_id, profile)
+
+
+async def _known(call: Call, kind: str, name: str, profile: dict[str, str]) -> Login:
+    """The user of a name that needs no password, made if there is none."""
+    users, app = side_of(call).users, _caller(call).app
+    if await users.find(app, kind, name) is None:
+        _count(call)
+    return _login(await users.known(app, kind, name, profile))
+
+
+def _count(call: Call) -> None:
+    """One more user is made from this address. Raises Refused."""
+    side, host = side_of(call), call.request.peer
+    if call.home.counts(host):
+        side.newcomers.count(host, side.limits.max_new_users_per_address)
 
 
 async def log_in(call: Call) -> Any:
