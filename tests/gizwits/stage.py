@@ -175,12 +175,17 @@ class Agent:
                 self._lines.put({"event": "error", "text": line})
         self._lines.put(None)
 
+    def next(self) -> dict[str, Any]:
+        """What happens next."""
+        found = self._lines.get(timeout=PATIENCE)
+        assert found is not None, f"the agent ended: {self.seen}"
+        self.seen.append(found)
+        return found
+
     def until(self, event: str, **fields: Any) -> dict[str, Any]:
         """The next such event."""
         while True:
-            found = self._lines.get(timeout=PATIENCE)
-            assert found is not None, f"the agent ended before {event}: {self.seen}"
-            self.seen.append(found)
+            found = self.next()
             if found["event"] == event and all(found.get(name) == value for name, value in fields.items()):
                 return found
 
