@@ -137,6 +137,7 @@ class Broker(Child):
         super().__init__()
         self.novacloud_port = free_port()
         self.http_port = free_port()
+        self.gservice_port = free_port()
         self._token = "benchmark-token"
         local = "interface=127.0.0.1"
         arguments = broker_arguments()
@@ -155,7 +156,8 @@ class Broker(Child):
                     "listeners.http.bind": f'["tcp:{self.http_port}:{local}"]',
                     "listeners.mqtt.bind": f'["tcp:{self.mqtt_port}:{local}"]',
                     "listeners.novacloud.bind": f'["tcp:{self.novacloud_port}:{local}"]',
-                    "listeners.gservice.bind": "[]",
+                    "listeners.gservice.bind": f'["tcp:{self.gservice_port}:{local}"]',
+                    "listeners.gservice.users.max_new_users_per_address": "1000000",
                 }
             ),
         )
