@@ -153,6 +153,7 @@ class Broker(Child):
                     "log.level": "warn",
                     "history.enabled": "true" if history else "false",
                     "limits.max_message_rate": "0",
+                    "limits.max_connections": "100000",
                     "listeners.http.bind": f'["tcp:{self.http_port}:{local}"]',
                     "listeners.mqtt.bind": f'["tcp:{self.mqtt_port}:{local}"]',
                     "listeners.novacloud.bind": f'["tcp:{self.novacloud_port}:{local}"]',
