@@ -21,6 +21,9 @@ class IDeviceLink(Interface):
     window: int = Attribute("How many commands may be unanswered on this link at once.")
     answer_timeout: float = Attribute("Seconds from sending to the first answer, unless the command has its own.")
     pending_timeout: float = Attribute("Seconds that each 'pending' answer adds before the command times out.")
+    pending_in_window: bool = Attribute(
+        "Whether a command that is pending counts as unanswered for ``window``; True for a link that does not say."
+    )
 
     def send_command(command: Command) -> None:
         """Write the command to the device, now.

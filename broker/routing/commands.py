@@ -11,6 +11,7 @@
   restart (`restore`).
 * It is written to the device when the device is there and ready, in the order of arrival, at most ``link.window``
   unanswered at once of those that went out on this link.
+* A command whose options name another one in ``after`` leaves when that one has ended; those behind it wait with it.
 * A command that was sent and lost its connection is not sent again: its device may have done it already. It is answered
   or it times out.
 * The first final state stands; a later answer is kept in ``late``.
@@ -163,6 +164,7 @@ class Commands:
         if command.status != QUEUED:
             raise Conflict(f"the command is {command.status} and cannot be cancelled any more")
         self._end(command, CANCELLED, None)
+        self._dispatch(command.device)
         return command
 
     def cancel_device(self, device_id: str, reason: str) -> None:
@@ -175,6 +177,10 @@ class Commands:
     def get(self, command_id: str) -> Command | None:
         """An open command; ended ones are in storage."""
         return self._open.get(command_id)
+
+    def unanswered(self, device_id: str) -> list[Command]:
+        """The commands of a device that are sent or pending, in the order in which they left."""
+        return list(self._unanswered.get(device_id, {}).values())
 
     def wait(self, command_id: str, call: Callable[[Command], None]) -> Callable[[], None]:
         """``call(command)`` once when an open command reaches its final state. Returns what stops the waiting."""
@@ -198,17 +204,24 @@ class Commands:
             self._on_link.pop(live.ref.id, None)
             self._dispatch(live.ref.id)
 
-    def reply(self, device_id: str, reply: Reply) -> bool:
-        """A device answered. False if there is no such open command of this device (it may still become late)."""
+    def reply(self, device_id: str, reply: Reply, pending_for: float | None = None) -> bool:
+        """A device answered. False if there is no such open command of this device (it may still become late).
+
+        ``pending_for``: seconds that this 'pending' adds, if not the link's own.
+        """
         command = self._open.get(reply.command_id)
         if command is None or command.device != device_id or command.status == QUEUED:
             self._late_reply(device_id, reply)
             return False
         if reply.status == PENDING:
             live = self._devices.get(device_id)
-            extra = live.link.pending_timeout if live is not None and live.link is not None else DEFAULT_PENDING_TIMEOUT
-            self._set_deadline(command, reply.received_at + extra)
+            link = live.link if live is not None else None
+            extra = DEFAULT_PENDING_TIMEOUT if link is None else link.pending_timeout
+            self._set_deadline(command, reply.received_at + (extra if pending_for is None else pending_for))
             self._change(command, PENDING, reply.payload)
+            if not getattr(link, "pending_in_window", True):
+                self._off_link(command)
+                self._dispatch(device_id)
         else:
             self._end(command, reply.status, reply.payload)
             self._dispatch(device_id)
@@ -280,7 +293,7 @@ class Commands:
         if len(self._on_link.get(device_id, ())) >= live.link.window:
             return False
         command = next(iter(queue.values()))
-        if command.id in self._adding:
+        if command.id in self._adding or command.options.get("after") in self._open:
             return False  # the next one may not overtake it
         self._send(command, live.link)
         return True
@@ -336,6 +349,10 @@ class Commands:
             unanswered.pop(command.id, None)
             if not unanswered:
                 del self._unanswered[command.device]
+        self._off_link(command)
+
+    def _off_link(self, command: Command) -> None:
+        """It takes no place in the window of its device's link any more."""
         on_link = self._on_link.get(command.device)
         if on_link is not None:
             on_link.discard(command.id)
