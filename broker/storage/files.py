@@ -3,9 +3,10 @@
 ::
 
     writer = files.create("firmware", "relay-2.1.bin", {"version": "2.1"})
-    writer.write(chunk) ...        while writer.paused: stop reading until writer.drained() answers
-    info = await writer.finish()   on disk, and there for everybody; takes the place of a file of the same name
-    await writer.abort()           or nothing ever was
+    writer.write(chunk) ...                while writer.paused: stop reading until writer.drained() answers
+    info = await writer.finish()           on disk, and there for everybody; takes the place of one of the same name
+    await writer.abort()                   or nothing ever was
+    info = await writer.take(upload)       all of this for a `broker.web.uploads.Upload`
 
 Nobody sees a file before its record is committed, and no record is committed before the content is on disk (fsync of
 the file and its folder). What a crash leaves half done is swept by `FileStore.open`; see `file_folder` for how it is
@@ -26,7 +27,7 @@ from contextlib import suppress
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred, gatherResults
@@ -44,6 +45,8 @@ from broker.storage.records import Records
 T = TypeVar("T")
 log = Logger()
 
+#: The area of `PUT /api/v1/files/{name}`: what the administrator hands in for any protocol.
+UPLOADS: Final = "uploads"
 #: Bytes of one file that may wait for the disk before its sender should pause, and at which it may go on.
 HIGH_WATER: Final = 262_144
 LOW_WATER: Final = 65_536
@@ -80,6 +83,12 @@ class _Named(msgspec.Struct):
     """What an id leads to."""
 
     name: str
+
+
+class Source(Protocol):
+    """Where content comes from: writes it to a `FileWriter`, no faster than that takes it."""
+
+    async def into(self, sink: Any) -> int: ...
 
 
 class FileStore:
@@ -275,14 +284,29 @@ class FileWriter:
         return self._below(LOW_WATER if self.paused else HIGH_WATER)
 
     def write(self, data: bytes) -> None:
-        """Take the next bytes; they are not to be changed afterwards. After a problem or the end they are dropped."""
-        if not data or self._over or self.problem is not None:
+        """Take the next bytes; they are not to be changed afterwards. After the end they are dropped.
+
+        Raises ``problem``, where there is one.
+        """
+        if self.problem is not None:
+            raise self.problem
+        if not data or self._over:
             return
         self._chunks.append(data)
         self._waiting += len(data)
         if not self._working:
             self._working = True
             Deferred.fromCoroutine(self._work())
+
+    @deferred
+    async def take(self, source: Source) -> FileInfo:
+        """All that the source has, as a finished file; or nothing, and what the source or `finish` raised."""
+        try:
+            await source.into(self)
+        except BaseException:
+            await self.abort()
+            raise
+        return await self.finish()
 
     def finish(self) -> Deferred[FileInfo]:
         """The file, when it is on disk and there for everybody. Unavailable: then nothing was kept.

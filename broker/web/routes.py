@@ -114,7 +114,8 @@ class Route:
     accepts: tuple[str, ...] = (JSON,)
     #: The body is given to the handler unread, as a file (``request.content``); how long it may be the surface says.
     streamed: bool = False
-    #: The handler begins with the head and reads the body while it comes: ``call.upload``.
+    #: The handler begins with the head and reads the body while it comes: ``call.upload``. With a ``body`` its
+    #: Content-Type has to be one of ``accepts``, else it may be any.
     upload: bool = False
     #: The handler returns a `broker.web.websocket.WebSocketPeer`; see `WebSocketRoute` there.
     websocket: bool = False

@@ -294,6 +294,24 @@ class FlowTests(FilesCase):
         await one.abort()
         self.files.create("firmware", "h")
 
+    async def test_taking_it_from_a_source(self) -> None:
+        class Source:
+            def __init__(self, error: Exception | None) -> None:
+                self.error = error
+
+            async def into(self, sink: Any) -> int:
+                sink.write(b"x" * 300_000)
+                await sink.drained()
+                if self.error is not None:
+                    raise self.error
+                return 300_000
+
+        with self.assertRaises(Invalid):
+            await self.files.create("firmware", "f").take(Source(Invalid("gone")))
+        self.assertEqual((self.on_disk(), self.files.writers), ([], set()))
+        info = await self.files.create("firmware", "f").take(Source(None))
+        self.assertEqual((info.size, self.on_disk()), (300_000, [f"firmware/{info.id}"]))
+
 
 class TroubleTests(FilesCase):
     async def test_full_disk(self) -> None:
@@ -311,8 +329,9 @@ class TroubleTests(FilesCase):
         await writer.drained()
         assert writer.problem is not None
         self.assertEqual(writer.problem.message, "the disk has no room for this file")
-        writer.write(b"dropped" * 100_000)
         self.assertFalse(writer.paused)
+        with self.assertRaises(Unavailable):
+            writer.write(b"more")
         self.assertEqual(await self.unavailable(writer.finish()), writer.problem.message)
         self.assertEqual(self.on_disk(), [f"firmware/{old.id}"])
         self.assertEqual(await self.files.get("firmware", "f"), old)

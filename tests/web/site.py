@@ -29,7 +29,7 @@ from tests.applications.http.site import RawClient
 
 reactor: Any = global_reactor
 #: Seconds after which a test that waits for something has failed.
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 class PlainSurface(Surface):
@@ -76,6 +76,8 @@ class WebCase(TestCase):
             storage=nothing,
             registry=nothing,
             topics=nothing,
+            files=nothing,
+            quarantine=nothing,
         )
         self.listener = WebListener("web", self.core, self.settings, PlainSurface(), self.routes)
         await self.listener.prepare()
@@ -126,7 +128,7 @@ class WebCase(TestCase):
         return await self.answer(client, with_body=not line.startswith("HEAD"))
 
     async def answer(self, client: RawClient, with_body: bool = True) -> tuple[int, dict[str, str], bytes]:
-        await client.until(b"\r\n\r\n")
+        await self.until(lambda: b"\r\n\r\n" in client.data)
         head = client.data.partition(b"\r\n\r\n")[0]
         lines = head.decode("latin-1").split("\r\n")
         headers = dict(line.split(": ", 1) for line in lines[1:])

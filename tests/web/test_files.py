@@ -1,15 +1,21 @@
 """Files as answers: ranges, conditions, a client that reads slowly or not at all."""
 
+import ssl
 from hashlib import md5
+from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.threads import deferToThread
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
 
+from broker.settings.tables import TlsTable
+from broker.tls import Certificate
 from broker.web.files import CHUNK, FileAnswer, requested_range
 from broker.web.problems import RangeNotSatisfiable
 from broker.web.routes import ANYONE, Call, Route
-from tests.web.site import WebCase
+from tests.web.site import WebCase, reactor
 
 BIG = 48 * 1024 * 1024
 
@@ -153,6 +159,28 @@ class FileTests(WebCase):
         del client.dataReceived
         status, _, _ = await self.ask("GET /small", client=client)  # and the connection goes on
         self.assertEqual(status, 200)
+
+    async def test_over_tls(self) -> None:
+        certificate: Any = Certificate(TlsTable(), Path(self.mktemp()))
+        factory = TLSMemoryBIOFactory(certificate, False, self.listener, reactor)
+        port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+
+        def fetch() -> tuple[int, bytes]:
+            context = ssl.create_default_context()
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            connection = HTTPSConnection("127.0.0.1", port.getHost().port, context=context, timeout=20)
+            connection.request("GET", "/big")
+            answer = connection.getresponse()
+            digest = md5()
+            while data := answer.read(100_000):
+                digest.update(data)
+            connection.close()
+            return answer.status, digest.digest()
+
+        self.assertEqual(await deferToThread(fetch), (200, md5(self.big.read_bytes()).digest()))
+        await self.until(lambda: not self.listener.connections)
 
     async def test_one_that_never_reads_is_closed(self) -> None:
         client = await self.connect()

@@ -2,20 +2,27 @@
 
 import random
 from hashlib import sha256
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as some
 from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from broker.core import Core
 from broker.model.errors import BrokerError, Conflict, Invalid
-from broker.model.jsontext import decode
+from broker.model.jsontext import decode, encode
+from broker.routing.outbox import Turn
+from broker.routing.router import Router
+from broker.web.listener import WebListener
 from broker.web.multipart import MAX_FIELDS_SIZE, MAX_PARTS, FormReader, boundary_of
 from broker.web.problems import TooLarge
 from broker.web.routes import ADMIN, ANYONE, Call, Route
 from broker.web.settings import WebSettings
+from broker.web.surface import Surface
 from broker.web.uploads import HIGH_WATER, Upload, UploadAborted
 from tests.web.site import WebCase, limited
 
@@ -28,6 +35,33 @@ FORM = (
     + b'\r\n--boundary\r\nContent-Disposition: form-data; name="late"\r\n\r\nno\r\n--boundary--\r\nepilogue'
 ).removeprefix(b"preamble to be ignored\r\n")
 FORM_TYPE = "multipart/form-data; boundary=boundary"
+
+
+PIECES = some.sampled_from(
+    (
+        b"Content-Length: 40\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Expect: 100-continue\r\n",
+        b"Content-Type: multipart/form-data; boundary=b\r\n",
+        b"Content-Type: multipart/form-data\r\n",
+        b"\r\n",
+        b"5\r\n--b\r\n\r\n",
+        b"0\r\n\r\n",
+        b'--b\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n',
+        b"\r\n--b--\r\n",
+        b"PUT /f HTTP/1.1\r\nHost: x\r\n",
+    )
+)
+
+
+def _in_chunks(body: bytes) -> bytes:
+    """The end of a head, and the body in chunks of at most 50 bytes."""
+    parts = [body[at : at + 50] for at in range(0, len(body), 50)]
+    return (
+        b"Transfer-Encoding: chunked\r\n\r\n"
+        + b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
+        + b"0\r\n\r\n"
+    )
 
 
 class Reading:
@@ -175,6 +209,59 @@ class UploadTests(SynchronousTestCase):
         self.assertNoResult(done)
         slow.drain()
         self.assertEqual(self.successResultOf(done), 6)
+
+
+class RequestTests(SynchronousTestCase):
+    """Whole requests, on a transport in memory."""
+
+    def answer_to(self, *chunks: bytes) -> bytes:
+        async def take(call: Call) -> Any:
+            size = 0
+            while data := await call.upload.read():
+                size += len(data)
+            return {"size": size, "name": call.upload.filename, "fields": call.upload.fields}
+
+        clock, nothing = Clock(), cast(Any, None)
+        core = Core(
+            reactor=clock,
+            clock=clock.seconds,
+            monotonic=clock.seconds,
+            turn=Turn(lambda flush: None),
+            router=Router(lambda what, error: self.fail(what)),
+            devices=nothing,
+            commands=nothing,
+            storage=nothing,
+            registry=nothing,
+            topics=nothing,
+            files=nothing,
+            quarantine=nothing,
+        )
+        route = Route("PUT", "/f", take, ANYONE, upload=True)
+        listener = WebListener("web", core, WebSettings(), Surface(), lambda: (route,))
+        protocol, transport = listener.buildProtocol(None), StringTransport()
+        assert protocol is not None
+        protocol.makeConnection(transport)
+        for chunk in chunks:
+            protocol.dataReceived(chunk)
+            listener.turn.flush()
+        self.assertNotEqual(protocol.reason, "internal_error")
+        self.assertEqual(self.flushLoggedErrors(), [])
+        return bytes(transport.value())
+
+    def test_cut_at_every_byte(self) -> None:
+        for length in (b"Content-Length: %d\r\n\r\n%b" % (len(FORM), FORM), _in_chunks(FORM)):
+            whole = b"PUT /f HTTP/1.1\r\nHost: x\r\nContent-Type: " + FORM_TYPE.encode() + b"\r\n" + length
+            wanted = encode({"size": len(FILE), "name": "a b.bin", "fields": {"version": "2.1"}})
+            for cut in range(len(whole) + 1):
+                answer = self.answer_to(whole[:cut], whole[cut:])
+                self.assertTrue(answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(wanted), (cut, answer))
+
+    @hypothesis_settings(max_examples=200, deadline=None)
+    @given(some.lists(PIECES | some.binary(max_size=30), max_size=12))
+    def test_almost_uploads(self, chunks: list[bytes]) -> None:
+        answer = self.answer_to(b"PUT /f HTTP/1.1\r\nHost: x\r\n", *chunks)
+        self.assertRegex(answer, rb"^(HTTP/1\.1 \d\d\d |$)")
+        self.assertNotIn(b"HTTP/1.1 500 ", answer)
 
 
 class SocketTests(WebCase):
