@@ -15,15 +15,15 @@ from broker.model.messages import Command, Presence, Uplink
 
 
 class IDeviceLink(Interface):
-    """A device's present way in: a connection that is logged in (device side of every protocol)."""
+    """A device's present way in: a connection that is logged in (device side of every protocol).
+
+    A command that is pending counts as unanswered for ``window``, unless the link has ``pending_in_window = False``.
+    """
 
     protocol: str = Attribute("Name of the protocol, as in DeviceRef.protocol.")
     window: int = Attribute("How many commands may be unanswered on this link at once.")
     answer_timeout: float = Attribute("Seconds from sending to the first answer, unless the command has its own.")
     pending_timeout: float = Attribute("Seconds that each 'pending' answer adds before the command times out.")
-    pending_in_window: bool = Attribute(
-        "Whether a command that is pending counts as unanswered for ``window``; True for a link that does not say."
-    )
 
     def send_command(command: Command) -> None:
         """Write the command to the device, now.

@@ -13,8 +13,8 @@ The law of this file:
 
 * `decode` gives a `Content` or raises `Undecodable`; any other exception is a bug here.
 * The order above is the order of the attempts; what begins like one and turns out not to be it, is tried as the next.
-* Whatever inflates to more than ``limit`` bytes is refused while it inflates: no more than that is ever in memory, twice
-  with base64 in between.
+* Whatever inflates to more than ``limit`` bytes is refused while it inflates: no more than that is ever in memory,
+  twice with base64 in between.
 * Line breaks, a byte order mark, and zeros at the end are passed over. A stream that is cut off is refused.
 * JSON that is not JSON is read forgivingly (`forgiving`) and marked ``repaired``.
 * `encode` writes the flavour that it is given: base64 with padding and without line breaks, compact JSON in UTF-8.
@@ -127,15 +127,19 @@ def _layers(data: bytes, stripped: bytes, limit: int) -> Iterator[tuple[bool, Co
 
     At most one stream is inflated by each of the compressions that its beginning allows.
     """
-    if not stripped.startswith((b"{", _BOM)):
-        for compression in _compressions(data):
-            yield False, compression, inflate(data, compression, limit)
+    # Raw deflate may begin with any byte, that of JSON too.
+    plain = stripped.startswith((b"{", _BOM))
+    if plain:
+        yield False, "none", stripped
+    for compression in _compressions(data):
+        yield False, compression, inflate(data, compression, limit)
     if _BASE64.fullmatch(stripped) is not None:
         below = _from_base64(stripped)
         if below is not None and not below.lstrip(_BLANK).startswith((b"{", _BOM)):
             for compression in _compressions(below):
                 yield True, compression, inflate(below, compression, limit)
-    yield False, "none", stripped
+    if not plain:
+        yield False, "none", stripped
 
 
 def _compressions(data: bytes) -> Iterator[Compression]:

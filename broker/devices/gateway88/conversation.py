@@ -12,8 +12,8 @@
     what we send         id 0x80..0xFF; the same bytes at 0, 6 and 12 s unless an answer has come
 
 The gateway's ids and ours are apart (gateways use 1..127, and take an answer to their own question for ours if the ids
-are the same). An id of ours is free again when what was sent under it is over, and nothing was sent or heard under it for
-20 s. As many answers as sends, of the same bytes, are one answer; any other second answer is news.
+are the same). An id of ours is free again when what was sent under it is over, and nothing was sent or heard under it
+for 20 s. As many answers as sends, of the same bytes, are one answer; any other second answer is news.
 
 `Sent` outlives the connection: a takeover does not make what was sent through the old one unknown. Answers that are to
 be given again are not kept but made again, from the frame that asks and the second in which it was answered first.

@@ -20,9 +20,9 @@ The law of this file:
 
   All four come out as a `Frame` with empty DATA. B is known by the version where PacketLen's top byte has to be 00.
 * What comes out does not depend on how the bytes were cut into chunks.
-* Out of step, the next magic is looked for; in a run of 88 bytes the frame begins four bytes before the first other one.
-  A frame with a wrong checksum is passed over if a magic follows where it ends, else only its beginning is: its length
-  may be what is wrong. That look needs the bytes behind it, so the damage is told when they come.
+* Out of step, the next magic is looked for; in a run of 88 bytes the frame begins four bytes before the first other
+  one. A frame with a wrong checksum is passed over if a magic follows where it ends, else only its beginning is: its
+  length may be what is wrong. That look needs the bytes behind it, so the damage is told when they come.
 * No more than ``limit`` bytes of a frame are kept, and at most four of what is none.
 
 What it does not do: look at version and MAC (`conversation`), decode DATA (`container`), answer, count, close.

@@ -104,7 +104,7 @@ class Session:
             return
         if message.type == codec.GATEWAY_INFO and isinstance(message.body, dict):
             self._note_info(masked(codec.clean_keys(message.body)))
-        elif message.type != codec.NEWDEVICES and message.type != codec.HB:
+        elif message.type not in (codec.NEWDEVICES, codec.HB):
             self._counted.unknown_types += 1
         self._tell(EVENT, incoming, message, now)
         if message.answers:

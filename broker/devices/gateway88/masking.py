@@ -1,7 +1,7 @@
 """What gateways tell about themselves that is nobody else's business: Wi-Fi passwords, keys, tokens.
 
-Gateways in the field send them in gateway_info (``wifipwd``, ``connpwd``, ``geekkey``). They are masked before a message
-leaves this protocol: in events, history, info, topics and logs. The gateway's own echo is the one exception.
+Gateways in the field send them in gateway_info (``wifipwd``, ``connpwd``, ``geekkey``). They are masked before a
+message leaves this protocol: in events, history, info, topics and logs. The gateway's own echo is the one exception.
 """
 
 from __future__ import annotations

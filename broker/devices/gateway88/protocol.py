@@ -4,16 +4,16 @@
 
     connected ──TLS──> first valid frame ──> asking the registry ──> admitted
         │                                        │
-        └─ no handshake for 15 s,                ├─ unknown: quarantined, admitted, refused ([listeners.gateway88] unknown)
+        └─ no handshake for 15 s,                ├─ unknown: quarantined, admitted or refused (`admission`)
            no frame for 45 s                     └─ disabled, another certificate, no storage: closed without an answer
 
-* There is no login: the MAC of the first valid frame is the gateway's, and binds the connection. What has another MAC, or
-  another version than 2, is dropped and counted; the third closes the connection.
+* There is no login: the MAC of the first valid frame is the gateway's, and binds the connection. What has another MAC,
+  or another version than 2, is dropped and counted; the third closes the connection.
 * All requests of a chunk are answered, in one write, before anything is done with them (`conversation`).
-* While the registry is asked nothing is read. A gateway in quarantine is answered like any other, so that it stays; what
-  it says goes no further.
-* Any valid frame keeps the gateway online: late after ``late_after``, closed after ``offline_after``. What is sent again
-  is sent on the listener's slow tick, up to a second late; there is no timer for a message.
+* While the registry is asked nothing is read. A gateway in quarantine is answered like any other, so that it stays;
+  what it says goes no further.
+* Any valid frame keeps the gateway online: late after ``late_after``, closed after ``offline_after``. What is sent
+  again is sent on the listener's slow tick, up to a second late; there is no timer for a message.
 * Bytes that are no frame are passed over; too many of them, or too many frames that are damaged, close the connection.
 
 What a message means is in `mapping` and `operations`, how a frame looks in `codec`.
@@ -249,7 +249,7 @@ class Gateway88Connection(Connection):
         else:
             self.quarantined_at = self.home.monotonic()
             self._identified()
-        self._go_on()
+        self._proceed()
 
     def _wait(self, incoming: Incoming) -> None:
         """A gateway in quarantine said something."""
@@ -288,15 +288,13 @@ class Gateway88Connection(Connection):
             self.conversation.sent = sent
         else:
             live.bridges[PROTOCOL] = self.conversation.sent
-        self.session = Session(
-            core, live, self.home.operations, self.home.counted, self.home.settings.newdevices_cmd
-        )
+        self.session = Session(core, live, self.home.operations, self.home.counted, self.home.settings.newdevices_cmd)
         self.home.admission.leave(self.identity, self)
         introduction, self._introduction = self._introduction, None
         if introduction is not None:
             self.session.take(introduction, self.home.clock())
 
-    def _go_on(self) -> None:
+    def _proceed(self) -> None:
         """Read what waited for the registry, and take commands from then on."""
         asking, self._asking = self._asking, None
         if asking is not None:
