@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from broker.simulate.process import apart, broker_arguments, broker_environment
+from broker.simulate.process import apart, broker_arguments, broker_environment, nothing_else
 
 HERE = Path(__file__).parent
 PEERS = HERE.parent / ".venv" / "peers"
@@ -146,16 +146,18 @@ class Broker(Child):
             apart(arguments),
             self.http_port,
             broker_environment(
-                {
-                    "broker.data_dir": str(self.folder / "data"),
-                    "broker.admin_token": self._token,
-                    "log.level": "warn",
-                    "history.enabled": "true" if history else "false",
-                    "limits.max_message_rate": "0",
-                    "listeners.http.bind": f'["tcp:{self.http_port}:{local}"]',
-                    "listeners.mqtt.bind": f'["tcp:{self.mqtt_port}:{local}"]',
-                    "listeners.novacloud.bind": f'["tcp:{self.novacloud_port}:{local}"]',
-                }
+                nothing_else(
+                    {
+                        "broker.data_dir": str(self.folder / "data"),
+                        "broker.admin_token": self._token,
+                        "log.level": "warn",
+                        "history.enabled": "true" if history else "false",
+                        "limits.max_message_rate": "0",
+                        "listeners.http.bind": f'["tcp:{self.http_port}:{local}"]',
+                        "listeners.mqtt.bind": f'["tcp:{self.mqtt_port}:{local}"]',
+                        "listeners.novacloud.bind": f'["tcp:{self.novacloud_port}:{local}"]',
+                    }
+                )
             ),
         )
         try:

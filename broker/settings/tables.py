@@ -107,13 +107,6 @@ class GserviceSettings(ListenerSettings, frozen=True, kw_only=True, forbid_unkno
     m2m_port: Port = 0
 
 
-class Gateway88Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """0x88 gateways."""
-
-    bind: tuple[str, ...] = ("tls:30000",)
-    unknown: WhenUnknown = "quarantine"
-
-
 class FilesSettings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Firmware and backups that 0x88 gateways fetch and post."""
 
@@ -138,7 +131,6 @@ class LorawanSettings(ListenerSettings, frozen=True, kw_only=True, forbid_unknow
 #: A plugin of the same name takes the place of such a table.
 NOT_BUILT_YET: dict[str, type[ListenerSettings]] = {
     "gservice": GserviceSettings,
-    "gateway88": Gateway88Settings,
     "files": FilesSettings,
     "loracenter": LoracenterSettings,
     "lorawan": LorawanSettings,
