@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +48,9 @@ class Core:
 
     #: Calls of the API (`broker.web.routes.Route`) besides its own; sides append theirs while they are built.
     api_routes: list[Any] = field(default_factory=list)
+
+    #: Where a listener can be reached: (kind of binding, port number) of each, by the listener's name.
+    ports: Callable[[str], Sequence[tuple[str, int]]] = field(default=lambda name: ())
 
     # -- what the broker tells about itself
 

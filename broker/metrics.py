@@ -91,6 +91,7 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """One family after the other."""
         yield from self._of_listeners()
+        yield from self._of_protocols()
         yield from self._of_routing()
         yield from self._of_commands()
         yield from self._of_storage()
@@ -120,6 +121,11 @@ class Metrics(Collector):
                 for reason, count in sorted(getattr(stats, attribute).items()):
                     family.add_metric([listener_name, reason], count)
             yield family
+
+    def _of_protocols(self) -> Iterator[Metric]:
+        for name, value in sorted(counters_of(*self._listeners).items()):
+            kind: Any = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            yield kind(f"broker_{name.removesuffix('_total')}", f"Of the protocol: {_words(name)}.", value=value)
 
     def _of_routing(self) -> Iterator[Metric]:
         yield CounterMetricFamily("broker_uplinks", "Messages of devices.", value=self._router.uplinks)

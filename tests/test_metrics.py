@@ -54,6 +54,11 @@ class MetricsTests(SynchronousTestCase):
         found = self.samples()
         self.assertEqual({name: found.get(name) for name in expected}, expected)
 
+    def test_what_a_protocol_counts_of_its_own(self) -> None:
+        own = {"echo_repeats_total": 7.0, "echo_waiting": 2.0}
+        self.listener.counters = lambda: own  # type: ignore[attr-defined]  # some listeners have it
+        self.assertSamples({("broker_echo_repeats_total",): 7, ("broker_echo_waiting",): 2})
+
     def test_every_counter_of_a_listener(self) -> None:
         stats = self.listener.stats
         names = {

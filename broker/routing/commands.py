@@ -255,6 +255,10 @@ class Commands:
             table.setdefault(command.device, {})[command.id] = command
             self._watch(command)
 
+    def every(self) -> list[Command]:
+        """All open commands."""
+        return list(self._open.values())
+
     @property
     def open(self) -> int:
         return len(self._open)

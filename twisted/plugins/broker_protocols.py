@@ -4,5 +4,6 @@ from broker.listening.plugin import ProtocolPlugin
 
 novacloud = ProtocolPlugin("novacloud", "NovaCloud devices: JSON lines over TCP", "broker.devices.novacloud")
 gateway88 = ProtocolPlugin("gateway88", "0x88 gateways: acknowledged frames over TLS", "broker.devices.gateway88")
+files = ProtocolPlugin("files", "Files that 0x88 gateways fetch and post", "broker.devices.gateway88.files")
 mqtt = ProtocolPlugin("mqtt", "MQTT 3.1, 3.1.1 and 5.0 for applications", "broker.applications.mqtt")
 http = ProtocolPlugin("http", "HTTP API, event stream and metrics", "broker.applications.http")
