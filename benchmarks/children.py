@@ -136,8 +136,10 @@ class Broker(Child):
     def __init__(self, *, history: bool = False, reactor: str = "") -> None:
         super().__init__()
         self.novacloud_port = free_port()
+        self.gateway88_port = free_port()
         self.http_port = free_port()
         self._token = "benchmark-token"
+        self._gateways = 0
         local = "interface=127.0.0.1"
         arguments = broker_arguments()
         if reactor:
@@ -156,6 +158,7 @@ class Broker(Child):
                         "listeners.http.bind": f'["tcp:{self.http_port}:{local}"]',
                         "listeners.mqtt.bind": f'["tcp:{self.mqtt_port}:{local}"]',
                         "listeners.novacloud.bind": f'["tcp:{self.novacloud_port}:{local}"]',
+                        "listeners.gateway88.bind": f'["tls:{self.gateway88_port}:{local}"]',
                     }
                 )
             ),
@@ -207,6 +210,13 @@ class Broker(Child):
         device = self.call("POST", "/devices", {"protocol": "novacloud", "product": "bench"})
         self.call("PUT", f"/applications/{USER}/devices/{device['id']}")
         return device["id"], device["secret"]
+
+    def add_gateway(self) -> bytes:
+        """The MAC of a new 0x88 gateway."""
+        self._gateways += 1
+        mac = (0x020000000000 + self._gateways).to_bytes(6, "big")
+        self.call("POST", "/devices", {"protocol": "gateway88", "id": mac.hex()})
+        return mac
 
 
 PRODUCT: dict[str, Any] = {

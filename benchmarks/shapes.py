@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from ssl import TLSVersion
 from typing import Any, Literal, Protocol
 
+from benchmarks.gateways import Returns, gateways
 from benchmarks.pairs import FanOut, Idle, Load, Pairs
 from benchmarks.round_trips import HttpCommands, Import, MqttCommands, Requests
 from benchmarks.uplinks import Uplinks
@@ -65,6 +67,25 @@ SHAPES = (
         make=lambda broker: Uplinks(broker, 32),
         messages=30_000,
         history=True,
+    ),
+    Shape(
+        name="gateway-hb",
+        title="0x88 hb + ack over TLS, 50 gateways",
+        make=gateways(50),
+        messages=20_000,
+        target=60.0,
+    ),
+    Shape(
+        name="gateway-connect",
+        title="0x88 TLS 1.2 connect and gateway_info",
+        make=lambda broker: Returns(broker, False, TLSVersion.TLSv1_2),
+        messages=500,
+    ),
+    Shape(
+        name="gateway-resume",
+        title="the same, session resumed",
+        make=lambda broker: Returns(broker, True, TLSVersion.TLSv1_2),
+        messages=500,
     ),
     Shape(
         name="pair-qos0",

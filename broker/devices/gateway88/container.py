@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import re
 import zlib
-from base64 import b64decode, b64encode
+from base64 import b64encode
+from binascii import a2b_base64
 from collections.abc import Iterator
 from io import BytesIO
 from struct import Struct
@@ -133,7 +134,7 @@ def _layers(data: bytes, stripped: bytes, limit: int) -> Iterator[tuple[bool, Co
         yield False, "none", stripped
     for compression in _compressions(data):
         yield False, compression, inflate(data, compression, limit)
-    if _BASE64.fullmatch(stripped) is not None:
+    if not plain:
         below = _from_base64(stripped)
         if below is not None and not below.lstrip(_BLANK).startswith((b"{", _BOM)):
             for compression in _compressions(below):
@@ -195,7 +196,7 @@ def _object(text: bytes, limit: int) -> tuple[dict[str, Any], bool, bool] | None
     inner = False
     text = text.strip(_BLANK)
     if text[:1] != b"{" and not text.startswith(_BOM):
-        below = _from_base64(text) if _BASE64.fullmatch(text) is not None else None
+        below = _from_base64(text)
         if below is None:
             return None
         inner, text = True, below.strip(_BLANK)
@@ -216,9 +217,16 @@ def _object(text: bytes, limit: int) -> tuple[dict[str, Any], bool, bool] | None
 
 
 def _from_base64(text: bytes) -> bytes | None:
+    """What base64 stands for, as the standard has it or as others write it; None if it is none."""
+    try:
+        return a2b_base64(text, strict_mode=True)
+    except ValueError:
+        pass  # padding is missing, there are line breaks, or letters of the other alphabet
+    if _BASE64.fullmatch(text) is None:
+        return None
     letters = b"".join(text.translate(_STANDARD, b"\0").split()).rstrip(b"=")
     try:
-        return b64decode(letters + b"=" * (-len(letters) % 4), validate=True)
+        return a2b_base64(letters + b"=" * (-len(letters) % 4), strict_mode=True)
     except ValueError:
         return None
 

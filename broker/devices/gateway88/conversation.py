@@ -46,6 +46,9 @@ IDS: Final = 0x80
 #: Seconds for which an answer is still one to what was sent under its id: the longest operation, and a while.
 ANSWERABLE: Final = 3_600.0
 
+#: Bytes of a frame that is kept as it is.
+SHORT: Final = 256
+
 NOBODY: Final = frozenset({bytes(6), b"\xff" * 6})
 
 Kind: TypeAlias = Literal["request", "repeat", "answer", "report", "stray", "undecodable"]
@@ -137,6 +140,11 @@ class Incoming:
         return f"<Incoming {self.kind} {self.message!r}>"
 
 
+def digest_of(raw: bytes) -> bytes:
+    """What a frame is known by: itself, or a digest of a long one."""
+    return raw if len(raw) <= SHORT else blake2b(raw, digest_size=32).digest()
+
+
 class Conversation:
     """One connection. ``now`` is monotonic, in seconds; ``limit`` is that of a JSON text."""
 
@@ -167,7 +175,7 @@ class Conversation:
         if not frame.data:
             outgoing = self._asked(frame, now)
             return Incoming("stray" if outgoing is None else "answer", frame, outgoing=outgoing)
-        digest = blake2b(frame.raw, digest_size=16).digest()
+        digest = digest_of(frame.raw)
         heard = self._heard.get(frame.id)
         again = heard is not None and heard.digest == digest and now - heard.at < REMEMBER
         if heard is not None and again:
@@ -196,8 +204,14 @@ class Conversation:
         return outgoing if outgoing is not None and now - outgoing.last_at < ANSWERABLE else None
 
     def _remember(self, again: bool, id: int, digest: bytes, now: float, utc: int) -> None:
-        if not again:
-            self._heard[id] = Heard(digest, now, utc)
+        if again:
+            return
+        heard = self._heard
+        heard.pop(id, None)
+        heard[id] = Heard(digest, now, utc)
+        # In the order of their arrival: what is too old goes from the front.
+        while now - heard[oldest := next(iter(heard))].at >= REMEMBER:
+            del heard[oldest]
 
     # -- what we send ----------------------------------------------------------------------------------------------
 
@@ -217,7 +231,7 @@ class Conversation:
         """Whether an answer says something that was not said before; from now on nothing is sent again for it."""
         outgoing = incoming.outgoing
         assert outgoing is not None
-        digest = blake2b(incoming.frame.raw, digest_size=16).digest()
+        digest = digest_of(incoming.frame.raw)
         outgoing.done()
         if not outgoing.answer:
             outgoing.answer = digest

@@ -52,6 +52,8 @@ _BARE: Final = 16
 _HEAD: Final = Struct(">4xIB6sB")
 _WRITE: Final = Struct(">4sIB6sB")
 
+#: Numbers of more bits are cut in half while they are folded.
+_CUT: Final = 4_096
 _RUN: Final = re.compile(rb"\x88{4,}")
 
 #: unframed: not the beginning of a frame; absurd: a length that no frame has; checksum: it does not fit;
@@ -246,12 +248,16 @@ def _next_start(data: bytes, offset: int) -> int:
 
 def xor_of(data: bytes) -> int:
     """All bytes of ``data``, exclusive-ored; 0 over a frame with a checksum that fits."""
-    value = int.from_bytes(data, "big")
-    bits = max(8, 8 << (len(data) - 1).bit_length())
-    while bits > 8:
-        bits >>= 1
+    value = int.from_bytes(data, "little")
+    bits = 4 << len(data).bit_length()
+    while bits > _CUT:
         value = (value >> bits) ^ (value & ((1 << bits) - 1))
-    return value
+        bits >>= 1
+    # What stays above is never looked at again; to cut it off would cost more than to carry it along.
+    while bits >= 8:
+        value ^= value >> bits
+        bits >>= 1
+    return value & 0xFF
 
 
 def encode_frame(

@@ -25,7 +25,6 @@ from twisted.logger import Logger
 
 from broker.core import Core
 from broker.devices.gateway88 import codec
-from broker.devices.gateway88.codec import Message
 from broker.devices.gateway88.conversation import Incoming
 from broker.devices.gateway88.counters import Gateway88Counters
 from broker.devices.gateway88.masking import masked
@@ -57,6 +56,8 @@ def heartbeat_values(body: dict[str, Any]) -> dict[str, Any]:
 
 def as_number(value: Any) -> int | float | None:
     """A number, also one in quotes; None for anything else."""
+    if value.__class__ is int:
+        return value
     if isinstance(value, str):
         if _NUMBER.fullmatch(value) is None:
             return None
@@ -97,33 +98,35 @@ class Session:
             return
         if message is None:
             return
-        if message.type == codec.HB and isinstance(message.body, dict):
-            self.live.values.update(masked(heartbeat_values(message.body)), now)
-            self._tell(STATUS, incoming, message, now)
+        value = masked(message.value)
+        body = message.body if value is message.value else value.get(message.type)
+        if message.type == codec.HB and body.__class__ is dict:
+            self.live.values.update(heartbeat_values(body), now)
+            self._tell(STATUS, incoming, value, now)
             self._operations.alive(self.live.ref.id, now)
             return
-        if message.type == codec.GATEWAY_INFO and isinstance(message.body, dict):
-            self._note_info(masked(codec.clean_keys(message.body)))
+        if message.type == codec.GATEWAY_INFO and isinstance(body, dict):
+            self._note_info(codec.clean_keys(body))
         elif message.type not in (codec.NEWDEVICES, codec.HB):
             self._counted.unknown_types += 1
-        self._tell(EVENT, incoming, message, now)
+        self._tell(EVENT, incoming, value, now)
         if message.answers:
             good, result = codec.outcome(incoming.frame, message)
             self._operations.reported(self.live.ref.id, message.type, good, masked(result), now)
         elif message.type == codec.GATEWAY_INFO:
-            version = message.body.get("swversion") if isinstance(message.body, dict) else None
+            version = body.get("swversion") if isinstance(body, dict) else None
             self._operations.alive(self.live.ref.id, now, version)
         elif message.type == codec.NEWDEVICES and self._newdevices_cmd:
             self._operations.remote_control(self.live.ref.id, self._newdevices_cmd, "gateway88")
 
-    def _tell(self, kind: str, incoming: Incoming, message: Message, now: float) -> None:
+    def _tell(self, kind: str, incoming: Incoming, value: dict[str, Any], now: float) -> None:
         meta: dict[str, Any] | None = None
-        if message.repaired:
+        if incoming.message is not None and incoming.message.repaired:
             self._counted.repaired += 1
             meta = {"repaired": True}
         if incoming.frame.status:
             meta = {**(meta or {}), "status": incoming.frame.status}
-        self._core.router.uplink(Uplink(self.live.ref, kind, masked(message.value), now, None, meta))
+        self._core.router.uplink(Uplink(self.live.ref, kind, value, now, None, meta))
 
     def _note_info(self, body: dict[str, Any]) -> None:
         """What the gateway says about itself replaces what it said before."""

@@ -7,10 +7,19 @@ message leaves this protocol: in events, history, info, topics and logs. The gat
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any, Final
 
 MASK: Final = "***"
+#: The end of a key is enough to tell; whole ones of any length would not be remembered for nothing.
+MAX_KEY: Final = 64
 _SECRET: Final = re.compile(r"(?:pwd|password|key|token|secret)\s*\Z", re.IGNORECASE)
+
+
+@lru_cache(maxsize=4_096)
+def is_secret(key: str) -> bool:
+    """Whether what stands under this key is nobody's business."""
+    return _SECRET.search(key) is not None
 
 
 def masked(value: Any) -> Any:
@@ -18,7 +27,7 @@ def masked(value: Any) -> Any:
     if isinstance(value, dict):
         changed: dict[str, Any] = {}
         for key, item in value.items():
-            if _SECRET.search(key) is not None:
+            if is_secret(key if len(key) <= MAX_KEY else key[-MAX_KEY:]):
                 if item not in ("", None):
                     changed[key] = MASK
             elif item.__class__ in (dict, list):
