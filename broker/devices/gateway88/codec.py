@@ -32,7 +32,7 @@ from typing import Any, Final
 
 from broker.devices.gateway88 import container
 from broker.devices.gateway88.container import Flavour
-from broker.devices.gateway88.frames import FAILED, OK, Frame, encode_frame
+from broker.devices.gateway88.frames import OK, Frame, encode_frame
 
 GATEWAY_INFO: Final = "gateway_info"
 HB: Final = "hb"
@@ -108,11 +108,6 @@ def outcome(frame: Frame, message: Message | None) -> tuple[bool, Any]:
 
 
 # -- what we send ------------------------------------------------------------------------------------------------------
-
-
-def acknowledgement(frame: Frame, failed: bool, checksum_without_length: bool = False) -> bytes:
-    """The general acknowledgement of a frame, layout A."""
-    return encode_frame(frame.mac, frame.id, b"", FAILED if failed else OK, checksum_without_length)
 
 
 def gateway_info_answer(frame: Frame, message: Message, utc: int, checksum_without_length: bool = False) -> bytes:

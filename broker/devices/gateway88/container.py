@@ -83,6 +83,10 @@ FLAVOURS: Final[dict[str, Flavour]] = {
 AS_WRITTEN: Final = FLAVOURS["zlib(base64)"]
 
 
+_WITH_BASE64: Final = FLAVOURS["zlib(base64)"]
+_WITHOUT: Final = FLAVOURS["zlib"]
+
+
 class Undecodable(ValueError):
     """DATA that is no JSON object in any container. ``work``: bytes that were made on the way to know it."""
 
@@ -106,6 +110,9 @@ class Content(NamedTuple):
 
 def decode(data: bytes, limit: int) -> Content:
     """The JSON object in ``data``; nothing on the way may have more than ``limit`` bytes. Raises Undecodable."""
+    usual = _usual(data, limit)
+    if usual is not None:
+        return usual
     stripped = data.strip(_BLANK)
     if not stripped:
         raise Undecodable("nothing in it")
@@ -121,6 +128,20 @@ def decode(data: bytes, limit: int) -> Content:
             value, inner, mended = found
             return Content(value, Flavour(outer, compression, inner), mended, len(plain))
     raise Undecodable("no JSON object in any known container", work)
+
+
+def _usual(data: bytes, limit: int) -> Content | None:
+    """What nearly every gateway sends: strict JSON in zlib, in base64 or not. None for everything else."""
+    stream = zlib.decompressobj()
+    try:
+        plain = stream.decompress(data, limit)
+        if not stream.eof or stream.unused_data:
+            return None
+        inner = plain[:1] != b"{"
+        value = jsontext.decode(a2b_base64(plain, strict_mode=True) if inner else plain)
+    except (zlib.error, ValueError):
+        return None
+    return Content(value, _WITH_BASE64 if inner else _WITHOUT, False, len(plain)) if value.__class__ is dict else None
 
 
 def _layers(data: bytes, stripped: bytes, limit: int) -> Iterator[tuple[bool, Compression, bytes | None]]:

@@ -31,7 +31,7 @@ from typing import Any, Final, Literal, TypeAlias
 from broker.devices.gateway88 import codec
 from broker.devices.gateway88.codec import Message
 from broker.devices.gateway88.container import AS_WRITTEN, Flavour, Undecodable
-from broker.devices.gateway88.frames import VERSION, Frame
+from broker.devices.gateway88.frames import FAILED, OK, VERSION, Acknowledger, Frame
 
 #: Seconds until what is not answered is sent again, and how often it is sent in all (document).
 SEND_AGAIN: Final = 6.0
@@ -148,7 +148,7 @@ def digest_of(raw: bytes) -> bytes:
 class Conversation:
     """One connection. ``now`` is monotonic, in seconds; ``limit`` is that of a JSON text."""
 
-    __slots__ = ("_checksum_without_length", "_heard", "_limit", "flavour", "mac", "sent")
+    __slots__ = ("_acknowledge", "_checksum_without_length", "_heard", "_limit", "flavour", "mac", "sent")
 
     def __init__(self, limit: int, flavour: Flavour = AS_WRITTEN, checksum_without_length: bool = False) -> None:
         #: Whose connection it is, from the first valid frame on.
@@ -168,6 +168,7 @@ class Conversation:
             if self.mac or frame.mac in NOBODY:
                 return "mac"
             self.mac = frame.mac
+            self._acknowledge = Acknowledger(frame.mac, self._checksum_without_length)
         return None
 
     def take(self, frame: Frame, now: float, utc: int) -> Incoming:
@@ -184,7 +185,7 @@ class Conversation:
             message = codec.read(frame, self._limit)
         except Undecodable as error:
             self._remember(again, frame.id, digest, now, utc)
-            answer = codec.acknowledgement(frame, True, self._checksum_without_length)
+            answer = self._acknowledge(frame.id, FAILED)
             return Incoming("repeat" if again else "undecodable", frame, None, answer, work=error.work)
         self.flavour = message.flavour
         if message.answers:
@@ -195,7 +196,7 @@ class Conversation:
         if message.type == codec.GATEWAY_INFO and not message.answers:
             answer = codec.gateway_info_answer(frame, message, utc, self._checksum_without_length)
         else:
-            answer = codec.acknowledgement(frame, False, self._checksum_without_length)
+            answer = self._acknowledge(frame.id, OK)
         kind: Kind = "repeat" if again else "report" if message.answers else "request"
         return Incoming(kind, frame, message, answer, work=message.size)
 

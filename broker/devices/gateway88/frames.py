@@ -138,6 +138,13 @@ class FrameDecoder:
             if len(tail) < self._need:
                 return iter(())
             data = bytes(tail)
+        elif len(data) <= self.limit and len(data) == 8 + int.from_bytes(data[4:8], "big") and data[:4] == MAGIC:
+            # Exactly one frame, as it comes from a gateway that waits for its answers.
+            frame = self._frame(data) if len(data) >= OVERHEAD else None
+            if frame is not None:
+                self._lost = False
+                self.noise = 0
+                return iter((frame,))
         return self._read(data, 0)
 
     def give_up(self) -> Iterator[Item]:
@@ -258,6 +265,20 @@ def xor_of(data: bytes) -> int:
         value ^= value >> bits
         bits >>= 1
     return value & 0xFF
+
+
+class Acknowledger:
+    """Writes general acknowledgements, layout A, for one gateway."""
+
+    __slots__ = ("_checksum", "_head")
+
+    def __init__(self, mac: bytes, checksum_without_length: bool = False) -> None:
+        frame = encode_frame(mac, 0, checksum_without_length=checksum_without_length)
+        self._head = frame[:-3]
+        self._checksum = frame[-1]
+
+    def __call__(self, id: int, status: int) -> bytes:
+        return self._head + bytes((id, status, self._checksum ^ id ^ status))
 
 
 def encode_frame(

@@ -47,7 +47,11 @@ def heartbeat_values(body: dict[str, Any]) -> dict[str, Any]:
     values = {}
     for key, value in codec.clean_keys(body).items():
         unit = UNITS.get(key)
-        if unit is not None:
+        if unit is None:
+            pass
+        elif value.__class__ is int:
+            value *= unit
+        else:
             number = as_number(value)
             value = value if number is None else number * unit
         values[key] = value
@@ -56,8 +60,6 @@ def heartbeat_values(body: dict[str, Any]) -> dict[str, Any]:
 
 def as_number(value: Any) -> int | float | None:
     """A number, also one in quotes; None for anything else."""
-    if value.__class__ is int:
-        return value
     if isinstance(value, str):
         if _NUMBER.fullmatch(value) is None:
             return None

@@ -11,8 +11,8 @@ from functools import lru_cache
 from typing import Any, Final
 
 MASK: Final = "***"
-#: The end of a key is enough to tell; whole ones of any length would not be remembered for nothing.
-MAX_KEY: Final = 64
+#: So much of a key's end is enough to tell; to remember whole ones would be to remember whatever somebody makes up.
+ENDING: Final = 16
 _SECRET: Final = re.compile(r"(?:pwd|password|key|token|secret)\s*\Z", re.IGNORECASE)
 
 
@@ -27,7 +27,7 @@ def masked(value: Any) -> Any:
     if isinstance(value, dict):
         changed: dict[str, Any] = {}
         for key, item in value.items():
-            if is_secret(key if len(key) <= MAX_KEY else key[-MAX_KEY:]):
+            if is_secret(key[-ENDING:]):
                 if item not in ("", None):
                     changed[key] = MASK
             elif item.__class__ in (dict, list):

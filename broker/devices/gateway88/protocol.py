@@ -140,7 +140,7 @@ class Gateway88Connection(Connection):
         half = self.decoder.buffered
         conversation = self.conversation
         taken: list[Incoming] = []
-        count = 0
+        answers: list[bytes] = []
         for item in items:
             if isinstance(item, Damage):
                 self._damaged(item)
@@ -151,25 +151,26 @@ class Gateway88Connection(Connection):
                 break
             else:
                 incoming = conversation.take(item, now, int(home.clock()))
-                count += 1
                 if incoming.answer is not None:
-                    home.stats.messages_out += 1
-                    self.outbox.put(incoming.answer)
+                    answers.append(incoming.answer)
                 if incoming.work > WORK_OF_A_MESSAGE:
                     self.charge(incoming.work // WORK_OF_A_MESSAGE)
                 taken.append(incoming)
             if self.closing:
                 return
-        if self.decoder.noise > home.settings.max_noise:
+        decoder = self.decoder
+        if decoder.noise > home.settings.max_noise:
             self.close("malformed")
             return
-        if self.decoder.buffered and (count or not half):
+        if decoder.buffered and (taken or not half):
             self._begun_at = now
             self.look_at(now + home.settings.frame_timeout)
-        if count:
-            self.outbox.flush()
+        if answers:
+            home.stats.messages_out += len(answers)
+            self.outbox.put_now(answers[0] if len(answers) == 1 else b"".join(answers))
+        if taken:
             self._heard(now)
-            self.account(count)
+            self.account(len(taken))
             self._see_to(taken)
 
     def _heard(self, now: float) -> None:
