@@ -10,6 +10,9 @@ from twisted.internet.ssl import CertificateOptions
 from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
+#: pyOpenSSL has no method that says whether a session was resumed.
+_lib: Any = vars(SSL)["_lib"]
+
 
 @implementer(IOpenSSLClientConnectionCreator)
 class Resuming:
@@ -34,7 +37,7 @@ class Resuming:
             return False
         if self._resume:
             self._session = handle.get_session()
-        return bool(SSL._lib.SSL_session_reused(handle._ssl))
+        return bool(_lib.SSL_session_reused(handle._ssl))
 
 
 @implementer(IPolicyForHTTPS)

@@ -1,7 +1,8 @@
 """A gateway's side of the conversation, sans-IO: ids, what is unanswered, and which commands were seen already.
 
-The document, "网关与服务器交互规则": what is not answered within 6 s is sent again, three sends in all; after five sends
-in a row without an answer the connection is given up. Every request of the broker is answered, also when it comes again.
+The document, "网关与服务器交互规则": what is not answered within 6 s is sent again, three sends in all; after five
+sends in a row without an answer the connection is given up. Every request of the broker is answered, also when it comes
+again.
 """
 
 from __future__ import annotations

@@ -16,12 +16,12 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.web.client import (
     Agent,
-    PotentialDataLoss,
     RequestTransmissionFailed,
     ResponseDone,
     ResponseFailed,
     readBody,
 )
+from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 
 from broker.simulate.gateway88.behaviour import Behaviour
