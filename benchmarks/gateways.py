@@ -21,7 +21,7 @@ IDS = 127
 ACKNOWLEDGEMENT = 18
 #: Seconds for each heartbeat under way in which the load does not wait for answers: to wake a process that does is paid
 #: for by who sends them, and gateways are not on the broker's machine.
-PAUSE = 80e-6
+PAUSE = 200e-6
 INFO = {
     "type": "gateway_info",
     "gateway_info": {"name": "GW-Bench", "type": 1, "hwversion": "1.0", "swversion": "2.3.1", "manufacturer": "Example"},

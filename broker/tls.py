@@ -8,7 +8,11 @@ is used for connections from then on, and one that cannot be used leaves the old
 
 A client is asked for a certificate where a listener says so. Then ``client_ca`` is read along with the others, and a
 certificate that is shown has to be good: signed by one of those, in its time, and for clients if it says what it is
-for. Nothing is resumed, so each connection shows it anew. Lists of revoked certificates are not read.
+for. Lists of revoked certificates are not read.
+
+Sessions are resumed with tickets, which nobody has to keep here: clients that come back within two hours
+(`TICKETS_FOR`) are spared the signatures, and a certificate that a client has shown is in its ticket. What tickets are
+sealed with lives as long as this object's certificate is not read again; then, and after a restart, clients begin anew.
 """
 
 from __future__ import annotations
@@ -34,6 +38,10 @@ from broker.listening.settings import ClientCertificates
 from broker.settings.tables import TlsTable
 
 VALID_FOR = timedelta(days=3650)
+#: Seconds in which a session may be resumed; the certificate of a client is not looked at again so long.
+TICKETS_FOR = 7_200
+#: Seconds before the end of our certificate from which on it is worth a warning.
+WARN_BEFORE = 30 * 86_400.0
 #: A clock that is a little behind ours must not find the certificate of the future.
 BACKDATED = timedelta(days=1)
 
@@ -49,6 +57,8 @@ class Certificate:
     def __init__(self, table: TlsTable, data_dir: Path) -> None:
         self._made = data_dir / "tls"
         self._table = table
+        #: UNIX seconds: when the first of our certificate and its chain ends.
+        self.expires_at = 0.0
         #: By what is asked of clients, as far as somebody asks it.
         self._contexts: dict[ClientCertificates, SSL.Context] = {"off": self._read(table)}
 
@@ -63,6 +73,14 @@ class Certificate:
         self._contexts = {clients: self._read(table, clients) for clients in self._contexts}
         self._table = table
 
+    def warning(self, now: float) -> str:
+        """What is to be said of the end of our certificate, ``now`` (UNIX seconds); empty while it is far away."""
+        left = self.expires_at - now
+        if left > WARN_BEFORE:
+            return ""
+        when = datetime.fromtimestamp(self.expires_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        return f"it ends at {when}, in {left / 86_400:.1f} days" if left > 0 else f"it ended at {when}"
+
     def connection(self, clients: ClientCertificates) -> SSL.Connection:
         """The TLS side of a new connection."""
         return SSL.Connection(self._contexts[clients], None)
@@ -76,8 +94,10 @@ class Certificate:
             certificate, key = Path(table.certificate), Path(table.private_key)
         else:
             certificate, key = self_signed(self._made)
+        chain = Path(table.chain) if table.chain else None
         try:
-            context = context_of(certificate, key, Path(table.chain) if table.chain else None)
+            context = context_of(certificate, key, chain)
+            self.expires_at = end_of(certificate, chain)
             if clients != "off":
                 if not table.client_ca:
                     raise TlsError("client_ca is needed where client certificates are asked for")
@@ -130,13 +150,21 @@ def context_of(certificate: Path, private_key: Path, chain: Path | None) -> SSL.
             certificate=ours,
             extraCertChain=others,
             raiseMinimumTo=TLSVersion.TLSv1_2,
+            enableSessionTickets=True,
         )
         context = options.getContext()
+        context.set_timeout(TICKETS_FOR)
         # Twisted's own wants to know the connection's protocol, and picks an empty name when nothing fits.
         context.set_alpn_select_callback(_choose_protocol)
         return context
     except (SSL.Error, TypeError) as error:
         raise TlsError(f"{certificate} and {private_key} do not belong together: {_first_line(error)}") from None
+
+
+def end_of(certificate: Path, chain: Path | None) -> float:
+    """When the first of the certificates in these files ends, in UNIX seconds. Raises TlsError."""
+    certificates = _certificates(certificate) + (_certificates(chain) if chain is not None else [])
+    return min(one.not_valid_after_utc for one in certificates).timestamp()
 
 
 def _choose_protocol(connection: SSL.Connection, offered: Sequence[bytes]) -> Any:
