@@ -24,7 +24,13 @@ ACKNOWLEDGEMENT = 18
 PAUSE = 200e-6
 INFO = {
     "type": "gateway_info",
-    "gateway_info": {"name": "GW-Bench", "type": 1, "hwversion": "1.0", "swversion": "2.3.1", "manufacturer": "Example"},
+    "gateway_info": {
+        "name": "GW-Bench",
+        "type": 1,
+        "hwversion": "1.0",
+        "swversion": "2.3.1",
+        "manufacturer": "Example",
+    },
 }
 
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from ssl import TLSVersion
 from typing import Any, Literal, Protocol
 
+from benchmarks.fleet import Comeback
 from benchmarks.gateways import Returns, gateways
 from benchmarks.pairs import FanOut, Idle, Load, Pairs
 from benchmarks.round_trips import HttpCommands, Import, MqttCommands, Requests
+from benchmarks.tls import Handshakes, IdleTls
 from benchmarks.uplinks import Uplinks
 
 
@@ -37,8 +39,8 @@ class Shape:
     target: float | None = None
     #: At most this times Mosquitto's figure.
     target_ratio: float | None = None
-    #: Whether plain MQTT brokers can do it too.
-    peers: bool = False
+    #: What a server has to speak to be measured beside ours (`benchmarks.children.Child.speaks`); empty: nobody can.
+    peers: Literal["", "mqtt", "tls", "tls-idle"] = ""
     history: bool = False
 
 
@@ -76,6 +78,44 @@ SHAPES = (
         target=60.0,
     ),
     Shape(
+        name="gateway-idle",
+        title="0x88 gateway that is idle, over TLS",
+        make=IdleTls,
+        messages=1_000,
+        unit="KB",
+        peers="tls-idle",
+    ),
+    Shape(
+        name="tls-handshake",
+        title="TLS 1.2 handshake and end",
+        make=lambda server: Handshakes(server, False),
+        messages=500,
+        peers="tls",
+    ),
+    Shape(
+        name="tls-resume",
+        title="TLS 1.2 session resumed and end",
+        make=lambda server: Handshakes(server, True),
+        messages=500,
+        peers="tls",
+    ),
+    Shape(
+        name="gateway-fleet",
+        title="2,000 gateways back after kill -9",
+        make=Comeback,
+        messages=2_000,
+        unit="s",
+        target=32.0,
+    ),
+    Shape(
+        name="gateway-herd",
+        title="2,000 gateways back in one moment",
+        make=lambda broker: Comeback(broker, at_once=True),
+        messages=2_000,
+        unit="s",
+        target=30.0,
+    ),
+    Shape(
         name="gateway-connect",
         title="0x88 TLS 1.2 connect and gateway_info",
         make=lambda broker: Returns(broker, False, TLSVersion.TLSv1_2),
@@ -93,7 +133,7 @@ SHAPES = (
         make=_pairs(1, 0, 32),
         messages=100_000,
         target=1.7,
-        peers=True,
+        peers="mqtt",
     ),
     Shape(
         name="pair-qos1",
@@ -101,7 +141,7 @@ SHAPES = (
         make=_pairs(1, 1, 32),
         messages=60_000,
         target=3.5,
-        peers=True,
+        peers="mqtt",
     ),
     Shape(
         name="pairs-qos0",
@@ -109,7 +149,7 @@ SHAPES = (
         make=_pairs(100, 0, 32),
         messages=100_000,
         target=1.5,
-        peers=True,
+        peers="mqtt",
     ),
     Shape(
         name="pairs-qos1",
@@ -117,7 +157,7 @@ SHAPES = (
         make=_pairs(100, 1, 32),
         messages=60_000,
         target=3.5,
-        peers=True,
+        peers="mqtt",
     ),
     Shape(
         name="pairs-lasting",
@@ -132,7 +172,7 @@ SHAPES = (
         make=_pairs(100, 0, 1),
         messages=40_000,
         target_ratio=0.9,
-        peers=True,
+        peers="mqtt",
     ),
     Shape(
         name="pairs-qos1-single",
@@ -140,7 +180,7 @@ SHAPES = (
         make=_pairs(100, 1, 1),
         messages=30_000,
         target_ratio=0.9,
-        peers=True,
+        peers="mqtt",
     ),
     Shape(
         name="many-pairs-single",
@@ -148,7 +188,7 @@ SHAPES = (
         make=_pairs(1000, 0, 1),
         messages=40_000,
         target_ratio=1.0,
-        peers=True,
+        peers="mqtt",
     ),
     Shape(
         name="fan-out",
@@ -156,7 +196,7 @@ SHAPES = (
         make=lambda server: FanOut(server, 1000, 32),
         messages=320_000,
         target_ratio=1.0,
-        peers=True,
+        peers="mqtt",
     ),
     Shape(
         name="fan-out-single",
@@ -164,7 +204,7 @@ SHAPES = (
         make=lambda server: FanOut(server, 1000, 1),
         messages=50_000,
         target_ratio=1.0,
-        peers=True,
+        peers="mqtt",
     ),
     Shape(
         name="idle",
@@ -173,7 +213,7 @@ SHAPES = (
         messages=1_000,
         unit="KB",
         target=5.0,
-        peers=True,
+        peers="mqtt",
     ),
     Shape(
         name="import",

@@ -70,7 +70,12 @@ class Certificate:
 
     def reload(self, table: TlsTable) -> None:
         """Read the files again. Raises TlsError and keeps what there is if they cannot be used."""
-        self._contexts = {clients: self._read(table, clients) for clients in self._contexts}
+        before = self.expires_at
+        try:
+            self._contexts = {clients: self._read(table, clients) for clients in self._contexts}
+        except TlsError:
+            self.expires_at = before
+            raise
         self._table = table
 
     def warning(self, now: float) -> str:

@@ -134,6 +134,9 @@ class MetricsTests(SynchronousTestCase):
                 ("broker_reactor_lag_seconds",): 0.25,
             }
         )
+        self.assertNotIn(("broker_certificate_expiry_timestamp_seconds",), self.samples())
+        self.metrics._certificate_ends = lambda: 99.0
+        self.assertSamples({("broker_certificate_expiry_timestamp_seconds",): 99})
         found = self.samples()
         self.assertGreater(found[("process_cpu_seconds_total",)], 0)
         self.assertGreater(found[("process_resident_memory_bytes",)], 0)
