@@ -297,7 +297,7 @@ class BrokerService(Service):
         """Say that it ends soon."""
         warning = "" if self._certificate is None else self._certificate.warning(self._clock())
         if warning:
-            log.warn("the TLS certificate has to be renewed: {warning}", warning=warning)
+            log.warn("the TLS certificate has to be renewed: {sentence}", sentence=warning)
 
     def _figures(self) -> dict[str, float]:
         return counters_of(self._storage, self._recorder)
