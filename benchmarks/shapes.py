@@ -105,7 +105,7 @@ SHAPES = (
         make=Comeback,
         messages=2_000,
         unit="s",
-        target=32.0,
+        target=30.0,
     ),
     Shape(
         name="gateway-herd",
