@@ -224,7 +224,9 @@ class UrlTests(FilesCase):
 class DownloadTests(FilesCase):
     async def image(self) -> tuple[Command, FileInfo]:
         info = await self.file(UPLOADS, "relay.bin", IMAGE)
-        return await self.command("firmware_update", {"file": info.id, "version": "2", "md5": info.md5}), info
+        return await self.command(
+            "firmware_update", {"file": "relay.bin", "file_id": info.id, "version": "2", "md5": info.md5}
+        ), info
 
     async def test_firmware(self) -> None:
         command, _ = await self.image()
@@ -270,7 +272,7 @@ class BackupTests(FilesCase):
         answer = msgspec.json.decode(body)
         self.assertEqual(answer["sha256"], sha256(b"settings").hexdigest())
         (info,) = await backups_of(self.core.files, MAC)
-        self.assertEqual((info.name, info.meta["device"], info.size), (backup_name(command), MAC, 8))
+        self.assertEqual((info.name, info.meta["gateway"], info.size), (backup_name(command), MAC, 8))
         told = {"backup": info.id, "size": 8, "md5": info.md5, "sha256": info.sha256}
         self.assertEqual(self.told.arrivals, [(command.id, told)])
 

@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 from broker.core import Core
 from broker.devices.gateway88 import codec
-from broker.devices.gateway88.backups import BACKUPS, COMMAND, DEVICE, backup_name, backups_of
+from broker.devices.gateway88.backups import BACKUPS, backup_meta, backup_name, backups_of
 from broker.devices.gateway88.files.counters import FilesCounters
 from broker.devices.gateway88.operations import Operations, operation_of
 from broker.model.errors import BrokerError, Conflict, Invalid, Unavailable
@@ -81,8 +81,8 @@ class Intake:
         if before is not None:
             before.fail(Conflict("a newer upload of this backup has begun"))
         self._reading[command.id] = upload
-        meta = {DEVICE: command.device, COMMAND: command.id}
         try:
+            meta = await backup_meta(self._core, command)
             writer = self._core.files.create(BACKUPS, name, meta)
             try:
                 await upload.into(writer)

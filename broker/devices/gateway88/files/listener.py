@@ -42,7 +42,7 @@ RECOVERY: Final = "recovery"
 #: What URLs are for -> the operation that they belong to.
 PURPOSES: Final = {FIRMWARE: FIRMWARE_UPDATE, BACKUP: DATAFILE_BACKUP, RECOVERY: DATAFILE_RECOVERY}
 #: Where a command names its file, by purpose: the key of its payload, and the area.
-SOURCES: Final = {FIRMWARE: ("file", UPLOADS), RECOVERY: ("backup", BACKUPS)}
+SOURCES: Final = {FIRMWARE: ("file_id", UPLOADS), RECOVERY: ("backup", BACKUPS)}
 
 OCTETS: Final = "application/octet-stream"
 TEXT: Final = "text/plain; charset=utf-8"
