@@ -55,7 +55,7 @@ class Admission:
 
     def __init__(self, core: Core, settings: Settings) -> None:
         self._core = core
-        self._settings = settings
+        self.settings = settings
         #: Connections in quarantine, by MAC.
         self._waiting: dict[str, Waiting] = {}
         core.quarantine.approvers[PROTOCOL] = self._approve
@@ -71,7 +71,7 @@ class Admission:
             if not shown.fits(bound_to):
                 log.warn("{mac} refused: not the certificate that it is bound to", mac=mac)
                 raise Refused("auth_failed")
-            if not bound_to and self._settings.pin_certificates and shown.fingerprint:
+            if not bound_to and self.settings.pin_certificates and shown.fingerprint:
                 log.info("{mac} is bound to the certificate {fingerprint}", mac=mac, fingerprint=shown.fingerprint)
                 await self._core.registry.update_device(mac, {CERTIFICATE: shown.fingerprint})
             return login
@@ -86,9 +86,9 @@ class Admission:
         try:
             return await registry.identify_device(PROTOCOL, mac)
         except Unauthenticated:
-            if self._settings.unknown == "quarantine":
+            if self.settings.unknown == "quarantine":
                 return None
-            if self._settings.unknown == "refuse":
+            if self.settings.unknown == "refuse":
                 log.info("{mac} refused: it is not registered", mac=mac)
                 raise Refused("auth_failed") from None
         try:
@@ -105,7 +105,7 @@ class Admission:
         old = self._waiting.get(mac)
         if old is not None and old is not connection:
             old.close("takeover")
-        elif old is None and len(self._waiting) >= self._settings.max_quarantined:
+        elif old is None and len(self._waiting) >= self.settings.max_quarantined:
             log.warn("{mac} refused: {count} gateways wait for approval already", mac=mac, count=len(self._waiting))
             return False
         self._waiting[mac] = connection

@@ -119,7 +119,7 @@ class Session:
             version = body.get("swversion") if isinstance(body, dict) else None
             self._operations.alive(self.live.ref.id, now, version)
         elif message.type == codec.NEWDEVICES and self._newdevices_cmd:
-            self._operations.remote_control(self.live.ref.id, self._newdevices_cmd, "gateway88")
+            self._operations.ask(self.live.ref.id, self._newdevices_cmd)
 
     def _tell(self, kind: str, incoming: Incoming, value: dict[str, Any], now: float) -> None:
         meta: dict[str, Any] | None = None

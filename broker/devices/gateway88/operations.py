@@ -24,6 +24,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 from uuid import uuid4
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -69,6 +70,11 @@ class Operations:
 
     def __init__(self, core: Core, settings: Settings) -> None:
         self._core = core
+        self.configure(settings)
+
+    def configure(self, settings: Settings) -> None:
+        """Take new settings."""
+        self.backup_before_update = settings.backup_before_update
         self._pending_for = {
             codec.FIRMWARE_UPDATE: settings.firmware_timeout,
             codec.DATAFILE_BACKUP: settings.backup_timeout,
@@ -157,12 +163,50 @@ class Operations:
             raise Invalid("[listeners.files] is not running")
         return links
 
-    def remote_control(self, device_id: str, cmd: Payload, origin: str) -> None:
-        """Order a remote_control of our own accord; what becomes of it is seen where commands are."""
+    def order(
+        self,
+        device_id: str,
+        operation: str,
+        payload: Payload,
+        origin: str,
+        *,
+        ref: str | None = None,
+        expires: float | None = None,
+        after: str | None = None,
+        timeout: float | None = None,
+    ) -> Deferred[Command]:
+        """Take a command for a gateway that is registered; answers when it is kept.
+
+        ``after``: the id of one that has to succeed before. ``expires``, ``timeout``: seconds, as for every command.
+        Fails with DeviceOffline, LimitExceeded, Unavailable.
+        """
         now = self._core.clock()
-        expires_at = now + self._core.default_expires
-        command = Command(str(uuid4()), device_id, PROTOCOL, cmd, origin, now, expires_at)
-        self._core.commands.submit(command, lambda error: None)
+        options = {} if operation == codec.REMOTE_CONTROL else {OPERATION: operation}
+        if after is not None:
+            options[AFTER] = after
+        command = Command(
+            id=str(uuid4()),
+            device=device_id,
+            protocol=PROTOCOL,
+            payload=payload,
+            origin=origin,
+            created_at=now,
+            expires_at=now + (self._core.default_expires if expires is None else expires),
+            timeout=timeout,
+            ref=ref,
+            options=options,
+        )
+        kept: Deferred[Command] = Deferred()
+        self._core.commands.submit(
+            command, lambda error: kept.callback(command) if error is None else kept.errback(error)
+        )
+        return kept
+
+    def ask(self, device_id: str, cmd: dict[str, Any]) -> None:
+        """Order a remote_control of our own accord; what becomes of it is seen where commands are."""
+        self.order(device_id, codec.REMOTE_CONTROL, cmd, PROTOCOL).addErrback(
+            lambda failure: log.warn("{device} is not asked: {why}", device=device_id, why=failure.getErrorMessage())
+        )
 
 
 def asked_version(command: Command) -> Any:

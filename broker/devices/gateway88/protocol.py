@@ -437,6 +437,13 @@ class Gateway88Listener(Listener):
         self.admission = Admission(core, settings)
         core.registry.on_change.append(self._changed)
 
+    def reload(self, settings: Settings) -> tuple[str, ...]:
+        """Take new settings (SIGHUP); none of them needs a restart. Connections keep what they began with."""
+        self.settings = settings
+        self.admission.settings = settings
+        self.operations.configure(settings)
+        return ()
+
     def connection_for(self, addr: Any) -> Gateway88Connection:
         return Gateway88Connection(self, str(getattr(addr, "host", "")), int(getattr(addr, "port", 0)))
 
