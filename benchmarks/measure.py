@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.children import Aedes, Amqtt, BenchmarkError, Broker, Child, Mosquitto, NotInstalled
+from benchmarks.children import Aedes, Amqtt, BenchmarkError, Broker, Child, Mosquitto, Nats, NotInstalled
 from benchmarks.pairs import Load
 from benchmarks.shapes import Shape, Work
 from benchmarks.tls import MosquittoTls, OpensslServer
 
-Peer = type[Mosquitto] | type[Aedes] | type[Amqtt] | type[OpensslServer]
-PEERS: tuple[Peer, ...] = (Mosquitto, Aedes, Amqtt, OpensslServer, MosquittoTls)
+Peer = type[Mosquitto] | type[Nats] | type[Aedes] | type[Amqtt] | type[OpensslServer]
+PEERS: tuple[Peer, ...] = (Mosquitto, Nats, Aedes, Amqtt, OpensslServer, MosquittoTls)
 #: History is written up to a second later (DESIGN §10): that work is the messages' too.
 SETTLE = 1.5
 
