@@ -63,22 +63,20 @@ class RealTestCase(TestCase):
     timeout = 120
     settings: dict[str, str] = {}
 
-    def setUp(self) -> Deferred[Any]:
+    async def setUp(self) -> None:  # type: ignore[override] # trial waits for it
         self.broker = RealBroker(
             Path(tempfile.mkdtemp(dir=Path.cwd())), {"listeners.gateway88.bind": TLS, **self.settings}
         )
         self.ends: list[Callable[[], None]] = []
-        return deferToThread(self.broker.start)
+        self.addCleanup(deferToThread, self._stop)
+        await deferToThread(self.broker.start)
 
-    def tearDown(self) -> Deferred[Any]:
-        def stop() -> None:
-            for end in self.ends:
-                end()
-            self.broker.stop()
-            faults = [line for line in self.broker.output if "Traceback" in line or "fault" in line]
-            assert not faults, faults
-
-        return deferToThread(stop)
+    def _stop(self) -> None:
+        for end in self.ends:
+            end()
+        self.broker.stop()
+        faults = [line for line in self.broker.output if "Traceback" in line or "fault" in line]
+        assert not faults, faults
 
     @property
     def port(self) -> int:
@@ -173,7 +171,7 @@ class OperationTests(RealTestCase):
             token = f"{made['id']}:{made['secret']}"
             status, _ = self.broker.call("PUT", f"/applications/{made['id']}/devices/{GATEWAY}")
             assert status < 300
-            calls = (
+            calls: tuple[tuple[str, dict[str, Any], int, int], ...] = (
                 ("firmware", {"file": "x", "version": "1"}, 403, 403),
                 ("backup", {}, 202, 404),
                 ("remote_control", {"cmd": {}}, 202, 404),
