@@ -10,9 +10,10 @@ A client is asked for a certificate where a listener says so. Then ``client_ca``
 certificate that is shown has to be good: signed by one of those, in its time, and for clients if it says what it is
 for. Lists of revoked certificates are not read.
 
-Sessions are resumed with tickets, which nobody has to keep here: clients that come back within two hours
-(`TICKETS_FOR`) are spared the signatures, and a certificate that a client has shown is in its ticket. What tickets are
-sealed with lives as long as this object's certificate is not read again; then, and after a restart, clients begin anew.
+Where nobody is asked for a certificate, sessions are resumed with tickets, which nobody has to keep here: clients that
+come back within two hours (`TICKETS_FOR`) are spared the signatures. What tickets are sealed with lives until the
+certificate is read again; then, and after a restart, clients begin anew. Where certificates are asked for, nothing is
+resumed: one that was good when the session began might not be so any more.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from broker.listening.settings import ClientCertificates
 from broker.settings.tables import TlsTable
 
 VALID_FOR = timedelta(days=3650)
-#: Seconds in which a session may be resumed; the certificate of a client is not looked at again so long.
+#: Seconds in which a session may be resumed.
 TICKETS_FOR = 7_200
 #: Seconds before the end of our certificate from which on it is worth a warning.
 WARN_BEFORE = 30 * 86_400.0
@@ -101,7 +102,7 @@ class Certificate:
             certificate, key = self_signed(self._made)
         chain = Path(table.chain) if table.chain else None
         try:
-            context = context_of(certificate, key, chain)
+            context = context_of(certificate, key, chain, tickets=clients == "off")
             self.expires_at = end_of(certificate, chain)
             if clients != "off":
                 if not table.client_ca:
@@ -139,7 +140,7 @@ def ask_clients(context: SSL.Context, client_ca: Path, required: bool) -> None:
     context.set_verify(SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if required else 0))
 
 
-def context_of(certificate: Path, private_key: Path, chain: Path | None) -> SSL.Context:
+def context_of(certificate: Path, private_key: Path, chain: Path | None, tickets: bool = True) -> SSL.Context:
     """The TLS context for these PEM files; the first may hold the chain behind its own. Raises TlsError."""
     certificates = _certificates(certificate)
     if chain is not None:
@@ -155,7 +156,7 @@ def context_of(certificate: Path, private_key: Path, chain: Path | None) -> SSL.
             certificate=ours,
             extraCertChain=others,
             raiseMinimumTo=TLSVersion.TLSv1_2,
-            enableSessionTickets=True,
+            enableSessionTickets=tickets,
         )
         context = options.getContext()
         context.set_timeout(TICKETS_FOR)

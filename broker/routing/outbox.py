@@ -112,13 +112,6 @@ class Outbox:
         self.chunks.append(data)
         self.size += len(data)
 
-    def put_now(self, data: bytes) -> None:
-        """As `put`, but it is written at once when nothing waits before it."""
-        if self.chunks or self.blocked:
-            self.put(data)
-        else:
-            self._write(data)
-
     def offer(self, data: bytes) -> bool:
         """Add if there is room; else count it as dropped and return False."""
         if self.size >= self.limit:

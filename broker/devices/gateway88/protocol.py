@@ -167,7 +167,7 @@ class Gateway88Connection(Connection):
             self.look_at(now + home.settings.frame_timeout)
         if answers:
             home.stats.messages_out += len(answers)
-            self.outbox.put_now(answers[0] if len(answers) == 1 else b"".join(answers))
+            self.outbox.put_alone(answers[0] if len(answers) == 1 else b"".join(answers))
         if taken:
             self._heard(now)
             self.account(len(taken))

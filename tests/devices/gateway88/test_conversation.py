@@ -92,7 +92,7 @@ class AnswerTests(SynchronousTestCase):
         self.gateway.say(INFO, 1)
         self.gateway.read()
         writes: list[bytes] = []
-        self.gateway.transport.write = writes.append  # type: ignore[method-assign]
+        self.gateway.connection.outbox.write = writes.append
         self.gateway.raw(HB_FRAME + NEWDEVICES + self.gateway.frame({"type": "x"}, 4))
         self.assertEqual(len(writes), 1)
         self.assertEqual([item.id for item in FrameDecoder(999).feed(writes[0]) if isinstance(item, Frame)], [2, 3, 4])
