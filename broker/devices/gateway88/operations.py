@@ -6,7 +6,7 @@
 remote_control      is the end   the answer                                           18 s
 firmware_update     pending      a later gateway_info with that swversion             30 min
 datafile_backup     pending      the upload has arrived                               10 min
-datafile_recovery   pending      the next gateway_info or hb                          30 min
+datafile_recovery   pending      the data fetched, and then a gateway_info or hb      30 min
 ==================  ===========  ===================================================  ============
 
 Any of them fails by an answer that says so. A second status, whether under the same id or of its own accord, is the
@@ -41,6 +41,8 @@ log = Logger(namespace="broker.gateway88")
 OPERATION: Final = "operation"
 #: The option with the id of the command that has to succeed before this one is sent (`broker.routing.commands`).
 AFTER: Final = "after"
+#: Of a recovery's result: its data has been fetched.
+FETCHED: Final = "fetched"
 #: The commands that are not over with their first ok.
 LONG: Final = frozenset({codec.FIRMWARE_UPDATE, codec.DATAFILE_BACKUP, codec.DATAFILE_RECOVERY})
 
@@ -70,6 +72,8 @@ class Operations:
 
     def __init__(self, core: Core, settings: Settings) -> None:
         self._core = core
+        #: Recoveries that were fetched before they were answered.
+        self._early: set[str] = set()
         self.configure(settings)
 
     def configure(self, settings: Settings) -> None:
@@ -89,8 +93,7 @@ class Operations:
         if command is not None and good and command.status != PENDING:
             operation = operation_of(command)
             if operation in LONG:
-                pending_for = self._pending_for[operation]
-                self._core.commands.reply(device_id, Reply(command_id, PENDING, result, now), pending_for)
+                self._pend(command, with_fetched(result) if command_id in self._early else result, now)
                 return
         self._end(device_id, command_id, SUCCEEDED if good else FAILED, result, now)
 
@@ -105,7 +108,7 @@ class Operations:
         """A heartbeat came, or a gateway_info with this swversion: what waited for it is done."""
         for command in self._core.commands.unanswered(device_id):
             operation = operation_of(command)
-            if operation == codec.DATAFILE_RECOVERY and command.status == PENDING:
+            if operation == codec.DATAFILE_RECOVERY and command.status == PENDING and was_fetched(command):
                 self._end(device_id, command.id, SUCCEEDED, None, now)
             elif operation == codec.FIRMWARE_UPDATE and version is not None and version == asked_version(command):
                 self._end(device_id, command.id, SUCCEEDED, {"swversion": version}, now)
@@ -113,6 +116,20 @@ class Operations:
     def arrived(self, command: Command, result: dict[str, Any], now: float) -> None:
         """The upload that a backup asked for is complete and kept; ``result`` tells of it."""
         self._end(command.device, command.id, SUCCEEDED, result, now)
+
+    def fetched(self, command: Command, now: float) -> None:
+        """The last byte of what a recovery goes back to has been handed to its gateway.
+
+        Before that no sign of life means that it is done: a gateway that loses its connection tells about itself, too.
+        """
+        if command.status == PENDING:
+            self._pend(command, with_fetched(command.result), now)
+        else:
+            self._early = {id for id in self._early if self._core.commands.get(id) is not None} | {command.id}
+
+    def _pend(self, command: Command, result: Any, now: float) -> None:
+        reply = Reply(command.id, PENDING, result, now)
+        self._core.commands.reply(command.device, reply, self._pending_for[operation_of(command)])
 
     def _end(self, device_id: str, command_id: str, status: str, result: Any, now: float) -> None:
         self._core.commands.reply(device_id, Reply(command_id, status, result, now))
@@ -207,6 +224,16 @@ class Operations:
         self.order(device_id, codec.REMOTE_CONTROL, cmd, PROTOCOL).addErrback(
             lambda failure: log.warn("{device} is not asked: {why}", device=device_id, why=failure.getErrorMessage())
         )
+
+
+def with_fetched(result: Any) -> dict[str, Any]:
+    """The result of a recovery whose data has been fetched."""
+    return {**(result if isinstance(result, dict) else {}), FETCHED: True}
+
+
+def was_fetched(command: Command) -> bool:
+    """Whether a recovery's data has been fetched."""
+    return isinstance(command.result, dict) and command.result.get(FETCHED) is True
 
 
 def asked_version(command: Command) -> Any:

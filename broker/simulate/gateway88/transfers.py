@@ -122,9 +122,10 @@ class _Body(Protocol):
     """Reads the body of an answer."""
 
     def __init__(self, transfers: Transfers, got: bytearray) -> None:
-        self.done: Deferred[None] = Deferred()
+        self.done: Deferred[None] = Deferred(self._cancelled)
         self._transfers = transfers
         self._got = got
+        self._timer: Any = None
 
     def dataReceived(self, data: bytes) -> None:
         self._got += data
@@ -133,9 +134,31 @@ class _Body(Protocol):
         transport: Any = self.transport
         if per_beat and transport is not None:
             transport.pauseProducing()
-            self._transfers.clock.callLater(BEAT * max(1.0, len(data) / per_beat), transport.resumeProducing)
+            delay = BEAT * len(data) / per_beat
+            if self._timer is not None:  # what had been read already comes all the same
+                delay += self._timer.getTime() - self._transfers.clock.seconds()
+                self._timer.cancel()
+            self._timer = self._transfers.clock.callLater(delay, self._go_on, transport)
+
+    def _go_on(self, transport: Any) -> None:
+        self._timer = None
+        transport.resumeProducing()
+
+    def _cancelled(self, done: Deferred[None]) -> None:
+        self._stop()
+        transport: Any = self.transport
+        if transport is not None:
+            transport.loseConnection()
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._stop()
+        if self.done.called:
+            return
         if reason.check(ResponseDone):
             self.done.callback(None)
         else:

@@ -45,9 +45,13 @@ class Told:
     def __init__(self) -> None:
         self.operations = self
         self.arrivals: list[tuple[str, dict[str, Any]]] = []
+        self.fetches: list[str] = []
 
     def arrived(self, command: Command, result: dict[str, Any], now: float) -> None:
         self.arrivals.append((command.id, result))
+
+    def fetched(self, command: Command, now: float) -> None:
+        self.fetches.append(command.id)
 
 
 class FilesCase(WebCase):
@@ -257,6 +261,18 @@ class DownloadTests(FilesCase):
         command = await self.command("datafile_recovery", {"backup": info.id, "md5": info.md5})
         status, _, body = await self.get(self.listener.recovery_url(command))
         self.assertEqual((status, body), (200, b"saved"))
+        self.assertEqual(self.told.fetches, [command.id])
+
+    async def test_a_recovery_is_fetched_with_its_last_byte(self) -> None:
+        info = await self.file(BACKUPS, f"{MAC}-1", b"saved")
+        command = await self.command("datafile_recovery", {"backup": info.id, "md5": info.md5})
+        url = self.listener.recovery_url(command)
+        for part in ("bytes=0-1", "bytes=1-3"):
+            self.assertEqual((await self.get(url, f"Range: {part}"))[0], 206)
+        self.assertEqual((await self.ask(f"HEAD {urlsplit(url).path}"))[0], 200)
+        self.assertEqual(self.told.fetches, [])
+        self.assertEqual((await self.get(url, "Range: bytes=2-"))[0], 206)
+        self.assertEqual(self.told.fetches, [command.id])
 
     async def test_no_other_area(self) -> None:
         info = await self.file(UPLOADS, "secret", b"secret")

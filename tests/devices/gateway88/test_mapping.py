@@ -247,6 +247,19 @@ class LongOperationTests(GatewayTestCase):
         self.ok("datafile_recovery", message_id)
         self.assertEqual(command.status, "pending")
         self.gateway.say({"type": "hb", "hb": {}}, 4)
+        self.assertEqual(command.status, "pending", "it has not got its data yet")
+        self.bed.listener.operations.fetched(command, self.bed.clock.seconds())
+        self.assertEqual((command.status, command.result), ("pending", {"status": "ok", "fetched": True}))
+        self.gateway.say({"type": "hb", "hb": {}}, 5)
+        self.assertEqual(command.status, "succeeded")
+
+    def test_recovery_that_is_fetched_before_it_is_answered(self) -> None:
+        command, message_id, _ = self.ordered("datafile_recovery", {"backup": "b", "md5": "1" * 32})
+        self.bed.listener.operations.fetched(command, self.bed.clock.seconds())
+        self.assertEqual(command.status, "sent")
+        self.ok("datafile_recovery", message_id)
+        self.assertEqual(command.status, "pending")
+        self.gateway.say({"type": "hb", "hb": {}}, 4)
         self.assertEqual(command.status, "succeeded")
 
     def test_refused(self) -> None:

@@ -8,9 +8,9 @@ from twisted.internet.threads import deferToThread
 
 from tests.devices.gateway88.real import RealCase
 
-#: Slow enough to be killed in the middle of it.
-IMAGE = bytes(range(251)) * 6_000
-RATE = 1_000_000
+#: More than sockets hold, and slow enough to be killed in the middle of it.
+IMAGE = bytes(range(251)) * 64_000
+RATE = 4_000_000
 
 
 class OperationTests(RealCase):
@@ -36,7 +36,7 @@ class OperationTests(RealCase):
         asked = {"file": "relay.bin", "version": "9.9"}
         taken = await self.call(202, "POST", f"/gateways/{gateway.id}/firmware", asked)
         await self.command(taken["id"], "pending")
-        await self.until(lambda: gateway.transfers.fetched > 200_000, "the download has begun")
+        await self.until(lambda: gateway.transfers.fetched > 500_000, "the download has begun")
         self.assertLess(gateway.transfers.fetched, len(IMAGE) // 2)
         await self.kill_and_start()
         await self.until(lambda: gateway.online, "it is back")
@@ -73,7 +73,7 @@ class OperationTests(RealCase):
         gateway = await self.known(transfer_rate=RATE)
         gateway.data = IMAGE
         taken = await self.call(202, "POST", f"/gateways/{gateway.id}/backup", {})
-        await self.until(lambda: gateway.transfers.posted > 300_000, "the upload has begun")
+        await self.until(lambda: gateway.transfers.posted > 500_000, "the upload has begun")
         self.assertLess(gateway.transfers.posted, len(IMAGE) // 2)
         await self.kill_and_start()
         self.assertEqual((await self.call(200, "GET", f"/gateways/{gateway.id}/backups"))["items"], [])
@@ -103,7 +103,7 @@ class OperationTests(RealCase):
         backup = await self.backed_up(gateway.id)
         gateway.data = b""
         taken = await self.call(202, "POST", f"/gateways/{gateway.id}/recovery", {"backup": backup})
-        await self.until(lambda: gateway.transfers.fetched > 200_000, "the download has begun")
+        await self.until(lambda: gateway.transfers.fetched > 500_000, "the download has begun")
         self.assertLess(gateway.transfers.fetched, len(IMAGE) // 2)
         await self.kill_and_start()
         await self.until(lambda: gateway.online, "it is back")
@@ -112,4 +112,6 @@ class OperationTests(RealCase):
         self.assertEqual(gateway.data, b"")
         command = await self.command(taken["id"], "succeeded", "failed", "timed_out")
         self.assertEqual(command["status"], "succeeded", command)
+        # The last bytes have left the broker, and may still be on their way through the sockets.
+        await self.until(lambda: gateway.data, "it has its data")
         self.assertEqual(sha256(gateway.data).digest(), sha256(IMAGE).digest())

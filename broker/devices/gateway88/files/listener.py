@@ -24,7 +24,7 @@ from broker.devices.gateway88.files.counters import FilesCounters
 from broker.devices.gateway88.files.intake import Intake
 from broker.devices.gateway88.files.settings import FilesSettings
 from broker.devices.gateway88.files.urls import NAME, Urls
-from broker.devices.gateway88.operations import operation_of
+from broker.devices.gateway88.operations import Operations, operation_of
 from broker.model.errors import NotFound, Unauthenticated
 from broker.model.messages import Command
 from broker.storage.files import UPLOADS, FileInfo
@@ -127,17 +127,18 @@ class FilesListener(WebListener):
 
     async def _download(self, purpose: str, call: Call) -> Any:
         """An image or a backup, whole or a range of it."""
-        info = await self._source(purpose, call)
+        command, info = await self._source(purpose, call)
         self.counted.downloads += 1
         fields = (
             (b"Content-Disposition", b"attachment"),
             (b"Repr-Digest", b"sha-256=:%b:, md5=:%b:" % (in_field(info.sha256), in_field(info.md5))),
         )
-        return FileAnswer(call.core.files.path(info), info.size, OCTETS, fields, info.sha256)
+        sent = partial(self._fetched, command) if purpose == RECOVERY else None
+        return FileAnswer(call.core.files.path(info), info.size, OCTETS, fields, info.sha256, sent)
 
     async def _digest(self, purpose: str, call: Call) -> Any:
         """Its MD5, 32 hexadecimal digits and no line end."""
-        info = await self._source(purpose, call)
+        _, info = await self._source(purpose, call)
         return Answer(200, info.md5.encode(), TEXT)
 
     async def _upload(self, call: Call) -> Any:
@@ -145,14 +146,21 @@ class FilesListener(WebListener):
         command = await self._command(BACKUP, call)
         return Answer(200, await self.intake.take(command, call.upload, self.settings.keep_backups))
 
-    async def _source(self, purpose: str, call: Call) -> FileInfo:
+    async def _source(self, purpose: str, call: Call) -> tuple[Command, FileInfo]:
         command = await self._command(purpose, call)
         key, area = SOURCES[purpose]
         wanted = command.payload.get(key) if isinstance(command.payload, dict) else None
         info: FileInfo | None = await call.core.files.get(area, str(wanted))
         if info is None:
             raise NotFound("this file is not there any more")
-        return info
+        return command, info
+
+    def _fetched(self, command: Command) -> None:
+        """A gateway has been handed all that it goes back to."""
+        operations: Operations | None = getattr(self.core.listeners.get("gateway88"), "operations", None)
+        now = self.core.commands.get(command.id)
+        if operations is not None and now is not None:
+            operations.fetched(now, self.clock())
 
     async def _command(self, purpose: str, call: Call) -> Command:
         """The command that the URL was made for. Raises NotFound."""
