@@ -24,11 +24,14 @@ from twisted.python.failure import Failure
 _HEAD: Final = 5
 #: More than the longest record holds.
 _MOST: Final = 32_768
+#: Bytes that one record takes.
+_RECORD: Final = 16_384
 
 
 class LeanTLS(TLSMemoryBIOProtocol):
     """`TLSMemoryBIOProtocol` with a short way for a chunk that is one record."""
 
+    transport: Any
     #: Bytes that are missing of the record that has begun, and its head as far as that has come.
     _missing = 0
     _head = b""
@@ -64,10 +67,28 @@ class LeanTLS(TLSMemoryBIOProtocol):
                 return
         self._flushSendBIO()
 
+    def write(self, data: bytes) -> None:
+        """See `TLSMemoryBIOProtocol`."""
+        if self.disconnecting or self._lostTLSConnection or self._appSendBuffer or not 0 < len(data) <= _RECORD:
+            super().write(data)
+            return
+        try:
+            sent = self._tlsConnection.send(data)
+        except Error:  # it has to read first, or is broken
+            super().write(data)
+            return
+        self._flushSendBIO()
+        if sent < len(data):
+            super().write(data[sent:])
+
     def _flushSendBIO(self) -> None:
         """Whatever OpenSSL had to say has been said with this."""
         self._wrote = True
-        super()._flushSendBIO()
+        try:
+            out = self._tlsConnection.bio_read(_MOST)
+        except WantReadError:
+            return
+        self.transport.write(out)
 
     def _follow(self, data: bytes) -> None:
         """Keep account of where records begin."""
