@@ -19,8 +19,8 @@ from broker.storage.files import FileInfo, FileStore
 
 #: The area of `broker.storage.files`.
 BACKUPS: Final = "backups"
-#: Fields of a backup's ``meta``: the gateway that it is of, the command that asked for it, and the applications that the
-#: gateway was bound to at that time.
+#: Fields of a backup's ``meta``: the gateway that it is of, the command that asked for it, and the applications that
+#: the gateway was bound to at that time.
 GATEWAY: Final = "gateway"
 COMMAND: Final = "command"
 APPLICATIONS: Final = "applications"

@@ -153,10 +153,11 @@ class SimulatedGateway:
             self._connecting.cancel()
         if self._connection is None:
             return succeed(None)
-        if self._stopped is None:
-            self._stopped = Deferred()
+        stopped = self._stopped
+        if stopped is None:
+            stopped = self._stopped = Deferred()
             self._connection.drop()
-        return self._stopped
+        return stopped
 
     def disconnect(self) -> None:
         """Drop the connection, as a bad network does; the gateway comes back by itself."""

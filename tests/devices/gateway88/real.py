@@ -71,7 +71,14 @@ class RealCase(TestCase):
 
     def gateway(self, number: int = 0, **behaviour: Any) -> SimulatedGateway:
         """One that comes back quickly, not started."""
-        quick = {"reconnect_every": 0.5, "reboot_time": 0.2, "install_time": 0.05, "transfer_again": 0.3, **behaviour}
+        quick: dict[str, Any] = {
+            "reconnect_every": 0.5,
+            "reboot_time": 0.2,
+            "install_time": 0.05,
+            "transfer_again": 0.3,
+            "transfer_tries": 200,
+            **behaviour,
+        }
         gateway = SimulatedGateway(
             reactor,
             TCP4ClientEndpoint(reactor, "127.0.0.1", self.gateway_port),
