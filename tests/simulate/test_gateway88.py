@@ -27,7 +27,7 @@ class Wire(StringTransport):
     """One connection as the broker sees it."""
 
     def __init__(self) -> None:
-        StringTransport.__init__(self)  # type: ignore[no-untyped-call]  # Twisted's
+        StringTransport.__init__(self)
         self.decoder = FrameDecoder(1 << 20)
         self.protocol: Any = None
         self.closed = False

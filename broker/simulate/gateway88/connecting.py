@@ -22,6 +22,7 @@ class Resuming:
         self._context = context
         self._resume = resume
         self._session: SSL.Session | None = None
+        self._noted: SSL.Connection | None = None
 
     def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         """See IOpenSSLClientConnectionCreator."""
@@ -37,7 +38,14 @@ class Resuming:
             return False
         if self._resume:
             self._session = handle.get_session()
+            self._noted = handle
         return bool(_lib.SSL_session_reused(handle._ssl))
+
+    def ended(self) -> None:
+        """The connection is gone. OpenSSL would not resume the session of one that ended without a goodbye."""
+        if self._noted is not None:
+            self._noted.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
+            self._noted = None
 
 
 @implementer(IPolicyForHTTPS)
@@ -54,4 +62,4 @@ class Unchecked:
 
 def unchecked_context() -> SSL.Context:
     """For a whole fleet."""
-    return CertificateOptions().getContext()
+    return CertificateOptions(enableSessionTickets=True).getContext()

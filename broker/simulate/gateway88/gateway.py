@@ -75,6 +75,7 @@ class GatewayConnection(Protocol):
             self.gateway.received(self, item)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.gateway.tls.ended()
         self.gateway.lost(self)
 
     def write(self, data: bytes) -> None:
