@@ -214,6 +214,14 @@ class Broker(Child):
             raise BenchmarkError(f"{method} {path}: {status} {answer.decode('utf-8', 'replace')[:200]}")
         return json.loads(answer) if answer else None
 
+    def sample(self, name: str) -> float:
+        """A figure of /metrics by its name with labels; 0 for one that is not there."""
+        for line in self.request("GET", "/metrics")[1].decode().splitlines():
+            found, _, value = line.rpartition(" ")
+            if found == name:
+                return float(value)
+        return 0.0
+
     def add_device(self) -> tuple[str, str]:
         """Id and key of a new NovaCloud device of a product, bound to the benchmark's application."""
         if self.request("GET", "/api/v1/products/bench")[0] == 404:

@@ -14,7 +14,7 @@ from benchmarks.fleet import Comeback
 from benchmarks.gateways import Returns, gateways
 from benchmarks.pairs import FanOut, Idle, Load, Pairs
 from benchmarks.round_trips import HttpCommands, Import, MqttCommands, Requests
-from benchmarks.tls import Handshakes, IdleTls
+from benchmarks.tls import HalfOpen, Handshakes, IdleTls
 from benchmarks.uplinks import Uplinks
 
 
@@ -84,6 +84,13 @@ SHAPES = (
         messages=1_000,
         unit="KB",
         peers="tls-idle",
+    ),
+    Shape(
+        name="gateway-half-open",
+        title="TLS handshake that is left half open",
+        make=HalfOpen,
+        messages=10_000,
+        unit="KB",
     ),
     Shape(
         name="tls-handshake",

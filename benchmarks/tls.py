@@ -120,3 +120,65 @@ class IdleTls:
     def close(self) -> None:
         for connection in self._open:
             connection.close()
+
+
+class HalfOpen:
+    """Strangers who begin a TLS handshake and say no more; a message is one of them.
+
+    Before the next run, and at the end, all of them have to be closed by the broker, and for that reason.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._hello = client_hello()
+        self._open: list[socket.socket] = []
+        self._closed = 0.0
+
+    def run(self, messages: int) -> Load:
+        """Raises BenchmarkError when the broker keeps one of them."""
+        self._all_closed()
+        started = time.perf_counter()
+        for number in range(messages):
+            stranger = socket.create_connection(("127.0.0.1", self._broker.gateway88_port), STALL)
+            self._open.append(stranger)
+            stranger.sendall(self._hello[: len(self._hello) // (1 + number % 2)])
+        while self._broker.sample('broker_connections{listener="gateway88"}') < messages:
+            time.sleep(0.05)
+        return Load(messages, time.perf_counter() - started)
+
+    def _all_closed(self) -> None:
+        for stranger in self._open:
+            stranger.settimeout(STALL * 3)
+            try:
+                while stranger.recv(65_536):
+                    continue
+            except ConnectionResetError:
+                pass
+            except TimeoutError:
+                raise BenchmarkError("a handshake was left half open") from None
+            stranger.close()
+        expected = self._closed + len(self._open)
+        self._closed = self._broker.sample(
+            'broker_connections_closed_total{listener="gateway88",reason="handshake_timeout"}'
+        )
+        if self._closed != expected:
+            raise BenchmarkError(f"closed for their handshake: {self._closed:.0f} of {expected:.0f}")
+        self._open = []
+
+    def close(self) -> None:
+        try:
+            self._all_closed()
+        finally:
+            for stranger in self._open:
+                stranger.close()
+
+
+def client_hello() -> bytes:
+    """The first words of a TLS client."""
+    out = ssl.MemoryBIO()
+    client = client_context().wrap_bio(ssl.MemoryBIO(), out)
+    try:
+        client.do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    return out.read()
