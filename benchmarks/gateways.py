@@ -6,6 +6,7 @@ would be repetitions, which cost less.
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import time
@@ -19,9 +20,9 @@ from broker.devices.gateway88.frames import encode_frame
 #: Ids of a gateway's messages: 1..127, as gateways use them.
 IDS = 127
 ACKNOWLEDGEMENT = 18
-#: Seconds for each heartbeat under way in which the load does not wait for answers: to wake a process that does is paid
-#: for by who sends them, and gateways are not on the broker's machine.
-PAUSE = 200e-6
+#: Seconds that the load sleeps between two looks at what has come. It does not wait for it: to wake a process is paid
+#: for by who wakes it, and gateways are not on the broker's machine.
+PAUSE = 2e-3
 INFO = {
     "type": "gateway_info",
     "gateway_info": {
@@ -41,31 +42,59 @@ class Heartbeats:
         self._macs = [broker.add_gateway() for _ in range(gateways)]
         self._context = client_context()
         self._gateways = [open_gateway(broker, mac, self._context) for mac in self._macs]
-        self._frames = [heartbeats(mac) for mac in self._macs]
-        self._sent = 0
+        self._turns = {
+            gateway.fileno(): Turn(gateway, heartbeats(mac))
+            for gateway, mac in zip(self._gateways, self._macs, strict=True)
+        }
 
     def run(self, messages: int) -> Load:
         """Send so many heartbeats. Raises BenchmarkError when an acknowledgement is missing or wrong."""
-        gateways = list(zip(self._gateways, self._frames, strict=True))
+        ready = select.poll()
+        for descriptor in self._turns:
+            ready.register(descriptor, select.POLLIN)
         latencies: list[float] = []
         started = time.perf_counter()
-        rounds = max(1, messages // len(gateways))
-        for _ in range(rounds):
-            number = self._sent % (2 * IDS)
-            self._sent += 1
-            sent_at = time.perf_counter()
-            for gateway, frames in gateways:
-                gateway.sendall(frames[number][0])
-            time.sleep(PAUSE * len(gateways))
-            for gateway, frames in gateways:
-                if read_exactly(gateway, ACKNOWLEDGEMENT) != frames[number][1]:
-                    raise BenchmarkError("a heartbeat was not acknowledged")
-                latencies.append(time.perf_counter() - sent_at)
-        return Load(rounds * len(gateways), time.perf_counter() - started, latencies)
+        sent = done = 0
+        for turn in self._turns.values():
+            sent += turn.send()
+        while done < sent:
+            time.sleep(PAUSE)
+            found = ready.poll(0)
+            if not found and time.perf_counter() - started > STALL + messages * 1e-3:
+                raise BenchmarkError(f"stuck: {messages - done} heartbeats are not acknowledged")
+            for descriptor, _ in found:
+                turn = self._turns[descriptor]
+                latencies.append(turn.acknowledged())
+                done += 1
+                if sent < messages:
+                    sent += turn.send()
+        return Load(done, time.perf_counter() - started, latencies)
 
     def close(self) -> None:
         for gateway in self._gateways:
             gateway.close()
+
+
+class Turn:
+    """One gateway: a heartbeat, its acknowledgement, the next one."""
+
+    def __init__(self, gateway: ssl.SSLSocket, frames: list[tuple[bytes, bytes]]) -> None:
+        self._gateway = gateway
+        self._frames = frames
+        self._number = 0
+        self._sent_at = 0.0
+
+    def send(self) -> int:
+        self._number += 1
+        self._sent_at = time.perf_counter()
+        self._gateway.sendall(self._frames[self._number % len(self._frames)][0])
+        return 1
+
+    def acknowledged(self) -> float:
+        """Seconds that it took. Raises BenchmarkError for anything but its acknowledgement."""
+        if read_exactly(self._gateway, ACKNOWLEDGEMENT) != self._frames[self._number % len(self._frames)][1]:
+            raise BenchmarkError("a heartbeat was not acknowledged")
+        return time.perf_counter() - self._sent_at
 
 
 class Returns:

@@ -72,8 +72,8 @@ SHAPES = (
     ),
     Shape(
         name="gateway-hb",
-        title="0x88 hb + ack over TLS, 50 gateways",
-        make=gateways(50),
+        title="0x88 hb + ack over TLS, 200 gateways",
+        make=gateways(200),
         messages=20_000,
         target=60.0,
     ),

@@ -160,6 +160,10 @@ class Conversation:
         self._limit = limit
         self._checksum_without_length = checksum_without_length
 
+    def knows(self, frame: Frame) -> bool:
+        """Whether this is a frame like those before it; what it is otherwise, `stranger` tells."""
+        return frame.mac == self.mac and frame.version == VERSION
+
     def stranger(self, frame: Frame) -> Literal["version", "mac"] | None:
         """Whether a frame is none of this conversation; the first that is one binds it to its MAC."""
         if frame.version != VERSION:

@@ -136,21 +136,22 @@ class Gateway88Connection(Connection):
     def _read(self, items: Iterator[Item]) -> None:
         """Take what one chunk has: answer all, then see to what it says."""
         home = self.home
-        now = home.monotonic()
+        now, at = home.monotonic(), home.clock()
         half = self.decoder.buffered
         conversation = self.conversation
+        known = self.session is not None or self.quarantined_at is not None
         taken: list[Incoming] = []
         answers: list[bytes] = []
         for item in items:
             if isinstance(item, Damage):
                 self._damaged(item)
-            elif (strange := conversation.stranger(item)) is not None:
+            elif not conversation.knows(item) and (strange := conversation.stranger(item)) is not None:
                 self._stranger(strange)
-            elif self.session is None and self.quarantined_at is None:
+            elif not known:
                 self._ask(item, items)
                 break
             else:
-                incoming = conversation.take(item, now, int(home.clock()))
+                incoming = conversation.take(item, now, int(at))
                 if incoming.answer is not None:
                     answers.append(incoming.answer)
                 if incoming.work > WORK_OF_A_MESSAGE:
@@ -169,24 +170,23 @@ class Gateway88Connection(Connection):
             home.stats.messages_out += len(answers)
             self.outbox.put_alone(answers[0] if len(answers) == 1 else b"".join(answers))
         if taken:
-            self._heard(now)
+            self._heard(now, at)
             self.account(len(taken))
-            self._see_to(taken)
+            self._see_to(taken, at)
 
-    def _heard(self, now: float) -> None:
+    def _heard(self, now: float, at: float) -> None:
         self._heard_at = now
         session = self.session
         if session is not None:
-            session.live.last_seen = self.home.clock()
+            session.live.last_seen = at
             if session.live.late:
                 session.live.late = False
                 self.look_at(now + self.home.settings.late_after)
 
-    def _see_to(self, taken: list[Incoming]) -> None:
+    def _see_to(self, taken: list[Incoming], now: float) -> None:
         home = self.home
         counted = home.counted
         session = self.session
-        now = home.clock()
         for incoming in taken:
             kind = incoming.kind
             if kind == "undecodable":
