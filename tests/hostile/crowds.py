@@ -17,9 +17,17 @@ FIRST_WORDS = {
     "novacloud": b'{"type":"auth","payload":{"device_id":"a","device_key":"b"}}\n',
     "mqtt": encode(p.Connect(client_id="x")),
     "http": b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+    "gateway88": b"\x88\x88\x88\x88",
+    "files": b"GET /firmware HTTP/1.1\r\nHost: x\r\n\r\n",
 }
 #: Why a stranger who says nothing is closed.
-SILENT = {"novacloud": "auth_timeout", "mqtt": "auth_timeout", "http": "idle"}
+SILENT = {
+    "novacloud": "auth_timeout",
+    "mqtt": "auth_timeout",
+    "http": "idle",
+    "gateway88": "auth_timeout",
+    "files": "idle",
+}
 
 
 def _name(attack: partial[None], name: str) -> Attack:
