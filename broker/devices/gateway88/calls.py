@@ -17,6 +17,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from broker.core import Core
 from broker.devices.gateway88 import codec
+from broker.devices.gateway88.backups import APPLICATIONS, BACKUPS, GATEWAY
 from broker.devices.gateway88.identity import PROTOCOL, canonical_mac
 from broker.devices.gateway88.operations import Operations
 from broker.model.errors import Conflict, NotFound
@@ -27,8 +28,6 @@ from broker.web.callers import Caller
 from broker.web.problems import Problem
 from broker.web.routes import ADMIN, API, APPLICATION, Call, Route
 
-#: The area of `broker.storage.files` for backups. Their names begin with the MAC, their ``meta`` is `backup_meta`.
-BACKUPS: Final = "backups"
 GATEWAYS: Final = f"{API}/gateways/{{mac}}"
 
 Name = Annotated[str, Meta(min_length=1, max_length=255)]
@@ -102,16 +101,10 @@ class BackupFilter(msgspec.Struct, kw_only=True):
     cursor: Name | None = None
 
 
-async def backup_meta(core: Core, command: Command) -> dict[str, Any]:
-    """What is kept with the file of a backup: whose it is, what asked for it, who its owners are."""
-    owners = await core.registry.applications_of(command.device)
-    return {"gateway": command.device, "command": command.id, "applications": owners}
-
-
 def backup_shape(info: FileInfo) -> BackupShape:
     return BackupShape(
         id=info.id,
-        gateway=str(info.meta.get("gateway", "")),
+        gateway=str(info.meta.get(GATEWAY, "")),
         size=info.size,
         md5=info.md5,
         sha256=info.sha256,
@@ -152,7 +145,7 @@ class Calls:
         info: FileInfo | None = await self._core.files.get(BACKUPS, body.backup)
         if info is None or not self._owns(call.caller, info):
             raise NotFound(f"there is no backup {body.backup!r}")
-        source = info.meta.get("gateway")
+        source = info.meta.get(GATEWAY)
         if source != mac and not body.confirm:
             raise Conflict(f"the backup is of another gateway, {source}; confirm: true gives it to {mac} all the same")
         asked = {"backup": info.id, "from": source, "to": mac, "size": info.size, "md5": info.md5}
@@ -168,7 +161,7 @@ class Calls:
         """The backups of a gateway."""
         mac = await self._gateway(call)
         wish: BackupFilter = call.query
-        found = await self._core.files.list(BACKUPS, mac, wish.limit + 1, wish.cursor)
+        found = await self._core.files.list(BACKUPS, f"{mac}-", wish.limit + 1, wish.cursor)
         more = len(found) > wish.limit
         shown = [backup_shape(info) for info in found[: wish.limit]]
         return BackupPage(shown, found[wish.limit - 1].name if more else None)
@@ -184,7 +177,7 @@ class Calls:
 
     @staticmethod
     def _owns(caller: Caller, info: FileInfo) -> bool:
-        return caller.may_see(info.meta.get("gateway", "")) or caller.application in info.meta.get("applications", ())
+        return caller.may_see(info.meta.get(GATEWAY, "")) or caller.application in info.meta.get(APPLICATIONS, ())
 
     async def _order(
         self,

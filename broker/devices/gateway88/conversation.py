@@ -86,6 +86,11 @@ class Sent:
         self.by_id: dict[int, Outgoing] = {}
         self._next = 0
 
+    def give_up(self) -> None:
+        """Nothing of it is sent again; it may still be answered."""
+        for one in self.by_id.values():
+            one.done()
+
     def free_id(self, heard: dict[int, Heard], now: float, is_open: Callable[[str], bool]) -> int | None:
         """An id that means nothing else at the moment; None when there is none."""
         for step in range(IDS):

@@ -10,8 +10,9 @@ anything else     Uplink "event"                                                
 an answer         Reply (`operations`)                                          升级与备份, 远程控制
 ================  ============================================================  ==================
 
-An uplink's payload is the whole object that came, ``type`` included, with secrets masked; ``meta`` says if the JSON had
-to be mended or the frame's Status was 1. Numbers in quotes are taken for numbers, text that is none stays text.
+An uplink's payload is the whole object that came, ``type`` included; ``meta`` says if the JSON had to be mended or the
+frame's Status was 1. Secrets in what a gateway tells about itself are masked, in answers too. Numbers in quotes are
+taken for numbers, text that is none stays text.
 
 `Session` is what a connection has of its gateway while that is admitted.
 """
@@ -92,31 +93,39 @@ class Session:
     def take(self, incoming: Incoming, now: float) -> None:
         """Something new from the gateway; it is answered already."""
         message = incoming.message
+        # Whatever is not about the gateway itself is between it and applications.
+        secretive = message is not None and message.type == codec.GATEWAY_INFO
         if incoming.kind == "answer":
             good, result = codec.outcome(incoming.frame, message)
             outgoing = incoming.outgoing
             assert outgoing is not None
-            self._operations.answered(self.live.ref.id, outgoing.key, good, masked(result), now)
+            self._operations.answered(
+                self.live.ref.id, outgoing.key, good, masked(result) if secretive else result, now
+            )
             return
         if message is None:
             return
-        value = masked(message.value)
-        body = message.body if value is message.value else value.get(message.type)
+        value, body = message.value, message.body
         if message.type == codec.HB and body.__class__ is dict:
             self.live.values.update(heartbeat_values(body), now)
             self._tell(STATUS, incoming, value, now)
             self._operations.alive(self.live.ref.id, now)
             return
-        if message.type == codec.GATEWAY_INFO and isinstance(body, dict):
-            self._note_info(codec.clean_keys(body))
-        elif message.type not in (codec.NEWDEVICES, codec.HB):
+        version = None
+        if secretive:
+            value = masked(value)
+            body = value.get(codec.GATEWAY_INFO)
+            if isinstance(body, dict):
+                body = codec.clean_keys(body)
+                version = body.get("swversion")
+                self._note_info(body)
+        elif not message.answers and message.type not in (codec.NEWDEVICES, codec.HB):
             self._counted.unknown_types += 1
         self._tell(EVENT, incoming, value, now)
         if message.answers:
             good, result = codec.outcome(incoming.frame, message)
-            self._operations.reported(self.live.ref.id, message.type, good, masked(result), now)
-        elif message.type == codec.GATEWAY_INFO:
-            version = body.get("swversion") if isinstance(body, dict) else None
+            self._operations.reported(self.live.ref.id, message.type, good, result, now)
+        elif secretive:
             self._operations.alive(self.live.ref.id, now, version)
         elif message.type == codec.NEWDEVICES and self._newdevices_cmd:
             self._operations.ask(self.live.ref.id, self._newdevices_cmd)

@@ -110,7 +110,7 @@ class Operations:
             operation = operation_of(command)
             if operation == codec.DATAFILE_RECOVERY and command.status == PENDING and was_fetched(command):
                 self._end(device_id, command.id, SUCCEEDED, None, now)
-            elif operation == codec.FIRMWARE_UPDATE and version is not None and version == asked_version(command):
+            elif operation == codec.FIRMWARE_UPDATE and version is not None and same(version, asked_version(command)):
                 self._end(device_id, command.id, SUCCEEDED, {"swversion": version}, now)
 
     def arrived(self, command: Command, result: dict[str, Any], now: float) -> None:
@@ -234,6 +234,11 @@ def with_fetched(result: Any) -> dict[str, Any]:
 def was_fetched(command: Command) -> bool:
     """Whether a recovery's data has been fetched."""
     return isinstance(command.result, dict) and command.result.get(FETCHED) is True
+
+
+def same(version: Any, asked: Any) -> bool:
+    """Whether a gateway's version is the one that was asked for; some tell theirs as a number."""
+    return str(version).strip() == str(asked).strip()
 
 
 def asked_version(command: Command) -> Any:

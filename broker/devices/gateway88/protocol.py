@@ -286,6 +286,8 @@ class Gateway88Connection(Connection):
         live = core.devices.attach(record.ref(), self, known)
         sent = live.bridges.get(PROTOCOL)
         if isinstance(sent, Sent):
+            # What left through another connection is answered through this one, and not sent again: it may be done.
+            sent.give_up()
             self.conversation.sent = sent
         else:
             live.bridges[PROTOCOL] = self.conversation.sent

@@ -91,6 +91,17 @@ class UplinkTests(GatewayTestCase):
         self.assertEqual(self.live.info, shown)
         self.assertEqual(self.uplinks()[0][1]["gateway_info"], shown)
 
+    def test_only_what_is_about_the_gateway_itself_is_masked(self) -> None:
+        self.gateway.say({"type": "alarm", "alarm": {"key": "sos"}}, 4)
+        self.assertEqual(self.uplinks()[-1][1], {"type": "alarm", "alarm": {"key": "sos"}})
+        self.gateway.say({"type": "hb", "hb": {"lastkey": 7}}, 5)
+        self.assertEqual(self.values(), {"lastkey": 7})
+        for kind, shown in (("remote_control", "on"), ("gateway_info", "***")):
+            command = self.bed.command({"n": 1}, len(kind))
+            number = self.gateway.read()[-1][0]
+            self.gateway.say({"type": kind, "ack": {"result": 0, "key": "on"}}, number)
+            self.assertEqual(command.result, {"result": 0, "key": shown})
+
     def test_what_has_no_secrets_is_left_as_it_is(self) -> None:
         value = {"a": [1, {"b": None}], "keyboard": "x", "tokens": 3}
         self.assertIs(masked(value), value)
@@ -204,6 +215,11 @@ class LongOperationTests(GatewayTestCase):
         self.assertEqual(command.status, "pending")
         self.inform({"swversion": "2.4.0"})
         self.assertEqual((command.status, command.result), ("succeeded", {"swversion": "2.4.0"}))
+
+    def test_a_version_that_is_a_number(self) -> None:
+        command, _, _ = self.ordered("firmware_update", {**FIRMWARE, "version": "24"})
+        self.inform({"swversion ": 24})
+        self.assertEqual(command.status, "succeeded")
 
     def test_firmware_after_a_reboot_without_an_answer(self) -> None:
         command, _, _ = self.ordered("firmware_update", FIRMWARE)
