@@ -61,6 +61,9 @@ class Links(Protocol):
     def recovery_url(self, command: Command) -> str:
         """Where the data of this recovery is fetched."""
 
+    def digest(self, url: str, md5: str) -> str:
+        """What a gateway is given as the MD5 of what is at this URL: the digits, or where they are."""
+
 
 def operation_of(command: Command) -> str:
     """Which of the four a command is."""
@@ -169,10 +172,12 @@ class Operations:
             return codec.remote_control(payload)
         links = self._links()
         if operation == codec.FIRMWARE_UPDATE:
-            return codec.firmware_update(payload["version"], links.firmware_url(command), payload["md5"])
+            url = links.firmware_url(command)
+            return codec.firmware_update(payload["version"], url, links.digest(url, payload["md5"]))
         if operation == codec.DATAFILE_BACKUP:
             return codec.datafile_backup(links.backup_url(command))
-        return codec.datafile_recovery(links.recovery_url(command), payload["md5"])
+        url = links.recovery_url(command)
+        return codec.datafile_recovery(url, links.digest(url, payload["md5"]))
 
     def _links(self) -> Links:
         links: Links | None = self._core.listeners.get("files")

@@ -124,6 +124,9 @@ class FakeLinks:
     def recovery_url(self, command: Command) -> str:
         return f"https://files/r/{command.id}"
 
+    def digest(self, url: str, md5: str) -> str:
+        return md5
+
 
 @implementer(IConsumer)
 class Heard:

@@ -247,8 +247,11 @@ class DownloadTests(FilesCase):
         self.assertEqual(headers["Content-Range"], f"bytes 1000-{len(IMAGE) - 1}/{len(IMAGE)}")
 
     async def test_its_md5(self) -> None:
-        command, _ = await self.image()
-        status, _, body = await self.get(self.listener.firmware_url(command) + "/md5")
+        command, info = await self.image()
+        url = self.listener.firmware_url(command)
+        self.assertEqual(self.listener.digest(url, info.md5), info.md5)
+        self.listener.reload(msgspec.structs.replace(self.settings, digest_urls=True))
+        status, _, body = await self.get(self.listener.digest(url, info.md5))
         self.assertEqual((status, body), (200, md5(IMAGE, usedforsecurity=False).hexdigest().encode()))
 
     async def test_a_file_that_was_replaced(self) -> None:

@@ -13,6 +13,19 @@ IMAGE = bytes(range(251)) * 64_000
 RATE = 4_000_000
 
 
+class DigestTests(RealCase):
+    settings = {"listeners.files.digest_urls": "true"}
+
+    async def test_firmware_with_the_url_of_its_digest(self) -> None:
+        status, _ = await deferToThread(self.broker.call, "PUT", "/files/relay.bin", b"image")
+        self.assertEqual(status, 201)
+        gateway = await self.known()
+        asked = {"file": "relay.bin", "version": "9.9"}
+        taken = await self.call(202, "POST", f"/gateways/{gateway.id}/firmware", asked)
+        command = await self.command(taken["id"], "succeeded", "failed", "timed_out")
+        self.assertEqual((command["status"], gateway.firmware), ("succeeded", b"image"))
+
+
 class OperationTests(RealCase):
     async def image(self) -> None:
         status, _ = await deferToThread(self.broker.call, "PUT", "/files/relay.bin", IMAGE)

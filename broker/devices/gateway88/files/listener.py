@@ -123,6 +123,10 @@ class FilesListener(WebListener):
         """Where the data of this recovery is fetched. Raises Invalid."""
         return self.urls.make(RECOVERY, command)
 
+    def digest(self, url: str, md5: str) -> str:
+        """The MD5 of what is at this URL as gateways are given it (`FilesSettings.digest_urls`)."""
+        return f"{url}/md5" if self.settings.digest_urls else md5
+
     # -- calls -----------------------------------------------------------------------------------------------------
 
     async def _download(self, purpose: str, call: Call) -> Any:

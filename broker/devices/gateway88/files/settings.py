@@ -24,6 +24,8 @@ class FilesSettings(WebSettings, frozen=True, kw_only=True, forbid_unknown_field
     public_url: str = ""
     #: URLs are ``http://``, of the first ``tcp:`` binding: firmware and backups can be read and changed on their way.
     plain_http: bool = False
+    #: ``firmware_md5`` and ``recovery_md5`` are URLs of the digits, as the document's examples have it, not the digits.
+    digest_urls: bool = False
     #: Seconds for which a URL is good after it was given to a gateway.
     url_lifetime: Seconds = 3_600.0
     #: Backups of one gateway that are kept; the oldest go when a new one has arrived.
