@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from argparse import Namespace
 from hashlib import md5, sha256
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +12,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 from twisted.internet import reactor as global_reactor
+from twisted.internet.address import IPv6Address
 from twisted.internet.defer import Deferred
+from twisted.internet.testing import StringTransport
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -22,12 +25,13 @@ from broker.devices.gateway88.files import FilesListener, Settings, build
 from broker.devices.gateway88.files.urls import in_url
 from broker.devices.gateway88.identity import DeviceRules
 from broker.model.errors import Invalid, NotFound
-from broker.model.messages import PENDING, TIMED_OUT, Command, Reply
+from broker.model.messages import PENDING, TIMED_OUT, Command, DeviceRef, Reply
 from broker.routing.commands import Commands
 from broker.routing.live import LiveDevices
 from broker.routing.outbox import Turn
 from broker.routing.router import Router
 from broker.routing.topic_index import TopicIndex
+from broker.routing.values import LastValues
 from broker.storage.files import UPLOADS, FileInfo, FileStore
 from broker.storage.registry import Registry
 from broker.storage.sqlite import SqliteStorage
@@ -163,6 +167,9 @@ class UrlTests(FilesCase):
         command = await self.command("firmware_update")
         with self.assertRaises(Invalid):  # it is not connected
             self.listener.firmware_url(command)
+        link: Any = Namespace(transport=StringTransport(hostAddress=IPv6Address("TCP", "::ffff:10.1.2.3", 30000)))
+        self.core.devices.attach(DeviceRef("gateway88", MAC), link, lambda: (LastValues(), {}))
+        self.assertTrue(self.listener.firmware_url(command).startswith("https://10.1.2.3:9443/firmware/"))
 
     async def test_nothing_that_listens(self) -> None:
         command = await self.command("firmware_update")
