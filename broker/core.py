@@ -40,6 +40,9 @@ class Core:
     #: Ways of logging in over MQTT; application and device sides append theirs while they are built.
     mqtt_identities: list[IMqttIdentities] = field(default_factory=list)
 
+    #: The LoRaWAN network, an ILoraNetwork; None when that listener is not built.
+    lora: Any = None
+
     # -- what the broker tells about itself
 
     version: str = __version__
