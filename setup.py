@@ -34,6 +34,8 @@ setup(
         # the WebSocket handshake and frames; twisted[websocket] brings the same
         "h11>=0.14,<1",
         "wsproto>=1.2,<2",
+        # files that are uploaded as multipart/form-data
+        "python-multipart>=0.0.34,<0.1",
         "txredisapi>=1.6,<2",
         "hiredis>=3,<4",
         "msgspec>=0.20,<1",

@@ -42,6 +42,8 @@ class Core:
 
     #: The LoRaWAN network, an ILoraNetwork; None when that listener is not built.
     lora: Any = None
+    #: Calls of the API (`broker.web.routes.Route`) besides its own; sides append theirs while they are built.
+    api_routes: list[Any] = field(default_factory=list)
 
     # -- what the broker tells about itself
 

@@ -21,7 +21,7 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("broker.routing", "broker.reactor"),
     ("broker.listening", "broker.storage", "broker.cluster"),
     ("broker.core",),
-    ("broker.mqtt",),
+    ("broker.mqtt", "broker.web"),
     ("=broker.applications", "broker.applications.ordering", "=broker.devices"),
     ("broker.applications", "broker.devices"),
     ("broker.settings",),
@@ -37,6 +37,7 @@ APART: Final = ("broker.applications", "broker.devices")
 #: Neighbours in one layer that know nothing of one another either.
 STRANGERS: Final = (
     ("broker.listening", "broker.storage"),
+    ("broker.mqtt", "broker.web"),
     ("broker.devices", "broker.applications"),
     ("broker.service", "broker.simulate"),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from broker.simulate import commands
+from broker.simulate.commands import demo, mqtt, novacloud
 
 
 def parser() -> argparse.ArgumentParser:
@@ -16,9 +16,8 @@ def parser() -> argparse.ArgumentParser:
         epilog="python -m broker.simulate COMMAND --help says more.",
     )
     several = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_demo(several)
-    commands.add_novacloud(several)
-    commands.add_mqtt(several)
+    for command in (demo, novacloud, mqtt):
+        command.add(several)
     return made
 
 

@@ -28,9 +28,9 @@ from broker.config import Config, ConfigError, load
 from broker.data_dir import TOKEN_FILE
 from broker.listening.binding import Bind, BindError, parse_bind, reserve
 from broker.simulate.api import Api
+from broker.simulate.cast import Applications, ShownDevice, start_devices, text
 from broker.simulate.child import BrokerChild
-from broker.simulate.fleet import Applications, start_devices, text
-from broker.simulate.novacloud import Fleet
+from broker.simulate.fleet import Fleet
 from broker.tap import found_protocols, load_sides
 
 #: Columns of a payload that are shown.
@@ -82,7 +82,7 @@ class Demo:
         self._config = config
         self._say = say
         self._broker = BrokerChild(reactor, lambda line: say(f"broker | {line}"))
-        self._members: list[Fleet | Applications] = []
+        self._members: list[Fleet[ShownDevice] | Applications] = []
         self._stopping = False
         host, port = plain_port(config, "http")
         self._url = f"http://{f'[{host}]' if ':' in host else host}:{port}"

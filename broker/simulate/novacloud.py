@@ -15,19 +15,15 @@ reactor is given; nothing here blocks.
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
-from pathlib import Path
 from random import Random
 from typing import Any, Final
 from uuid import UUID, uuid5
 
-from twisted.internet.defer import Deferred, DeferredList, succeed
-from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
@@ -381,105 +377,3 @@ class SimulatedDevice:
 def encode(message: dict[str, Any]) -> bytes:
     """As the guide's client does."""
     return (json.dumps(message) + "\n").encode("utf-8")
-
-
-class Fleet:
-    """Several devices. They start ``gap`` seconds apart, so that they do not all connect in one moment."""
-
-    def __init__(self, reactor: Any, devices: Iterable[SimulatedDevice], gap: float = 0.01) -> None:
-        self.devices = list(devices)
-        self._reactor = reactor
-        self._gap = gap
-        self._starts: list[Any] = []
-
-    @property
-    def online(self) -> int:
-        return sum(device.online for device in self.devices)
-
-    def start(self) -> None:
-        for number, device in enumerate(self.devices):
-            self._starts.append(self._reactor.callLater(number * self._gap, device.start))
-
-    def stop(self) -> Deferred[Any]:
-        """Fires when all connections are gone."""
-        for start in self._starts:
-            if start.active():
-                start.cancel()
-        return DeferredList([device.stop() for device in self.devices])
-
-
-# -- the command line: `python -m broker.simulate novacloud` -----------------------------------------------------------
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``novacloud``."""
-    parser.add_argument("--host", default="127.0.0.1", help="where the broker is (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8100, help="its NovaCloud port (default: %(default)s)")
-    parser.add_argument("--count", type=int, default=10, help="how many devices (default: %(default)s)")
-    parser.add_argument(
-        "--seed", type=int, default=1, help="ids, keys and values follow from it (default: %(default)s)"
-    )
-    parser.add_argument("--every", type=float, default=5.0, help="seconds between data messages (default: %(default)s)")
-    parser.add_argument("--flat", action="store_true", help="speak the dialect of the shipped server")
-    parser.add_argument(
-        "--faults", action="store_true", help="a malformed line, a late answer, a lost connection at times"
-    )
-    parser.add_argument("--devices", type=Path, help="a file with a JSON object {id, secret} a line, instead of a seed")
-    parser.add_argument(
-        "--registrations",
-        action="store_true",
-        help="only print what POST /api/v1/devices/import takes for these devices",
-    )
-
-
-def identities(arguments: argparse.Namespace) -> list[Identity]:
-    """The devices that are meant. Raises OSError or ValueError for a file that cannot be used."""
-    if arguments.devices is None:
-        return [identity(arguments.seed, number) for number in range(arguments.count)]
-    found = []
-    for number, line in enumerate(arguments.devices.read_text("utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            found.append(Identity(str(entry["id"]), str(entry["secret"])))
-        except (ValueError, KeyError, TypeError):
-            raise ValueError(f"{arguments.devices}, line {number}: not a JSON object with id and secret") from None
-    return found
-
-
-def build_fleet(
-    reactor: Any,
-    arguments: argparse.Namespace,
-    told: Callable[[SimulatedDevice, str], None] | None = None,
-    endpoint: Any = None,
-) -> Fleet:
-    """The fleet that the options describe, not started. ``endpoint``, if given, is used instead of host and port."""
-    base = LIVELY if arguments.faults else Behaviour()
-    behaviour = Behaviour(
-        **{name: getattr(base, name) for name in Behaviour.__slots__ if name not in ("data_every", "flat")},
-        data_every=arguments.every,
-        flat=arguments.flat,
-    )
-    if endpoint is None:
-        endpoint = TCP4ClientEndpoint(reactor, arguments.host, arguments.port)
-    return Fleet(
-        reactor,
-        [SimulatedDevice(reactor, endpoint, who, arguments.seed, behaviour, told) for who in identities(arguments)],
-    )
-
-
-def run(arguments: argparse.Namespace, reactor: Any) -> Fleet | None:
-    """Start what the options say; the caller runs the reactor. None if there was only something to print."""
-    if arguments.registrations:
-        for number, who in enumerate(identities(arguments), 1):
-            print(json.dumps(who.registration(name=f"simulated {number}")))
-        return None
-
-    def told(device: SimulatedDevice, what: str) -> None:
-        print(f"{device.identity.id} {what}", file=sys.stderr, flush=True)
-
-    fleet = build_fleet(reactor, arguments, told)
-    fleet.start()
-    reactor.addSystemEventTrigger("before", "shutdown", fleet.stop)
-    return fleet

@@ -19,8 +19,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from broker.devices.novacloud.identity import DeviceRules
 from broker.model.messages import FAILED, PENDING, SUCCEEDED, TIMED_OUT
-from broker.simulate import novacloud
-from broker.simulate.novacloud import Behaviour, Fleet, Identity, SimulatedDevice, identity
+from broker.simulate.commands import novacloud
+from broker.simulate.fleet import Fleet
+from broker.simulate.novacloud import LIVELY, Behaviour, Identity, SimulatedDevice, identity
 from tests.devices.novacloud.bed import DEVICE, KEY, OTHER, Bed
 
 
@@ -351,8 +352,11 @@ class CommandLineTests(SynchronousTestCase):
         novacloud.add_arguments(parser)
         return parser.parse_args(words)
 
+    def fleet_of(self, *words: str) -> Fleet[SimulatedDevice]:
+        return novacloud.build_fleet(Clock(), self.parse(*words), None, None)
+
     def test_identities_follow_from_the_seed(self) -> None:
-        found = novacloud.identities(self.parse("--count", "3", "--seed", "7"))
+        found = novacloud.identities_of(self.parse("--count", "3", "--seed", "7"))
         self.assertEqual(found, [identity(7, number) for number in range(3)])
         self.assertEqual(len({who.id for who in found} | {who.key for who in found}), 6)
         rules = DeviceRules()
@@ -363,27 +367,27 @@ class CommandLineTests(SynchronousTestCase):
     def test_identities_from_a_file(self) -> None:
         path = Path(self.mktemp())
         path.write_text(f'{{"id": "{DEVICE}", "secret": "x", "name": "n"}}\n\n', "utf-8")
-        self.assertEqual(novacloud.identities(self.parse("--devices", str(path))), [Identity(DEVICE, "x")])
+        self.assertEqual(novacloud.identities_of(self.parse("--devices", str(path))), [Identity(DEVICE, "x")])
 
     def test_a_file_that_cannot_be_used(self) -> None:
         for text in ("x", "[]", "{}", '{"id": "x"}'):
             path = Path(self.mktemp())
             path.write_text(f"\n{text}\n", "utf-8")
-            error = self.assertRaises(ValueError, novacloud.identities, self.parse("--devices", str(path)))
+            error = self.assertRaises(ValueError, novacloud.identities_of, self.parse("--devices", str(path)))
             self.assertIn(f"{path}, line 2", str(error))
 
     def test_fleet(self) -> None:
-        fleet = novacloud.build_fleet(Clock(), self.parse("--count", "4", "--every", "2", "--flat", "--faults"))
+        fleet = self.fleet_of("--count", "4", "--every", "2", "--flat", "--faults")
         self.assertEqual(len(fleet.devices), 4)
         behaviour = fleet.devices[0].behaviour
         self.assertEqual((behaviour.data_every, behaviour.flat), (2.0, True))
-        self.assertEqual(behaviour.pending_rate, novacloud.LIVELY.pending_rate)
+        self.assertEqual(behaviour.pending_rate, LIVELY.pending_rate)
 
     def test_registrations(self) -> None:
         printed: list[str] = []
         novacloud.print = printed.append  # type: ignore[attr-defined]  # shadows the built-in one
         self.addCleanup(delattr, novacloud, "print")
-        self.assertIsNone(novacloud.run(self.parse("--count", "2", "--registrations"), Clock()))
+        novacloud.print_registrations(self.parse("--count", "2", "--registrations"))
         who = identity(1, 0)
         self.assertEqual(
             json.loads(printed[0]),

@@ -2,11 +2,12 @@
 
 ::
 
-    routes.py      the table of calls            calls/       the calls themselves, a file a subject
-    request.py     one request on its way        auth.py      who calls
-    connection.py  one connection                streams.py   the WebSocket clients
-    openapi.py     the document of the table     shapes.py    what is answered
-    problems.py    what is refused, and how      side.py      settings, listener
+    side.py      the calls, the listener      calls/      the calls themselves, a file a subject
+    surface.py   how callers are taken        auth.py     who calls
+    streams.py   the WebSocket clients        shapes.py   what is answered
+    openapi.py   the document of the table    api.py      what calls share
+
+The HTTP machinery itself is `broker.web`.
 """
 
 from broker.applications.http.side import Settings, build

@@ -1,4 +1,4 @@
-"""What a call is given to work with, besides its request."""
+"""What the API's own calls work with, besides their request."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from broker.applications.http.auth import Logins
 from broker.applications.http.settings import HttpSettings
 from broker.applications.http.streams import Streams
-from broker.core import Core
+from broker.web.routes import Call
 
 
 @dataclass(slots=True)
 class Api:
-    """The parts that all calls share. ``document`` is the OpenAPI text of the calls themselves."""
+    """The parts that all calls share."""
 
-    core: Core
     settings: HttpSettings
     logins: Logins
     streams: Streams
-    document: bytes
+
+
+def api_of(call: Call) -> Api:
+    """The API that this call came to."""
+    api: Api = call.home.api
+    return api

@@ -15,7 +15,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from broker.core import Core
-from broker.model.errors import NotFound, Unauthenticated
+from broker.model.errors import Unauthenticated
+from broker.web.callers import ADMINISTRATOR, Caller
 
 #: Kinds of application that may use the API.
 KINDS: Final = ("http", "mqtt", "gizwits", "loracenter")
@@ -23,38 +24,6 @@ KINDS: Final = ("http", "mqtt", "gizwits", "loracenter")
 REMEMBERED: Final = 30.0
 #: Proven tokens that are kept; the oldest go first.
 MAX_REMEMBERED: Final = 10_000
-
-
-class Caller:
-    """Who calls. ``rights`` is None for the administrator, who may do anything."""
-
-    __slots__ = ("name", "rights")
-
-    def __init__(self, name: str, rights: Any) -> None:
-        #: ``admin`` or ``application:<id>``, as in `broker.model.messages.Command.origin`; empty for nobody.
-        self.name = name
-        self.rights = rights
-
-    @property
-    def is_admin(self) -> bool:
-        return self.rights is None and self.name == "admin"
-
-    @property
-    def application(self) -> str | None:
-        """The id of the calling application, or None for the administrator."""
-        return None if self.rights is None else str(self.rights.id)
-
-    def may_see(self, device_id: str) -> bool:
-        return self.is_admin or (self.rights is not None and bool(self.rights.may_see(device_id)))
-
-    def check_device(self, device_id: str) -> None:
-        """Raises NotFound for a device that this caller may not know of, in the words for one that does not exist."""
-        if not self.may_see(device_id):
-            raise NotFound(f"there is no device {device_id!r}")
-
-
-NOBODY: Final = Caller("", None)
-ADMINISTRATOR: Final = Caller("admin", None)
 
 
 class Logins:

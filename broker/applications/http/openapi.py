@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document, written from the table of routes and from the types that they name.
 
 Nothing is said here about single calls: summaries are the handlers' docstrings, schemas come from the types
-(`msgspec.json.schema_components`), errors are the catalogue of `broker.applications.http.problems`.
+(`msgspec.json.schema_components`), errors are the catalogue of `broker.web.problems`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from typing import Any, Final
 import msgspec
 
 from broker import __version__
-from broker.applications.http.problems import CONTENT_TYPE, Problem
-from broker.applications.http.routes import ADMIN, ANYONE, API, JSON, Route
+from broker.web.answers import JSON
+from broker.web.problems import CONTENT_TYPE, Problem
+from broker.web.routes import ADMIN, ANYONE, API, Route
 
 _REF: Final = "#/components/schemas/{name}"
 _PROBLEM_TYPE: Final = CONTENT_TYPE.decode()
+
+_FORM_DATA: Final = "multipart/form-data"
 
 _ACCESS: Final = {
     ADMIN: "Administrator only.",
@@ -88,7 +91,9 @@ def _operation(route: Route, schema_of: dict[Any, Any], components: dict[str, An
         parameters += [{"name": name, "in": "query", "schema": _bare(schema)} for name, schema in fields.items()]
     if parameters:
         operation["parameters"] = parameters
-    if route.body is not None:
+    if route.upload:
+        operation["requestBody"] = {"required": True, "content": _upload_content(route)}
+    elif route.body is not None:
         schema = schema_of[route.describes or route.body]
         operation["requestBody"] = {
             "required": True,
@@ -97,6 +102,16 @@ def _operation(route: Route, schema_of: dict[Any, Any], components: dict[str, An
     if not secured:
         operation["security"] = []
     return operation
+
+
+def _upload_content(route: Route) -> dict[str, Any]:
+    """A body that is a file: as it is, or in a form."""
+    content: dict[str, Any] = {}
+    for media in route.accepts if route.accepts != (JSON,) else ("application/octet-stream", _FORM_DATA):
+        file = {"file": {"type": "string", "contentMediaType": "application/octet-stream"}}
+        form = {"schema": {"type": "object", "properties": file, "required": ["file"]}}
+        content[media] = form if media == _FORM_DATA else {}
+    return content
 
 
 def _bare(schema: dict[str, Any]) -> dict[str, Any]:
@@ -110,13 +125,14 @@ def _responses(route: Route, schema_of: dict[Any, Any], secured: bool) -> dict[s
     usual: dict[str, Any] = {"description": "Done" if route.status != 101 else "The stream begins"}
     if route.answers is not None:
         media = route.content_type.partition(";")[0]
-        usual["content"] = {media: {"schema": schema_of[route.answers]}}
+        # Bytes as they are have no schema (OpenAPI 3.1, 4.8.14.3).
+        usual["content"] = {media: {} if route.answers is bytes else {"schema": schema_of[route.answers]}}
     responses[str(route.status)] = usual
     for status, (kind, description) in route.also.items():
         media = _PROBLEM_TYPE if kind is Problem else JSON
         responses[str(status)] = {"description": description, "content": {media: {"schema": schema_of[kind]}}}
     common = {}
-    if route.body is not None or route.query is not None:
+    if route.body is not None or route.query is not None or route.upload:
         common[400] = "The request is not valid; `detail` names the field"
     if secured:
         common |= {401: "No valid token", 403: "Not allowed for this caller", 503: "Storage cannot answer now"}

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from broker.listening.settings import Limits, ListenerSettings, Seconds, Size
+from broker.listening.settings import Limits, Seconds, Size
+from broker.web.settings import WebSettings
 
 
-class HttpSettings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class HttpSettings(WebSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Besides the shared limits, of which ``max_message_size`` is the longest body of a request."""
 
     bind: tuple[str, ...] = ("tcp:8080:interface=127.0.0.1",)
     limits: Limits = Limits(max_message_size=1_048_576, max_connections=5_000, max_connections_per_address=200)
     #: Bytes of ``POST /devices/import``: ten thousand devices take about two megabytes.
     max_import_size: Size = 67_108_864
-    #: Seconds that a request may take to arrive, plus what its body takes at ``min_body_rate``.
-    request_timeout: Seconds = 30.0
-    #: Bytes a second below which a body is not worth waiting for.
-    min_body_rate: Size = 4_096
-    #: Seconds that a connection without a request is kept.
-    keep_alive_timeout: Seconds = 75.0
     #: The longest ``?wait=`` in seconds; longer ones are cut to it, as proxies give up at about that time.
     max_wait: Seconds = 60.0
     #: Open streams; each one costs every message a look.

@@ -8,27 +8,25 @@ Best effort and bounded (DESIGN §10): a client whose outbox is full misses mess
 (``stream_full``), and is told how many as soon as there is room: ``{"type": "dropped", "count": n}``. The router is
 listened to only while there is a client. Server frames are not masked, so one encoding serves everybody.
 
-What a client says is of no interest: its messages are dropped, over-long ones close the connection with 1009. The
-handshake and the client's frames are `twisted.web.websocket`'s business; who may open a stream is decided before that.
+What a client says is of no interest: its messages are dropped, over-long ones close the connection with 1009.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from broker.applications.http.auth import Caller
 from broker.applications.http.shapes import command_shape
-from broker.listening.connection import Connection
-from broker.listening.frames import PING, text_frame
+from broker.listening.frames import text_frame
 from broker.listening.stats import ListenerStats
 from broker.model.errors import LimitExceeded
 from broker.model.interfaces import IConsumer
 from broker.model.jsontext import encode
 from broker.model.messages import KINDS, Command, Presence, Uplink
 from broker.routing.router import Router
+from broker.web.callers import Caller
+from broker.web.websocket import WebSocketPeer
 
 PRESENCE: Final = "presence"
 COMMAND: Final = "command"
@@ -54,61 +52,46 @@ class Wish:
         )
 
 
-class StreamClient:
-    """One client; `twisted.web.websocket` calls the camelCase methods."""
+class StreamClient(WebSocketPeer):
+    """One client."""
 
-    def __init__(self, streams: Streams, connection: Connection, caller: Caller, wish: Wish) -> None:
+    counted = False
+
+    def __init__(self, streams: Streams, caller: Caller, wish: Wish) -> None:
+        super().__init__()
         self.streams = streams
-        self.connection = connection
         self.caller = caller
         self.wish = wish
         self.dropped = 0
-        #: Pings that were not answered yet.
-        self.unanswered = 0
-        #: Bytes that came since the last whole message.
-        self.unfinished = 0
 
-    def offer(self, frame: bytes) -> None:
+    @property
+    def max_message(self) -> int:
+        return int(self.connection.home.settings.max_stream_message)
+
+    @property
+    def ping_interval(self) -> float:
+        return float(self.connection.home.settings.stream_ping)
+
+    def opened(self) -> None:
+        self.streams.add(self)
+
+    def ended(self, reason: str) -> None:
+        self.streams.remove(self)
+
+    def tell(self, frame: bytes) -> None:
         """Send if there is room, else count."""
         if self.dropped:
-            self.make_up()
-        if self.dropped or not self.connection.outbox.offer(frame):
+            self.writable()
+        if self.dropped or not self.offer(frame):
             self.dropped += 1
             self.streams.stats.drop("stream_full")
 
-    def make_up(self) -> None:
+    def writable(self) -> None:
         """Tell how many messages were missed, once half of the outbox is free again."""
         outbox = self.connection.outbox
         if self.dropped and outbox.size * 2 < outbox.limit:
             outbox.put(text_frame(b'{"type":"dropped","count":%d}' % self.dropped))
             self.dropped = 0
-
-    def ping(self) -> bool:
-        """Send a ping. False if the last two were not answered."""
-        if self.unanswered >= 2:
-            return False
-        self.unanswered += 1
-        self.connection.send(PING)
-        return True
-
-    def negotiationStarted(self, transport: Any) -> None:
-        """The handshake is being answered."""
-
-    def negotiationFinished(self) -> None:
-        self.streams.add(self)
-
-    def pongReceived(self, payload: bytes) -> None:
-        self.unanswered = 0
-        self.unfinished = 0
-
-    def textMessageReceived(self, message: str) -> None:
-        self.unfinished = 0
-
-    def bytesMessageReceived(self, data: bytes | bytearray) -> None:
-        self.unfinished = 0
-
-    def connectionLost(self, reason: Failure) -> None:
-        self.streams.remove(self)
 
 
 @implementer(IConsumer)
@@ -169,10 +152,10 @@ class Streams:
         frame = text_frame(text)
         self.stats.messages_out += len(clients)
         for client in clients:
-            client.offer(frame)
+            client.tell(frame)
 
     def _changed(self, change: Any) -> None:
         """An application that may not log in any more may not go on reading either."""
         if change.what in ("application_removed", "application_disabled", "application_secret"):
             for client in [one for one in self.clients if one.caller.application == change.id]:
-                client.connection.close("removed")
+                client.close("removed")

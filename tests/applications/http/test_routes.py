@@ -6,12 +6,12 @@ from openapi_spec_validator import validate
 from twisted.trial.unittest import SynchronousTestCase
 
 from broker.applications.http.openapi import openapi_document
-from broker.applications.http.problems import KINDS, MethodNotAllowed
-from broker.applications.http.routes import ADMIN, Call, Route, RouteTable
 from broker.applications.http.side import ROUTES
 from broker.model import errors
 from broker.model.errors import BrokerError, NotFound
 from broker.model.jsontext import decode, encode
+from broker.web.problems import KINDS, MethodNotAllowed
+from broker.web.routes import ADMIN, Call, Route, RouteTable
 
 
 async def _a(call: Call) -> Any:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from broker.applications.http.problems import Problem
-from broker.applications.http.routes import ANYONE, API, Answer, Call, Route
+from broker.applications.http.api import api_of
 from broker.applications.http.shapes import Health
+from broker.applications.http.surface import request_token
 from broker.listening.listener import is_loopback
 from broker.model.errors import Forbidden
+from broker.web.answers import Answer
+from broker.web.problems import Problem
+from broker.web.routes import ANYONE, API, Call, Route
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -22,7 +25,7 @@ _PROXY_HEADERS = (b"forwarded", b"x-forwarded-for", b"via")
 
 async def get_openapi(call: Call) -> Any:
     """This document."""
-    return Answer(200, call.api.document)
+    return Answer(200, call.home.document)
 
 
 async def get_metrics(call: Call) -> Any:
@@ -30,7 +33,7 @@ async def get_metrics(call: Call) -> Any:
     headers = call.request.requestHeaders
     proxied = any(headers.hasHeader(name) for name in _PROXY_HEADERS)
     if proxied or not is_loopback(call.request.peer) or headers.hasHeader(b"authorization"):
-        caller = await call.api.logins.identify(call.request.token(), call.request.peer)
+        caller = await api_of(call).logins.identify(request_token(call.request), call.request.peer)
         if not caller.is_admin:
             raise Forbidden("only the administrator may do this")
     return Answer(200, call.core.exposition(), METRICS_TYPE)

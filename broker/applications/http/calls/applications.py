@@ -8,9 +8,9 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from broker.applications.http.calls.devices import Text, check_fields
-from broker.applications.http.problems import Problem
-from broker.applications.http.routes import ADMIN, API, Call, Route
 from broker.applications.http.shapes import ApplicationPage, ApplicationShape, application_shape
+from broker.web.problems import Problem
+from broker.web.routes import ADMIN, API, Call, Route
 
 Secret = Annotated[str, Meta(min_length=1, max_length=256)]
 

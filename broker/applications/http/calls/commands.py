@@ -13,13 +13,15 @@ import msgspec
 from msgspec import Meta
 from twisted.internet.defer import Deferred
 
+from broker.applications.http.api import api_of
 from broker.applications.http.calls.devices import Cursor, Limit, visible_device
-from broker.applications.http.problems import Problem
-from broker.applications.http.routes import API, APPLICATION, Answer, Call, Route
 from broker.applications.http.shapes import CommandPage, CommandShape, CommandTaken, command_shape
 from broker.applications.ordering import CommandBody, order
 from broker.model.errors import Conflict, Forbidden, NotFound, Unavailable
 from broker.model.messages import CANCELLED, Command
+from broker.web.answers import Answer
+from broker.web.problems import Problem
+from broker.web.routes import API, APPLICATION, Call, Route
 
 
 class WaitQuery(msgspec.Struct, kw_only=True):
@@ -44,7 +46,7 @@ async def order_command(call: Call) -> Any:
     if seconds is None:
         return Answer(202, CommandTaken(id=command.id, status=command.status))
     if seconds and not command.final:
-        await _final_state(call, command, min(seconds, call.api.settings.max_wait))
+        await _final_state(call, command, min(seconds, api_of(call).settings.max_wait))
     return Answer(200 if command.final else 202, command_shape(command))
 
 

@@ -12,8 +12,6 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from twisted.internet.defer import Deferred, FirstError, ensureDeferred, gatherResults, succeed
 
-from broker.applications.http.problems import Problem
-from broker.applications.http.routes import ADMIN, API, APPLICATION, Call, Route
 from broker.applications.http.shapes import (
     DevicePage,
     DeviceShape,
@@ -24,6 +22,8 @@ from broker.applications.http.shapes import (
 from broker.model.errors import Invalid
 from broker.model.messages import KINDS
 from broker.model.records import DeviceQuery, DeviceRecord
+from broker.web.problems import Problem
+from broker.web.routes import ADMIN, API, APPLICATION, Call, Route
 
 Text = Annotated[str, Meta(max_length=128)]
 Limit = Annotated[int, Meta(ge=1, le=1000)]

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from broker.applications.http.calls.devices import NewDevice, check_fields
-from broker.applications.http.problems import Problem
-from broker.applications.http.routes import ADMIN, API, NDJSON, Call, Route
 from broker.applications.http.shapes import ImportAnswer, ImportedSecret, ImportFailure
 from broker.model.errors import BrokerError, Invalid
 from broker.model.jsontext import decode_object
+from broker.web.problems import Problem
+from broker.web.routes import ADMIN, API, NDJSON, Call, Route
 
 #: Lines of one slice: some milliseconds of work for the reactor.
 SLICE: Final = 250

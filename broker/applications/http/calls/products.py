@@ -7,11 +7,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from broker.applications.http.problems import Problem
-from broker.applications.http.routes import ADMIN, API, Call, Route
 from broker.applications.http.shapes import ProductPage, ProductShape, product_shape
 from broker.model.errors import NotFound
 from broker.model.records import Actuator, Product, Sensor
+from broker.web.problems import Problem
+from broker.web.routes import ADMIN, API, Call, Route
 
 Key = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$")]
 Name = Annotated[str, Meta(max_length=128)]

@@ -2,8 +2,8 @@
 
 ::
 
-    socket ──> HttpConnection ──received──> HttpChannel (twisted.web) ──> ApiRequest
-                  ▲    outbox <──write──── _Wire <──────────┘
+    socket ──> WebConnection ──received──> WebChannel (twisted.web) ──> WebRequest
+                  ▲    outbox <──write──── _Wire <─────────┘
                   └ limits, figures, slow readers, close reasons: as for every other protocol
 
 Time limits are looked at on the listener's slow tick, not with a timer a connection: a request has ``request_timeout``
@@ -18,19 +18,20 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
-from broker.applications.http.problems import HeadTooLarge, TooSlow, problem_body, problem_of
-from broker.applications.http.request import ApiRequest
-from broker.applications.http.settings import HttpSettings
-from broker.applications.http.streams import StreamClient
 from broker.listening.connection import Connection
 from broker.listening.frames import close_frame
 from broker.model.errors import BrokerError, Invalid
+from broker.web.problems import HeadTooLarge, TooSlow
+from broker.web.request import WebRequest
+from broker.web.settings import WebSettings
+from broker.web.websocket import WebSocketPeer
 
 #: Seconds for which the rest of a refused body is read and thrown away.
 LINGER = 5.0
@@ -47,10 +48,10 @@ TLS_HANDSHAKE = b"\x16"
 class _Wire:
     """What the parser takes for its transport: writing goes to the outbox, pausing to the connection's own causes."""
 
-    def __init__(self, connection: HttpConnection) -> None:
+    def __init__(self, connection: WebConnection) -> None:
         self._connection = connection
         self.producer: Any = None
-        #: Of the close frame that the parser has written to a stream's client.
+        #: Of the close frame that the parser has written to a WebSocket's client.
         self.close_code = 0
 
     @property
@@ -59,7 +60,7 @@ class _Wire:
 
     def write(self, data: bytes) -> None:
         if data and not self._connection.closing:
-            if self._connection.stream is not None and data[0] == CLOSE_FRAME:
+            if self._connection.websocket is not None and data[0] == CLOSE_FRAME:
                 self.close_code = int.from_bytes(data[2:4], "big")
             self._connection.send(data)
 
@@ -98,13 +99,13 @@ class _Wire:
         self._connection.finish("client_closed")
 
 
-class HttpChannel(HTTPChannel):
-    """Twisted's parser, with problem documents for what it refuses itself, and lingering."""
+class WebChannel(HTTPChannel):
+    """Twisted's parser, with refusals of ours for what it refuses itself, and lingering."""
 
-    requestFactory: Any = ApiRequest
+    requestFactory: Any = WebRequest
     timeOut = None
 
-    def __init__(self, connection: HttpConnection) -> None:
+    def __init__(self, connection: WebConnection) -> None:
         HTTPChannel.__init__(self)
         self.connection = connection
         self.lingering = False
@@ -150,7 +151,7 @@ class HttpChannel(HTTPChannel):
             self._respondToBadRequestAndDisconnect()
             return False
 
-    def requestDone(self, request: ApiRequest) -> None:
+    def requestDone(self, request: WebRequest) -> None:
         self.connection.request_answered()
         # Requests that are here already have to wait while the answers before them do: a few kilobytes of them can ask
         # for a hundred megabytes. Only a socket that is full says when it has room again.
@@ -182,29 +183,38 @@ class HttpChannel(HTTPChannel):
             HTTPChannel.loseConnection(self)
 
     def _send100Continue(self) -> None:
-        if not self.lingering:
+        if not self.lingering and not self.requests[-1].holds_continue():
             HTTPChannel._send100Continue(self)
+
+    def go_on_sending(self) -> None:
+        """Tell a client that asked whether its body is wanted that it is."""
+        HTTPChannel._send100Continue(self)
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         self.refuse(Invalid("this is not HTTP, or its head is longer than allowed"))
 
 
-class HttpConnection(Connection):
-    """``home`` is the `broker.applications.http.side.HttpListener`."""
+class WebConnection(Connection):
+    """``home`` is the `broker.web.listener.WebListener`."""
 
     home: Any
 
     def __init__(self, home: Any, host: str, port: int = 0) -> None:
         super().__init__(home, host, port)
-        self.channel = HttpChannel(self)
-        self.stream: StreamClient | None = None
+        self.channel = WebChannel(self)
+        self.websocket: WebSocketPeer | None = None
         self._wire = _Wire(self)
         #: When the request began that is being read, or None.
         self._reading_since: float | None = None
         self._body_bytes = 0
+        #: Since when an upload is not read because what came of it waits.
+        self._held_since: float | None = None
         self._answering = False
         self._idle_since = 0.0
         self._ping_at = inf
+        #: Who waits until the socket takes more.
+        self._wants_room: list[Deferred[None]] = []
+        self._gone = False
         #: Why, and until when, what comes is thrown away.
         self._lingering: tuple[str, float] | None = None
 
@@ -223,10 +233,10 @@ class HttpConnection(Connection):
     def received(self, data: bytes) -> None:
         if self._lingering is not None:
             return
-        stream = self.stream
-        if stream is not None:
-            stream.unfinished += len(data)
-            if stream.unfinished > self.home.api.settings.max_stream_message:
+        peer = self.websocket
+        if peer is not None:
+            peer.unfinished += len(data)
+            if peer.unfinished > peer.max_message:
                 self.close("too_long")
                 return
         elif not self._answering:
@@ -238,15 +248,15 @@ class HttpConnection(Connection):
         self.channel.dataReceived(data)
 
     def check(self, now: float) -> float:
-        settings: HttpSettings = self.home.api.settings
+        settings: WebSettings = self.home.settings
         if self._lingering is not None:
             reason, until = self._lingering
             if until > now:
                 return until
             self.close(reason)
             return inf
-        if self.stream is not None:
-            return self._check_stream(now, settings.stream_ping)
+        if self.websocket is not None:
+            return self._check_websocket(now, self.websocket)
         if self._answering:
             return inf
         if self._reading_since is None:
@@ -255,6 +265,8 @@ class HttpConnection(Connection):
                 return until
             self.close("idle")
             return inf
+        if self._held_since is not None:  # the client waits for us
+            return now + settings.request_timeout
         until = self._reading_since + settings.request_timeout + self._body_bytes / settings.min_body_rate
         if until > now:
             return until
@@ -262,17 +274,19 @@ class HttpConnection(Connection):
         return inf
 
     def ended(self, reason: str) -> None:
+        self._gone = True
         self.channel.connectionLost(Failure(connectionDone.value))
+        self._has_room()
 
     def goodbye(self, reason: str) -> bytes:
         # A client that closes, or whose frames were none, has had its answer.
-        if self.stream is None or self._wire.close_code or reason == "client_closed":
+        if self.websocket is None or self._wire.close_code or reason == "client_closed":
             return b""
         return close_frame(reason)
 
     def shut_down(self) -> None:
         """A request that is being answered is finished first; those that wait for a device are answered now."""
-        if self._answering and self.stream is None:
+        if self._answering and self.websocket is None:
             self.channel.persistent = False
             self.channel.requests[0].stop_waiting()
         else:
@@ -286,19 +300,20 @@ class HttpConnection(Connection):
 
     def pauseProducing(self) -> None:
         super().pauseProducing()
-        if self._wire.producer is not None and self.stream is None:
+        if self._wire.producer is not None and self.websocket is None:
             self._wire.producer.pauseProducing()
 
     def resumeProducing(self) -> None:
         # First the parser: what is written now may fill the socket, and pause it, again.
-        if self._wire.producer is not None and self.stream is None:
+        if self._wire.producer is not None and self.websocket is None:
             self._wire.producer.resumeProducing()
         super().resumeProducing()
 
     def writable(self) -> None:
-        if self.stream is not None:
-            self.stream.make_up()
+        if self.websocket is not None:
+            self.websocket.writable()
         else:
+            self._has_room()
             self.channel.go_on()
 
     # -- from the request ------------------------------------------------------------------------------------------
@@ -308,7 +323,20 @@ class HttpConnection(Connection):
         if self._reading_since is None and not self._answering:
             self._body_bytes = 0
             self._reading_since = self.home.monotonic()
-            self.look_at(self._reading_since + self.home.api.settings.request_timeout)
+            self.look_at(self._reading_since + self.home.settings.request_timeout)
+
+    def hold_body(self) -> None:
+        """Read no more of an upload: what has come waits for the disk."""
+        self._held_since = self.home.monotonic()
+        self.pause("upload")
+
+    def release_body(self) -> None:
+        """Go on reading. The time that the client had to wait for us does not count as its own."""
+        if self._held_since is not None:
+            if self._reading_since is not None:
+                self._reading_since += self.home.monotonic() - self._held_since
+            self._held_since = None
+            self.resume("upload")
 
     def request_complete(self) -> None:
         """All of a request has come; until it is answered, no time limit runs."""
@@ -317,15 +345,24 @@ class HttpConnection(Connection):
 
     def request_answered(self) -> None:
         self._answering = False
+        self.release_body()
         self._idle_since = self.home.monotonic()
-        self.look_at(self._idle_since + self.home.api.settings.keep_alive_timeout)
+        self.look_at(self._idle_since + self.home.settings.keep_alive_timeout)
 
-    def upgrade(self, client: StreamClient) -> None:
-        """From now on this is a stream."""
-        self.stream = client
+    def upgrade(self, peer: WebSocketPeer) -> None:
+        """From now on this is a WebSocket."""
+        self.websocket = peer
         self.resume("http")
-        self._ping_at = self.home.monotonic() + self.home.api.settings.stream_ping
+        self._ping_at = self.home.monotonic() + peer.ping_interval
         self.look_at(self._ping_at)
+
+    async def room(self) -> None:
+        """Wait until the socket takes more. Returns, too, when it is gone."""
+        self.outbox.flush()
+        if self.outbox.blocked and self.transport is not None and not self._gone:
+            waiting: Deferred[None] = Deferred()
+            self._wants_room.append(waiting)
+            await waiting
 
     def linger(self, reason: str) -> None:
         """An answer is on its way and the client is still sending."""
@@ -337,14 +374,10 @@ class HttpConnection(Connection):
         """Answer something that never became a request, and close."""
         if reason == "malformed":
             self.home.stats.malformed += 1
-        problem = problem_of(error)
-        body = problem_body(problem)
-        self.home.count_answer(problem.status)
-        self.send(
-            b"HTTP/1.1 %d %b\r\nServer: broker\r\nContent-Type: application/problem+json\r\n"
-            b"Content-Length: %d\r\nConnection: close\r\n\r\n%b"
-            % (problem.status, problem.title.encode(), len(body), body)
-        )
+        answer = self.home.surface.refusal(None, error)
+        body = answer.body
+        more = ((b"Connection", b"close"),)
+        self.send(self.home.head(b"HTTP/1.1", answer.status, answer.media, len(body), answer.headers, more) + body)
         self.linger(reason)
 
     def finish(self, reason: str) -> None:
@@ -356,11 +389,15 @@ class HttpConnection(Connection):
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _check_stream(self, now: float, interval: float) -> float:
+    def _check_websocket(self, now: float, peer: WebSocketPeer) -> float:
         if self._ping_at <= now:
-            assert self.stream is not None
-            if not self.stream.ping():
+            if not peer.ping():
                 self.close("idle")
                 return inf
-            self._ping_at = now + interval
-        return self._ping_at
+            self._ping_at = now + peer.ping_interval
+        return min(self._ping_at, peer.check(now))
+
+    def _has_room(self) -> None:
+        waiting, self._wants_room = self._wants_room, []
+        for one in waiting:
+            one.callback(None)

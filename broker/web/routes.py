@@ -1,7 +1,7 @@
 """The table of calls: the one place that says which paths exist, who may call them and what goes in and out.
 
-Requests are looked up in it, and the OpenAPI document is written from it (`broker.applications.http.openapi`), so
-neither can know a call that the other does not.
+Requests are looked up in it, and what describes the calls (the API's OpenAPI document) is written from it, so neither
+can know a call that the other does not.
 
 ::
 
@@ -21,12 +21,14 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from broker.applications.http.api import Api
-from broker.applications.http.auth import Caller
-from broker.applications.http.problems import MethodNotAllowed
 from broker.core import Core
 from broker.model.errors import NotFound
+from broker.web.answers import JSON
+from broker.web.callers import Caller
+from broker.web.forms import FORM, form_fields
+from broker.web.problems import MethodNotAllowed, UnsupportedMedia
 
+#: Where the API's own calls are, those that protocols add to `broker.core.Core.api_routes` too.
 API: Final = "/api/v1"
 
 #: Who may call. An application sees only its own devices; which these are is each call's own look-up.
@@ -34,37 +36,64 @@ ANYONE: Final = "anyone"
 APPLICATION: Final = "application"
 ADMIN: Final = "admin"
 
-#: What a call returns after it has taken the connection over (an upgrade): nothing is left to answer.
-TAKEN: Final = object()
-
-JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
-
-
-@dataclass(slots=True)
-class Answer:
-    """An answer whose status or type is not the route's usual one. ``value``: bytes, or anything that JSON can hold."""
-
-    status: int
-    value: Any = None
-    content_type: str = JSON
 
 
 @dataclass(slots=True)
 class Call:
     """One request on its way through a route. ``body`` and ``query`` are what the route's types say, checked."""
 
-    api: Api
+    core: Core
     caller: Caller
     path: dict[str, str]
     query: Any
     body: Any
-    #: The request itself, for the calls that stream, wait or upgrade.
+    #: The `broker.web.request.WebRequest`, for the calls that wait or look at what else was sent.
     request: Any
+    #: The body of an ``upload`` route, read while it comes.
+    upload: Any = None
 
     @property
-    def core(self) -> Core:
-        return self.api.core
+    def home(self) -> Any:
+        """The `broker.web.listener.WebListener` that the request came to."""
+        return self.request.connection.home
+
+    @property
+    def content(self) -> bytes:
+        """The body as it came."""
+        return self.request.raw_body()  # type: ignore[no-any-return]  # the request is typed above this module
+
+    @property
+    def host(self) -> str:
+        """The Host header, empty without one."""
+        return self.header("host") or ""
+
+    def header(self, name: str) -> str | None:
+        """The first header of that name, in any case, as text."""
+        values = self.request.requestHeaders.getRawHeaders(name.encode("latin-1"), [])
+        return values[0].decode("utf-8", "replace") if values else None
+
+    def arguments(self) -> dict[str, list[str]]:
+        """All query parameters as they came. Raises Invalid: not UTF-8."""
+        return self.request.arguments()  # type: ignore[no-any-return]  # as above
+
+    def form_fields(self) -> list[tuple[str, str]]:
+        """The fields of a form in their order, whatever the method. Raises Invalid, UnsupportedMedia.
+
+        A body without a Content-Type counts as a form.
+        """
+        given = self.header("content-type")
+        if given is not None and given.partition(";")[0].strip().lower() != FORM:
+            raise UnsupportedMedia(f"the body has to be {FORM}", accepts=[FORM])
+        return form_fields(self.content)
+
+    def form(self) -> dict[str, str]:
+        """The same by name; of a repeated one the last counts."""
+        return dict(self.form_fields())
+
+
+#: What answers a call: a value of the type that its route says, an `Answer`, a `FileAnswer` or a `WebSocketPeer`.
+Handler = Callable[[Call], Awaitable[Any]]
 
 
 @dataclass(frozen=True)
@@ -73,7 +102,7 @@ class Route:
 
     method: str
     path: str
-    handler: Callable[[Call], Awaitable[Any]]
+    handler: Handler
     access: str
     answers: Any = None
     status: int = 200
@@ -81,10 +110,18 @@ class Route:
     #: What the document says of the body, where that is more than ``body`` (the protocols' own fields).
     describes: Any = None
     query: Any = None
-    #: Content types that the body may have.
+    #: Content types that the body may have; ``*/*`` for any.
     accepts: tuple[str, ...] = (JSON,)
-    #: The body may be as long as ``max_import_size`` and is given to the handler unread, as a file.
+    #: The body is given to the handler unread, as a file (``request.content``); how long it may be the surface says.
     streamed: bool = False
+    #: The handler begins with the head and reads the body while it comes: ``call.upload``. With a ``body`` its
+    #: Content-Type has to be one of ``accepts``, else it may be any.
+    upload: bool = False
+    #: The handler returns a `broker.web.websocket.WebSocketPeer`; see `WebSocketRoute` there.
+    websocket: bool = False
+    any_origin: bool = False
+    #: Query parameters that ``query`` does not know are ignored instead of refused.
+    lenient: bool = False
     #: Further answers for the document: status -> (type, description).
     also: dict[int, tuple[Any, str]] = field(default_factory=dict)
     content_type: str = JSON

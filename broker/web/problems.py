@@ -57,6 +57,10 @@ class UpgradeRequired(HttpError):
     slug = "upgrade-required"
 
 
+class RangeNotSatisfiable(HttpError):
+    slug = "range-not-satisfiable"
+
+
 class HeadTooLarge(HttpError):
     slug = "head-too-large"
 
@@ -78,6 +82,7 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "device-offline": (409, "The device is offline"),
     "too-large": (413, "The body is too large"),
     "unsupported-media-type": (415, "Unsupported media type"),
+    "range-not-satisfiable": (416, "The range is not in the file"),
     "upgrade-required": (426, "WebSocket only"),
     "limit": (429, "A limit is reached"),
     "head-too-large": (431, "The request head is too large"),

@@ -1,0 +1,31 @@
+"""How the API takes its callers: bearer tokens; long bodies are the administrator's alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from broker.applications.http.auth import bearer_token
+from broker.web.callers import Caller
+from broker.web.routes import Route
+from broker.web.surface import Surface
+
+
+class ApiSurface(Surface):
+    """Refusals are problem documents, as the base has them."""
+
+    async def authenticate(self, request: Any, route: Route) -> Caller:
+        caller: Caller = await request.connection.home.api.logins.identify(request_token(request), request.peer)
+        return caller
+
+    def max_body(self, request: Any, route: Route) -> int:
+        """More than the usual size is taken only where the route expects it and only from the administrator."""
+        home = request.connection.home
+        if (route.streamed or route.upload) and home.api.logins.is_admin(request_token(request)):
+            return int(home.settings.max_upload if route.upload else home.settings.max_import_size)
+        return int(home.limits.max_message_size)
+
+
+def request_token(request: Any) -> str | None:
+    """The token that a request came with. Raises Unauthenticated for another kind of Authorization."""
+    values = request.requestHeaders.getRawHeaders(b"authorization", [])
+    return bearer_token([value.decode("utf-8", "replace") for value in values])
