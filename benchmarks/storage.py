@@ -6,6 +6,7 @@ The folder decides which disk is measured (default: a temporary one). Every writ
 from __future__ import annotations
 
 import os
+import random
 import sys
 import tempfile
 import time
@@ -14,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 from twisted.internet import reactor as reactor_module
 from twisted.internet.defer import Deferred, gatherResults
 
@@ -23,7 +25,9 @@ from broker.model.records import DeviceQuery, DeviceRecord, LiveState, StoredMes
 from broker.routing.live import LiveDevices
 from broker.routing.router import Router
 from broker.settings.tables import HistoryTable
+from broker.storage.files import FileStore
 from broker.storage.recorder import Recorder
+from broker.storage.records import Records
 from broker.storage.registry import Registry
 from broker.storage.sqlite import SqliteStorage
 
@@ -151,6 +155,60 @@ async def recorder(storage: SqliteStorage) -> None:
     say("recorder, written", MESSAGES, watch)
 
 
+class Counters(msgspec.Struct):
+    """What a LoRaWAN device changes with every uplink, about."""
+
+    address: str
+    up: int
+    down: int
+    network_key: bytes
+    application_key: bytes
+    rate: dict[str, int]
+
+
+async def records(storage: SqliteStorage) -> None:
+    table = Records(storage, "bench", Counters)
+    chance = random.Random(1)
+    keys = [f"{chance.getrandbits(64):016X}" for _ in range(20_000)]
+    value = Counters("00112233", 70_000, 12, bytes(range(16)), bytes(range(16)), {"dr": 5, "power": 2})
+    await storage.write_records([table.change(key, value) for key in keys])
+    for size in (BATCH, 100, 1):
+        watch = Stopwatch()
+        for _ in range(10):
+            some = chance.sample(keys, BATCH)
+            await gatherResults(
+                [
+                    storage.write_records([table.change(key, value) for key in some[start : start + size]])
+                    for start in range(0, BATCH, size)
+                ]
+            )
+        say(f"records, {BATCH:,} of 20,000, {size:,} a call", 10 * BATCH, watch)
+    watch = Stopwatch()
+    await table.all()
+    say("records, all read", len(keys), watch)
+
+
+async def files(storage: SqliteStorage, folder: Path) -> None:
+    store = FileStore(storage, folder, reactor, time.time, reserve=0)
+    await store.open()
+    chunk = os.urandom(65_536)
+    watch = Stopwatch()
+    writer = store.create("bench", "large")
+    for _ in range(1_600):
+        writer.write(chunk)
+        while writer.paused:
+            await writer.drained()
+    await writer.finish()
+    say("a file of 100 MiB, a MiB", 100, watch)
+    watch = Stopwatch()
+    for n in range(200):
+        writer = store.create("bench", f"small-{n}")
+        writer.write(chunk)
+        await writer.finish()
+    say("files of 64 KiB, one after another", 200, watch)
+    await store.close()
+
+
 async def registry(storage: SqliteStorage) -> None:
     rules = Registry(storage, time.time, {"novacloud": DeviceRules()})
     lines: list[dict[str, Any] | Exception] = [
@@ -222,6 +280,8 @@ async def everything(folder: Path) -> None:
     await history(storage)
     await recorder(storage)
     await registry(storage)
+    await records(storage)
+    await files(storage, folder / "files")
     await storage.close()
     await many(folder / "many.sqlite")
 

@@ -14,7 +14,9 @@ from broker.routing.live import LiveDevices
 from broker.routing.outbox import Turn
 from broker.routing.router import Router
 from broker.routing.topic_index import TopicIndex
+from broker.storage.files import FileStore
 from broker.storage.interface import IStorage
+from broker.storage.quarantine import Quarantine
 from broker.storage.registry import Registry
 
 
@@ -35,6 +37,10 @@ class Core:
     storage: IStorage
     registry: Registry
     topics: TopicIndex[Any, Any]
+    #: Firmware, backups, uploads.
+    files: FileStore
+    #: Who was seen and is not registered; each protocol's ``build`` adds its approver.
+    quarantine: Quarantine
     #: Seconds that a command waits for its device when the caller does not say ([commands] default_expires).
     default_expires: float = 3600.0
     #: Ways of logging in over MQTT; application and device sides append theirs while they are built.

@@ -6,6 +6,7 @@
         broker.lock         held while a broker runs; the number in it is that broker's process
         admin.token         0600, made when the configuration names no token
         broker.sqlite ...   (`broker.storage`)
+        files/              (`broker.storage.file_folder`)
         tls/                (`broker.tls`)
 """
 

@@ -3,7 +3,7 @@
 ::
 
     startService   data folder, its lock, the token, the certificate, the addresses    at once; a failure ends twistd
-                   storage, open commands, recorder, listeners, ticks                  later; a failure ends it, too
+                   storage, files, open commands, recorder, listeners, ticks           later; a failure ends it, too
     reload         limits, log levels, certificate, command limits                     SIGHUP
     stopService    accept nobody, close connections (10 s), recorder, storage          SIGTERM, SIGINT
 
@@ -39,7 +39,10 @@ from broker.routing.live import LiveDevices
 from broker.routing.outbox import Turn
 from broker.routing.router import Router
 from broker.routing.topic_index import TopicIndex
+from broker.storage.files import FileStore
 from broker.storage.product_watch import ProductWatch
+from broker.storage.quarantine import TICK as QUARANTINE_TICK
+from broker.storage.quarantine import Quarantine
 from broker.storage.recorder import Recorder
 from broker.storage.registry import Registry
 from broker.storage.sqlite import SqliteStorage
@@ -47,6 +50,8 @@ from broker.tls import Certificate, TlsError
 
 #: Seconds that connections have to end after they were told (DESIGN §10).
 STOP_GRACE = 10.0
+#: The folder of `FileStore` in the data folder.
+FILES = "files"
 #: How often the end of connections is looked for.
 STOP_POLL = 0.05
 LISTENER_TICK = 1.0
@@ -200,6 +205,9 @@ class BrokerService(Service):
         core = self.core = self._build_core()
         await self._storage.open()
         self._closers.append(self._storage.close)
+        for part in (core.files, core.quarantine):
+            await part.open()
+            self._closers.append(part.close)
         core.commands.restore(await self._storage.open_commands())
         self._recorder.start()
         self._closers.append(self._recorder.stop)
@@ -215,6 +223,7 @@ class BrokerService(Service):
         self._tick_due = self._monotonic() + LISTENER_TICK
         self._loop(self._tick, LISTENER_TICK)
         self._loop(self._tick_commands, COMMAND_TICK)
+        self._loop(core.quarantine.tick, QUARANTINE_TICK)
         self._problem = ""
         if self.config.not_built:
             names = ", ".join(f"listeners.{name}" for name in self.config.not_built)
@@ -251,6 +260,8 @@ class BrokerService(Service):
             storage=storage,
             registry=registry,
             topics=TopicIndex(),
+            files=FileStore(storage, self._data_dir.path / FILES, reactor, clock, reserve=config.storage.reserve),
+            quarantine=Quarantine(storage, clock, config.storage.max_quarantined),
             default_expires=limits.default_expires,
             name=config.broker.name,
             started_at=started_at,

@@ -147,6 +147,39 @@ class StartTests(ServiceCase):
         self.assertEqual(core.summary["listeners"], {"echo": {"bind": ["tcp:0:interface=127.0.0.1"]}})
         self.assertEqual(self.data_dir.stat().st_mode & 0o777, 0o700)
 
+    async def test_files_and_quarantine_are_there_after_a_restart(self) -> None:
+        made = await self.started("[storage]\nmax_quarantined = 2")
+        core = made.core
+        assert core is not None
+        writer = core.files.create("uploads", "f")
+        writer.write(b"content")
+        info = await writer.finish()
+        self.assertEqual(core.files.path(info).parent, self.data_dir / "files" / "uploads")
+        core.files.create("uploads", "unfinished").write(b"half")
+        for id in "ABC":
+            core.quarantine.seen("echo", id, "192.0.2.1")
+        await made.stopService()
+        self.assertEqual(core.files.writers, set())
+        core = (await self.started()).core
+        assert core is not None
+        self.assertEqual([one.name for one in await core.files.list("uploads")], ["f"])
+        self.assertEqual([entry.id for entry in await core.quarantine.list()], ["B", "C"])
+
+    async def test_what_was_seen_is_written_every_second(self) -> None:
+        self.patch(service_module, "QUARANTINE_TICK", 0.01)
+        core = (await self.started()).core
+        assert core is not None
+        core.quarantine.seen("echo", "A", "192.0.2.1")
+        while not await core.storage.list_records("quarantine"):
+            await deferLater(reactor, 0.01)
+
+    async def test_a_folder_of_files_that_cannot_be_used(self) -> None:
+        self.data_dir.mkdir()
+        (self.data_dir / "files").write_text("")
+        await self.started()
+        self.assertEqual(self.failed, 1)
+        self.assertIn("cannot use the folder", "".join(self.log))
+
     async def test_the_administrator(self) -> None:
         made = await self.started()
         token = (self.data_dir / "admin.token").read_text().strip()

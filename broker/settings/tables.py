@@ -43,6 +43,10 @@ class StorageTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     #: ``sqlite:`` for <data_dir>/broker.sqlite, ``sqlite:PATH`` for another file.
     url: str = "sqlite:"
+    #: Bytes of the disk that uploaded files leave free, so that they do not take the database's room.
+    reserve: Annotated[int, Meta(ge=0)] = 67_108_864
+    #: Devices and gateways that were seen and not registered, of each protocol; those not seen for the longest time go.
+    max_quarantined: Count = 1_000
 
 
 class TlsTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,8 +14,10 @@ Errors: Conflict (it exists already), NotFound, Invalid (a cursor that no list g
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from enum import Enum
+from typing import Any, Final, Literal
 
+import msgspec
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
@@ -32,6 +34,28 @@ from broker.model.records import (
 #: key -> (value, at)
 Readings = dict[str, tuple[Any, float]]
 Done = Callable[[Exception | None], None]
+
+
+class _Any(Enum):
+    ANY = "any"
+
+
+#: As what a `Change` expects: whatever is there, or nothing.
+ANY: Final = _Any.ANY
+Expected = bytes | Literal[_Any.ANY] | None
+
+
+class Change(msgspec.Struct, frozen=True, gc=False):
+    """One record to put, or to remove where ``value`` is None.
+
+    ``expected``: what has to be there before (None: nothing), or ANY. To check without changing, expect and put the
+    same bytes.
+    """
+
+    table: str
+    key: str
+    value: bytes | None
+    expected: Expected = ANY
 
 
 class IStorage(Interface):
@@ -168,3 +192,21 @@ class IStorage(Interface):
 
     def list_commands(device_id: str, limit: int, cursor: str | None) -> Deferred[tuple[list[Command], str | None]]:
         """Newest first."""
+
+    # records: what a protocol keeps for itself (`broker.storage.records` gives them types)
+
+    def write_records(changes: Sequence[Change]) -> Deferred[None]:
+        """Carry out all changes in their order, or none: Conflict when one finds something else than it expects.
+
+        What a change expects is looked at after the changes before it. Removing what is not there is no error.
+        """
+
+    def get_record(table: str, key: str) -> Deferred[bytes | None]:
+        """Look up."""
+
+    def list_records(
+        table: str, prefix: str = "", limit: int = 1000, after: str | None = None
+    ) -> Deferred[list[tuple[str, bytes]]]:
+        """(key, value) of the keys that begin with ``prefix`` and come after ``after``, at most ``limit``.
+
+        Sorted by the bytes of the keys' UTF-8, which is the order of their code points."""

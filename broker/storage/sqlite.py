@@ -9,9 +9,9 @@ Which sees what: the write lane keeps the order of the calls, so a look-up sees 
 answered or not, and is answered after the commit that it depends on. The read lane sees what was committed when its
 turn comes, so every write that was answered before the list was asked for. Long lists never hold up a commit.
 
-The SQL is in `registry_sql`, `live_sql`, `commands_sql` and `session_sql`; the MQTT journal in `session_journal`;
-threads in `lane`; transactions and failures in `writer`; files, modes and the lock in `place`; tables and versions in
-`schema`.
+The SQL is in `registry_sql`, `live_sql`, `commands_sql`, `records_sql` and `session_sql`; the MQTT journal in
+`session_journal`; threads in `lane`; transactions and failures in `writer`; files, modes and the lock in `place`;
+tables and versions in `schema`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from zope.interface import implementer
 from broker.model.errors import Invalid, Unavailable
 from broker.model.messages import Command
 from broker.model.records import ApplicationRecord, DeviceQuery, DeviceRecord, LiveState, Product, StoredMessage
-from broker.storage import commands_sql, live_sql, registry_sql
+from broker.storage import commands_sql, live_sql, records_sql, registry_sql
 from broker.storage.deferred import deferred
-from broker.storage.interface import Done, IStorage, Readings
+from broker.storage.interface import Change, Done, IStorage, Readings
 from broker.storage.lane import Lane, Work
 from broker.storage.place import Place
 from broker.storage.rows import command_row, command_state
@@ -250,6 +250,20 @@ class SqliteStorage:
         self, device_id: str, limit: int, cursor: str | None
     ) -> Deferred[tuple[list[Command], str | None]]:
         return self._list(lambda db: commands_sql.list_commands(db, device_id, limit, cursor))
+
+    # records
+
+    def write_records(self, changes: Sequence[Change]) -> Deferred[None]:
+        kept = tuple(changes)
+        return self._change(lambda db: records_sql.write_records(db, kept))
+
+    def get_record(self, table: str, key: str) -> Deferred[bytes | None]:
+        return self._look(lambda db: records_sql.get_record(db, table, key))
+
+    def list_records(
+        self, table: str, prefix: str = "", limit: int = 1000, after: str | None = None
+    ) -> Deferred[list[tuple[str, bytes]]]:
+        return self._list(lambda db: records_sql.list_records(db, table, prefix, limit, after))
 
     # inside
 

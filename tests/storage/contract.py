@@ -76,7 +76,7 @@ def everything(command: Command | None) -> dict[str, Any]:
     return {name: getattr(command, name) for name in Command.__slots__}
 
 
-class StorageContract(TestCase):
+class StorageCase(TestCase):
     """Derived classes give `make`: a storage, not yet open, of this test's one place."""
 
     timeout = 60
@@ -103,6 +103,10 @@ class StorageContract(TestCase):
             self.assertTrue(raised.message)
             return raised
         self.fail(f"not refused with {error.__name__}")
+
+
+class StorageContract(StorageCase):
+    """All but records, which have a contract of their own (`tests.storage.records_contract`)."""
 
     async def add(self, *records: DeviceRecord) -> None:
         self.assertEqual(await self.storage.add_devices(records), [None] * len(records))

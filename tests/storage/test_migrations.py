@@ -10,6 +10,7 @@ from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from broker.model.errors import Unavailable
+from broker.storage.interface import Change
 from broker.storage.schema import APPLICATION_ID, MIGRATIONS, migrate
 from broker.storage.sqlite import SqliteStorage
 from tests.storage.contract import product
@@ -56,6 +57,14 @@ class MigrationTests(SynchronousTestCase):
         row = self.db.execute("SELECT * FROM products").fetchone()
         self.assertEqual(row, ("k", "toy", "n", "[]", "[]", 1.0, "red"))
 
+    def test_from_the_version_before_records(self) -> None:
+        migrate(self.db, MIGRATIONS[:2])
+        self.db.execute("INSERT INTO retained VALUES ('a', x'01', 1, x'', NULL)")
+        migrate(self.db)
+        self.assertEqual(version(self.db), 3)
+        self.db.execute("INSERT INTO records VALUES ('t', 'k', x'02')")
+        self.assertEqual(self.db.execute("SELECT topic FROM retained").fetchall(), [("a",)])
+
     def test_step_by_step_is_the_same_as_at_once(self) -> None:
         steps = (*MIGRATIONS, SECOND)
         for count in range(1, len(steps) + 1):
@@ -90,6 +99,19 @@ class MigrationTests(SynchronousTestCase):
 
 class OpeningTests(TestCase):
     timeout = 60
+
+    async def test_an_older_database_is_brought_up_to_date(self) -> None:
+        path = Path(self.mktemp())
+        db = sqlite3.connect(path, isolation_level=None)
+        migrate(db, MIGRATIONS[:2])
+        db.execute("INSERT INTO products VALUES ('k', 'toy', 'n', '[]', '[]', 1.0)")
+        db.close()
+        storage = SqliteStorage(path, reactor, time.time)
+        self.addCleanup(storage.close)
+        await storage.open()
+        await storage.write_records([Change("t", "k", b"v")])
+        self.assertEqual(await storage.get_record("t", "k"), b"v")
+        self.assertEqual([one.key for one in await storage.list_products()], ["k"])
 
     async def test_a_newer_database_is_refused_and_left_alone(self) -> None:
         path = Path(self.mktemp())

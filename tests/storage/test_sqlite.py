@@ -18,6 +18,7 @@ from broker.model.errors import Unavailable
 from broker.model.records import DeviceQuery
 from broker.storage import registry_sql
 from broker.storage import sqlite as sqlite_module
+from broker.storage.interface import Change
 from broker.storage.registry_sql import devices_page
 from broker.storage.schema import migrate
 from broker.storage.sqlite import SqliteStorage
@@ -183,6 +184,19 @@ class TroubleTests(SqliteCase):
         await self.limit_pages(None)
         self.assertEqual(await self.storage.health(), "")
         self.assertEqual(await self.storage.add_devices(big), [None] * 100)
+
+    async def test_full_for_records(self) -> None:
+        await self.storage.write_records([Change("t", "old", b"old")])
+        await self.limit_pages(0)
+        big = [Change("t", f"k{n}", b"x" * 1000) for n in range(100)]
+        waiting = self.storage.write_records([Change("t", "old", b"new", b"old")])
+        why = await self.unavailable(self.storage.write_records(big))
+        self.assertEqual(why, "the disk, or the database, is full")
+        await waiting
+        self.assertEqual(await self.storage.list_records("t"), [("old", b"new")])
+        await self.limit_pages(None)
+        await self.storage.write_records(big)
+        self.assertEqual(len(await self.storage.list_records("t")), 101)
 
     async def test_health_writes_only_when_in_doubt(self) -> None:
         await self.storage.add_product(product())

@@ -76,6 +76,8 @@ class WebCase(TestCase):
             storage=nothing,
             registry=nothing,
             topics=nothing,
+            files=nothing,
+            quarantine=nothing,
         )
         self.listener = WebListener("web", self.core, self.settings, PlainSurface(), self.routes)
         await self.listener.prepare()

@@ -233,6 +233,8 @@ class RequestTests(SynchronousTestCase):
             storage=nothing,
             registry=nothing,
             topics=nothing,
+            files=nothing,
+            quarantine=nothing,
         )
         route = Route("PUT", "/f", take, ANYONE, upload=True)
         listener = WebListener("web", core, WebSettings(), Surface(), lambda: (route,))

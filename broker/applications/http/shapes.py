@@ -15,6 +15,8 @@ from msgspec import UNSET, UnsetType
 from broker.model.messages import Command
 from broker.model.records import Actuator, ApplicationRecord, DeviceRecord, Product, Sensor, StoredMessage
 from broker.routing.live import LiveDevice
+from broker.storage.files import FileInfo
+from broker.storage.quarantine import Entry
 
 
 def milliseconds(at: float | None) -> float | None:
@@ -138,6 +140,43 @@ class ApplicationPage(msgspec.Struct):
     next: str | None
 
 
+class FileShape(msgspec.Struct, kw_only=True):
+    """A file that was handed in; the hashes are in hex."""
+
+    name: str
+    id: str
+    size: int
+    md5: str
+    sha256: str
+    created_at: float
+
+
+class FilePage(msgspec.Struct):
+    """One page of a list, by name; ``next`` is the cursor of the following one."""
+
+    items: list[FileShape]
+    next: str | None
+
+
+class QuarantineShape(msgspec.Struct, kw_only=True):
+    """A device or gateway that was seen and is not registered; ``info`` is what it said of itself."""
+
+    id: str
+    protocol: str
+    peer: str
+    first_seen: float
+    last_seen: float
+    count: int
+    info: dict[str, Any]
+
+
+class QuarantinePage(msgspec.Struct):
+    """One page of a list, by protocol and id; ``next`` is the cursor of the following one."""
+
+    items: list[QuarantineShape]
+    next: str | None
+
+
 class ImportFailure(msgspec.Struct):
     """A line that was refused; the first line is 1."""
 
@@ -238,4 +277,27 @@ def product_shape(product: Product) -> ProductShape:
 def application_shape(record: ApplicationRecord) -> ApplicationShape:
     return ApplicationShape(
         id=record.id, kind=record.kind, name=record.name, cs_eui=record.cs_eui, disabled=record.disabled
+    )
+
+
+def file_shape(info: FileInfo) -> FileShape:
+    return FileShape(
+        name=info.name,
+        id=info.id,
+        size=info.size,
+        md5=info.md5,
+        sha256=info.sha256,
+        created_at=round(info.created_at, 3),
+    )
+
+
+def quarantine_shape(entry: Entry) -> QuarantineShape:
+    return QuarantineShape(
+        id=entry.id,
+        protocol=entry.protocol,
+        peer=entry.peer,
+        first_seen=round(entry.first_seen, 3),
+        last_seen=round(entry.last_seen, 3),
+        count=entry.count,
+        info=entry.info,
     )

@@ -7,7 +7,17 @@ from typing import Any
 
 from broker.applications.http.api import Api
 from broker.applications.http.auth import Logins
-from broker.applications.http.calls import about, applications, commands, devices, imports, products, stream
+from broker.applications.http.calls import (
+    about,
+    applications,
+    commands,
+    devices,
+    files,
+    imports,
+    products,
+    quarantine,
+    stream,
+)
 from broker.applications.http.openapi import openapi_document
 from broker.applications.http.settings import HttpSettings
 from broker.applications.http.streams import Streams
@@ -26,6 +36,8 @@ ROUTES: tuple[Route, ...] = (
     *imports.ROUTES,
     *commands.ROUTES,
     *applications.ROUTES,
+    *files.ROUTES,
+    *quarantine.ROUTES,
     *stream.ROUTES,
     *about.ROUTES,
 )

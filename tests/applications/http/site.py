@@ -40,6 +40,8 @@ from broker.routing.live import LiveDevices
 from broker.routing.outbox import Turn
 from broker.routing.router import Router
 from broker.routing.topic_index import TopicIndex
+from broker.storage.files import FileStore
+from broker.storage.quarantine import Quarantine
 from broker.storage.registry import Registry
 from broker.storage.sqlite import SqliteStorage
 
@@ -228,10 +230,13 @@ class SiteCase(TestCase):
             storage=self.storage,
             registry=registry,
             topics=TopicIndex(),
+            files=FileStore(self.storage, Path(self.mktemp()), reactor, self.clock),
+            quarantine=Quarantine(self.storage, self.clock),
             admin_token=ADMIN_TOKEN,
             exposition=lambda: b"broker_up 1\n",
             ready=lambda: self.problems,
         )
+        await self.core.files.open()
         self.listener: HttpListener = build(self.core, self.settings)
         port = reactor.listenTCP(0, self.listener, interface="127.0.0.1")
         self.port: int = port.getHost().port
@@ -253,6 +258,7 @@ class SiteCase(TestCase):
                     await socket.closed
             self.listener.shut_down()
             await self.until(lambda: not self.listener.connections)
+            await self.core.files.close()
             await self.storage.close()
             self.assertEqual(self.faults, [])
 

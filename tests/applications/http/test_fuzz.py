@@ -101,6 +101,8 @@ class FuzzTests(SynchronousTestCase):
             storage=nothing,
             registry=nothing,
             topics=nothing,
+            files=nothing,
+            quarantine=nothing,
             admin_token="t",
         )
         listener = build(core, Settings())

@@ -24,6 +24,8 @@ from broker.routing.outbox import Turn
 from broker.routing.router import Router
 from broker.routing.topic_index import TopicIndex
 from broker.routing.values import LastValues
+from broker.storage.files import FileStore
+from broker.storage.quarantine import Quarantine
 from broker.storage.registry import Registry
 from broker.storage.sqlite import SqliteStorage
 from tests.mqtt.fakes import Client
@@ -91,6 +93,8 @@ class Bed:
             storage=self.storage,
             registry=Registry(self.storage, clock, {"plain": PlainRules()}),
             topics=TopicIndex(),
+            files=FileStore(self.storage, Path(folder) / "files", reactor, clock),
+            quarantine=Quarantine(self.storage, clock),
         )
         self.registry = self.core.registry
         self.server = build(self.core, Settings(**settings))

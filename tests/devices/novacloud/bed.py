@@ -118,6 +118,7 @@ class Bed:
         devices = LiveDevices(router, clock.seconds)
         storage: Any = self.journal
         registry: Any = self.registry
+        unused: Any = None
         self.core = Core(
             reactor=clock,
             clock=clock.seconds,
@@ -129,6 +130,8 @@ class Bed:
             storage=storage,
             registry=registry,
             topics=TopicIndex(),
+            files=unused,
+            quarantine=unused,
         )
         self.listener: NovaCloudListener = build(self.core, settings or Settings())
 
