@@ -13,8 +13,8 @@
   unanswered at once of those that went out on this link.
 * A command that was sent and lost its connection is not sent again: its device may have done it already. It is answered
   or it times out.
-* A link with a ``window`` of 0 is given nothing: its side looks at what is `waiting` when the device can be reached, and
-  takes one (`take`), which is on disk as sent before the side hears that it has it.
+* A link with a ``window`` of 0 is given nothing: its side looks at what is `waiting` when the device can be reached,
+  and takes one (`take`), which is on disk as sent before the side hears that it has it.
 * The first final state stands; a later answer is kept in ``late``.
 
 Everything is synchronous. The journal is told what to keep and calls back when that is safe; states that could not be
@@ -202,9 +202,7 @@ class Commands:
 
     def waiting(self, device_id: str) -> list[Command]:
         """What is queued for a device, oldest first, for a side that takes commands itself."""
-        return [
-            command for command in self._queues.get(device_id, {}).values() if command.id not in self._adding
-        ]
+        return [command for command in self._queues.get(device_id, {}).values() if command.id not in self._adding]
 
     def unanswered(self, device_id: str) -> list[Command]:
         """What was sent to a device and is not in a final state, oldest first."""

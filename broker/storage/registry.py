@@ -101,6 +101,7 @@ class Registry:
         (refusal,) = await self._storage.add_devices([record])
         if refusal is not None:
             raise Conflict(refusal)
+        self._tell("device_added", record.id, record.protocol)
         return record, secret
 
     @deferred
@@ -140,6 +141,7 @@ class Registry:
                 result.failed.append((number, refusal))
                 continue
             result.created += 1
+            self._tell("device_added", record.id, record.protocol)
             if secret:
                 result.secrets.append((record.id, secret))
 
@@ -316,7 +318,7 @@ class Registry:
     def _tell(self, what: str, id: str, other: str = "") -> None:
         if what.startswith("application"):
             self._application_changes += 1
-        elif what not in ("bound", "unbound"):
+        elif what not in ("bound", "unbound", "device_added"):
             self._device_changes += 1
         change = Change(what, id, other)
         for listener in list(self.on_change):

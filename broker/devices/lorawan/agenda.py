@@ -34,6 +34,7 @@ class Agenda:
         self._number = 0
         self._timer: Any = None
         self._due = 0.0
+        self._running = False
         self._stopped = False
 
     def __len__(self) -> int:
@@ -43,7 +44,7 @@ class Agenda:
         """``call(argument)`` at ``when`` in monotonic seconds, or a little later."""
         self._number += 1
         heappush(self._entries, (when, self._number, call, argument))
-        if self._timer is None or when < self._due:
+        if not self._running and (self._timer is None or when < self._due):
             self._arm(when)
 
     def stop(self) -> None:
@@ -66,6 +67,8 @@ class Agenda:
 
     def _run(self) -> None:
         self._timer = None
+        # What is added meanwhile is looked at in the end, together with what was there before.
+        self._running = True
         entries = self._entries
         now = self._monotonic()
         while entries and entries[0][0] <= now:
@@ -78,5 +81,6 @@ class Agenda:
             self._after()
         except Exception as error:
             self._fault(error)
-        if entries and self._timer is None:
+        self._running = False
+        if entries:
             self._arm(entries[0][0])

@@ -82,7 +82,7 @@ class Joins:
     def _failed(self, failure: Failure) -> None:
         self._counted.joins_refused += 1
         if failure.check(Unavailable) is None:
-            self._core.router.fault("lorawan join", failure.value)
+            self.log.failure("fault while answering a join-request", failure)
 
     async def _answer(self, heard: Heard, request: JoinRequest, dev_eui: str) -> None:
         record = await self._core.storage.get_device(dev_eui)

@@ -73,9 +73,7 @@ class Network:
         self.agenda = Agenda(core.reactor, core.monotonic, self._done_for_now, self._fault)
         self.store = Store(core, settings, self.motes, self.gateways, self.counted)
         self.transmitter = Transmitter(settings, self.counted, self.agenda, core.monotonic, write, random_bytes)
-        self.downlinks = Downlinks(
-            core, settings, self.counted, self.agenda, self.motes, self.store, self.transmitter
-        )
+        self.downlinks = Downlinks(core, settings, self.counted, self.agenda, self.motes, self.store, self.transmitter)
         self.uplinks = Uplinks(core, settings, self.counted, self.motes, self.store, self.downlinks)
         self.joins = Joins(
             core,

@@ -86,8 +86,8 @@ class Store:
     @deferred
     async def load(self) -> None:
         """Gateways, and every mote that has a session. Raises Unavailable."""
-        for _, record in await self.gateways.all():
-            self._gateways.register(record)
+        for _, gateway in await self.gateways.all():
+            self._gateways.register(gateway)
         sessions = dict(await self.sessions.all())
         cursor: str | None = None
         while True:

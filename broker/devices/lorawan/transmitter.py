@@ -7,8 +7,8 @@
                 │  └──> TX_ACK with an error ──> the next slot
                 └──────────────────────────────────┘  none left: done(error)
 
-A slot is a place and time at which a frame could go out: a gateway, its clock, a frequency and a data rate. The slots of
-class A are RX1 of each gateway that heard the uplink, then RX2 of each. A slot is used when its time is far enough
+A slot is a place and time at which a frame could go out: a gateway, its clock, a frequency and a data rate. The slots
+of class A are RX1 of each gateway that heard the uplink, then RX2 of each. A slot is used when its time is far enough
 away, its gateway is on-line and not transmitting then, and the duty cycle of the band allows it.
 """
 

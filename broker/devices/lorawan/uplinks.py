@@ -110,9 +110,7 @@ class Uplinks:
             clear = frame.decrypt(mote.nwk_s_key, mote.app_s_key, fcnt)
             self._commands(mote, heard, frame.fopts if frame.port else clear)
             if frame.port:
-                self._core.router.uplink(
-                    Uplink(mote.live.ref, RAW, clear, heard.at, None, meta_of(heard, frame, fcnt))
-                )
+                self._core.router.uplink(Uplink(mote.live.ref, RAW, clear, heard.at, None, meta_of(heard, frame, fcnt)))
         self._downlinks.after(mote, heard)
 
     def _commands(self, mote: Mote, heard: Heard, data: bytes) -> None:

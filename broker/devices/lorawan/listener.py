@@ -1,0 +1,108 @@
+"""The listener: datagrams from the sockets to the network and back, and what the service asks of a listener.
+
+One protocol object stands behind each ``udp:`` binding. A PULL_RESP leaves through the socket that the gateway's last
+PULL_DATA came to: behind a NAT nothing else would arrive.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
+
+from broker.core import Core
+from broker.devices.lorawan.network import Network
+from broker.devices.lorawan.settings import Settings
+from broker.listening.stats import ListenerStats
+
+#: Addresses whose socket is remembered, more than gateways there can be; the oldest go first.
+MAX_ADDRESSES: Final = 20_000
+
+
+class LorawanDatagrams(DatagramProtocol):
+    """One socket."""
+
+    noisy = False
+
+    def __init__(self, home: LorawanListener) -> None:
+        self.home = home
+
+    def startProtocol(self) -> None:
+        handle: Any = getattr(self.transport, "socket", None)
+        if handle is not None:
+            handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.home.settings.receive_buffer)
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        self.home.received(self, datagram, (addr[0], addr[1]))
+
+
+class LorawanListener:
+    """All sockets of one network."""
+
+    log = Logger(namespace="broker.lorawan")
+
+    def __init__(self, core: Core, settings: Settings) -> None:
+        self.settings = settings
+        self.limits = settings.limits
+        self.stats = ListenerStats()
+        self.network = Network(core, settings, self.write)
+        #: Nobody is connected.
+        self.connections: frozenset[Any] = frozenset()
+        self._sockets: dict[tuple[str, int], LorawanDatagrams] = {}
+
+    def prepare(self) -> Deferred[None]:
+        """Read what is on disk."""
+        return self.network.store.load()
+
+    def datagram_protocol(self) -> LorawanDatagrams:
+        return LorawanDatagrams(self)
+
+    def received(self, through: LorawanDatagrams, data: bytes, address: tuple[str, int]) -> None:
+        """A datagram. Nothing that it holds may raise out of here: the socket would be lost."""
+        self.stats.messages_in += 1
+        self.stats.bytes_in += len(data)
+        if self._sockets.get(address) is not through:
+            self._remember(address, through)
+        try:
+            self.network.datagram(data, address)
+        except Exception:
+            self.log.failure("fault while a datagram of {host} was read", host=address[0])
+
+    def _remember(self, address: tuple[str, int], through: LorawanDatagrams) -> None:
+        if len(self._sockets) >= MAX_ADDRESSES:
+            del self._sockets[next(iter(self._sockets))]
+        self._sockets[address] = through
+
+    def write(self, data: bytes, address: tuple[str, int]) -> None:
+        """Send a datagram to an address that one came from."""
+        through = self._sockets.get(address)
+        if through is None or through.transport is None:
+            return
+        self.stats.messages_out += 1
+        self.stats.bytes_out += len(data)
+        through.transport.write(data, address)
+
+    def counters(self) -> dict[str, float]:
+        """For the metrics."""
+        network = self.network
+        figures = network.counted.as_dict()
+        figures["lorawan_motes"] = len(network.motes)
+        figures["lorawan_gateways_online"] = network.gateways.online
+        return figures
+
+    def tick(self) -> None:
+        """About once a second."""
+        self.network.tick()
+
+    def reload(self, settings: Settings) -> tuple[str, ...]:
+        """Take new settings; the receive buffer is a socket's own."""
+        self.settings = settings
+        self.network.configure(settings)
+        return ("receive_buffer", "net_id")
+
+    def shut_down(self) -> None:
+        """Nothing more is sent."""
+        self.network.stop()
