@@ -14,7 +14,7 @@ for the longest time goes, so that a flood of made-up ids costs the flood's own 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
@@ -65,7 +65,7 @@ class _Known:
 
 #: Registers what an entry stands for, with the fields of the administrator's call. What it answers with is an object
 #: for that caller. Raises Invalid, Conflict: then the entry stays.
-Approver = Callable[[Entry, dict[str, Any]], Deferred[dict[str, Any]]]
+Approver = Callable[[Entry, dict[str, Any]], Awaitable[dict[str, Any]]]
 Entries = list[Entry]
 
 

@@ -180,9 +180,9 @@ class QuarantineTests(TestCase):
             await self.quarantine.approve("B", {})
 
     async def test_what_was_approved_stays_approved(self) -> None:
-        def approve(entry: Entry, fields: dict[str, Any]) -> Deferred[dict[str, Any]]:
+        async def approve(entry: Entry, fields: dict[str, Any]) -> dict[str, Any]:
             self.patch(self.storage, "write_records", lambda changes: fail(Unavailable("full")))
-            return succeed({"id": "A"})
+            return {"id": "A"}
 
         self.quarantine.approvers["toy"] = approve
         self.quarantine.seen("toy", "A", "p")
