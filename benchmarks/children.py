@@ -155,6 +155,7 @@ class Broker(Child):
                     "listeners.http.bind": f'["tcp:{self.http_port}:{local}"]',
                     "listeners.mqtt.bind": f'["tcp:{self.mqtt_port}:{local}"]',
                     "listeners.novacloud.bind": f'["tcp:{self.novacloud_port}:{local}"]',
+                    "listeners.lorawan.bind": f'["udp:0:{local}"]',
                 }
             ),
         )

@@ -63,11 +63,14 @@ class RegistryCase(TestCase):
         self.addCleanup(self.storage.close)
         self.registry = Registry(self.storage, lambda: 1234.5, {"toy": Rules(True), "open": Rules(False)})
         self.changes: list[tuple[str, ...]] = []
+        #: Apart: every test adds some.
+        self.added: list[tuple[str, ...]] = []
         self.registry.on_change.append(self.changed)
         return self.storage.open()
 
     def changed(self, change: Change) -> None:
-        self.changes.append((change.what, change.id, *([change.other] if change.other else [])))
+        seen = self.added if change.what == "device_added" else self.changes
+        seen.append((change.what, change.id, *([change.other] if change.other else [])))
 
     async def refused(self, error: type[E], answer: Awaitable[Any], *words: str) -> E:
         with self.assertRaises(error) as caught:
@@ -134,6 +137,7 @@ class DeviceTests(RegistryCase):
         self.assertEqual(await self.registry.get_device("d1"), record)
         self.assertEqual(await self.registry.find_device("d1"), record)
         self.assertIsNone(await self.registry.find_device("D1"))
+        self.assertEqual((self.added, self.changes), ([("device_added", "d1", "toy")], []))
         await self.refused(NotFound, self.registry.get_device("d2"))
 
     async def test_made(self) -> None:
@@ -246,7 +250,7 @@ class DeviceTests(RegistryCase):
         self.registry.on_change.insert(0, raising)
         await self.add("d1")
         await self.registry.delete_device("d1")
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
         self.assertEqual(self.changes, [("device_removed", "d1")])
 
 

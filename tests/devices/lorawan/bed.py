@@ -117,7 +117,7 @@ class Bed:
         loaded.addErrback(lambda failure: failure.raiseException())
         self.wire = Wire()
         self.socket = self.listener.datagram_protocol()
-        self.socket.transport = self.wire
+        self.socket.transport = self.wire  # type: ignore[assignment]  # all that is used of it is write
         self._number = 0
 
     @property
