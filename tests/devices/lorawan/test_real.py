@@ -136,6 +136,11 @@ class RealTests(TestCase):
         forwarder.hears(session.encode_uplink(2, 7, b"\x04", False, False, True))
         eventually(lambda: self.call("GET", f"/commands/{command}")["status"] == "succeeded", "the acknowledgement")
 
+    def settled(self, eui: str) -> bool:
+        """Nothing is on its way to this mote."""
+        items = self.call("GET", f"/devices/{eui}/commands")["items"]
+        return all(one["status"] in ("queued", "succeeded") for one in items)
+
     async def test_kill_with_a_full_queue(self) -> None:
         await self.blocking(self.kill_with_a_full_queue)
 
@@ -167,14 +172,7 @@ class RealTests(TestCase):
                 fcnt = int.from_bytes(frame[6:8], "little")
                 got[eui].append(sessions[eui].decode(frame, fcnt).payload[0])
                 counters[eui].append(fcnt)
-            for eui in sessions:
-                eventually(
-                    lambda eui=eui: all(
-                        one["status"] in ("queued", "succeeded")
-                        for one in self.call("GET", f"/devices/{eui}/commands")["items"]
-                    ),
-                    "what was sent is known to have been",
-                )
+            eventually(lambda: all(self.settled(eui) for eui in sessions), "what was sent is known to have been")
             forwarder.close()
         self.assertEqual({tuple(payloads) for payloads in got.values()}, {tuple(range(10))})
         for used in counters.values():
