@@ -14,8 +14,7 @@ class Change:
 
     ``what``: device_removed, device_disabled, device_secret, device_updated, product_updated, application_removed,
     application_disabled, application_secret: ``id`` is the device's, product's or application's. bound, unbound: ``id``
-    is the application's, ``other`` the device's. device_added: ``id`` is the device's, ``other`` its protocol. One
-    update may be several changes.
+    is the application's, ``other`` the device's. One update may be several changes.
     """
 
     what: str

@@ -51,6 +51,8 @@ class Registry:
         self._clock = clock
         self.protocols: dict[str, DeviceRules] = dict(protocols or {})
         self.on_change: list[Callable[[Change], None]] = []
+        #: Told of each new device, which by then is on disk.
+        self.on_added: list[Callable[[DeviceRecord], None]] = []
         self._rights: WeakValueDictionary[str, Rights] = WeakValueDictionary()
         #: Changes so far that a login under way has to take notice of.
         self._device_changes = 0
@@ -101,7 +103,7 @@ class Registry:
         (refusal,) = await self._storage.add_devices([record])
         if refusal is not None:
             raise Conflict(refusal)
-        self._tell("device_added", record.id, record.protocol)
+        self._tell_added(record)
         return record, secret
 
     @deferred
@@ -141,7 +143,7 @@ class Registry:
                 result.failed.append((number, refusal))
                 continue
             result.created += 1
-            self._tell("device_added", record.id, record.protocol)
+            self._tell_added(record)
             if secret:
                 result.secrets.append((record.id, secret))
 
@@ -315,10 +317,17 @@ class Registry:
                 self._rights[application_id] = rights
                 return rights
 
+    def _tell_added(self, record: DeviceRecord) -> None:
+        for listener in list(self.on_added):
+            try:
+                listener(record)
+            except Exception:
+                self.log.failure("fault of a listener told of the new device {id}", id=record.id)
+
     def _tell(self, what: str, id: str, other: str = "") -> None:
         if what.startswith("application"):
             self._application_changes += 1
-        elif what not in ("bound", "unbound", "device_added"):
+        elif what not in ("bound", "unbound"):
             self._device_changes += 1
         change = Change(what, id, other)
         for listener in list(self.on_change):

@@ -49,9 +49,12 @@ class LorawanListener:
         self.limits = settings.limits
         self.stats = ListenerStats()
         self.network = Network(core, settings, self.write)
-        #: Nobody is connected.
-        self.connections: frozenset[Any] = frozenset()
         self._sockets: dict[tuple[str, int], LorawanDatagrams] = {}
+
+    @property
+    def connections(self) -> tuple[Any, ...]:
+        """Nobody is ever connected; something is open while counters are written, for which a stop waits."""
+        return (self.network.store,) if self.network.store.writing else ()
 
     def prepare(self) -> Deferred[None]:
         """Read what is on disk."""

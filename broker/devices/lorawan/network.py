@@ -41,14 +41,17 @@ from broker.devices.lorawan.transmitter import Transmitter, Write
 from broker.devices.lorawan.uplinks import Uplinks
 from broker.model.interfaces import IConsumer, ILoraNetwork
 from broker.model.messages import QUEUED, Command, Presence, Uplink
+from broker.model.records import DeviceRecord
 from broker.storage.deferred import deferred
 from broker.storage.registry import Change
 
 #: Hz that a packet can have been received on.
 FREQUENCIES: Final = range(100_000_000, 3_000_000_000)
 TMST: Final = range(1 << 32)
+#: Seconds in which counters are gathered for one commit. Downlinks are decided later than that, and would wait.
+GATHER: Final = 0.025
 #: Changes of the registry after which a mote is looked at again.
-CHANGES: Final = ("device_added", "device_updated", "device_secret", "device_disabled")
+CHANGES: Final = ("device_updated", "device_secret", "device_disabled")
 
 
 @implementer(IConsumer, ILoraNetwork)
@@ -70,6 +73,7 @@ class Network:
         self._monotonic = core.monotonic
         #: Frames whose window is open, by their bytes.
         self._frames: dict[bytes, Heard] = {}
+        self._flush_due = False
         self.agenda = Agenda(core.reactor, core.monotonic, self._done_for_now, self._fault)
         self.store = Store(core, settings, self.motes, self.gateways, self.counted)
         self.transmitter = Transmitter(settings, self.counted, self.agenda, core.monotonic, write, random_bytes)
@@ -87,6 +91,7 @@ class Network:
         )
         core.router.listen(self)
         core.registry.on_change.append(self._changed)
+        core.registry.on_added.append(self._added)
 
     def configure(self, settings: Settings) -> None:
         """Take new settings while running."""
@@ -110,7 +115,12 @@ class Network:
         self.store.flush()
 
     def stop(self) -> None:
-        """Nothing more is sent; counters that changed are written."""
+        """No more comes in or goes out: what was heard is passed on, and counters are written."""
+        frames, self._frames = self._frames, {}
+        for heard in frames.values():
+            if isinstance(heard.frame, DataUp):
+                heard.sort()
+                self.uplinks.take(heard, heard.frame)
         self.agenda.stop()
         self.store.flush()
 
@@ -198,6 +208,12 @@ class Network:
             self.uplinks.take(heard, frame)
 
     def _done_for_now(self) -> None:
+        if self.store.waiting and not self._flush_due:
+            self._flush_due = True
+            self.agenda.at(self._monotonic() + GATHER, self._flush, None)
+
+    def _flush(self, _: None) -> None:
+        self._flush_due = False
         self.store.flush()
 
     def _fault(self, error: BaseException) -> None:
@@ -219,11 +235,15 @@ class Network:
 
     # -- the registry ----------------------------------------------------------------------------------------------
 
+    def _added(self, record: DeviceRecord) -> None:
+        if record.protocol == PROTOCOL:
+            self.store.place(Identity(record), None)
+
     def _changed(self, change: Change) -> None:
         if change.what == "device_removed":
             if canonical_eui(change.id) == change.id:
                 self._remove(change.id)
-        elif change.what in CHANGES and (change.what != "device_added" or change.other == PROTOCOL):
+        elif change.what in CHANGES:
             self._look_again(change.id).addErrback(self._not_looked)
 
     def _not_looked(self, failure: Any) -> None:

@@ -151,6 +151,16 @@ class Store:
         if mote.dev_eui not in self._renewed:
             self._changed[mote] = None
 
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something for `flush`."""
+        return bool(self._changed) and not self._writing
+
+    @property
+    def writing(self) -> bool:
+        """Whether counters are on their way to the disk."""
+        return self._writing
+
     def _renew(self, dev_eui: str, changes: Iterable[Change]) -> Deferred[None]:
         """Carry out changes after which what is known of the mote's counters is of no account."""
         self._renewed.add(dev_eui)

@@ -209,6 +209,24 @@ class DataTests(Case):
         )
 
 
+class StopTests(Case):
+    def test_what_was_heard_is_passed_on(self) -> None:
+        mote = self.bed.abp()
+        mote.says(b"last", self.gateway)
+        self.bed.storage.held = True
+        self.bed.listener.shut_down()
+        self.assertEqual(self.bed.heard.payloads(), [b"last"])
+        self.assertEqual(len(self.bed.listener.connections), 1)
+        self.bed.storage.held = False
+        self.bed.storage.go_on()
+        self.assertEqual(self.bed.listener.connections, ())
+        self.assertEqual(self.bed.clock.getDelayedCalls(), [])
+        second = self.bed.again()
+        second.forwarder().hears(mote.last)
+        second.advance(1)
+        self.assertEqual((second.heard.uplinks, second.counted.repetitions), ([], 1))
+
+
 class JoinTests(Case):
     def request(self, nonce: int, key: str = APP_KEY, eui: str = EUI, join_eui: str = JOIN_EUI) -> bytes:
         device = pamoja.device(bytes.fromhex(eui), bytes.fromhex(join_eui), bytes.fromhex(key))
