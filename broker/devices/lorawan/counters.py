@@ -91,4 +91,4 @@ class LorawanCounters:
 
     def as_dict(self) -> dict[str, float]:
         """By name, as the metrics want them."""
-        return {f"lorawan_{name}": getattr(self, name) for name in self.__slots__}
+        return {f"lorawan_{name}_total": getattr(self, name) for name in self.__slots__}

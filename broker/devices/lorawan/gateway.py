@@ -14,6 +14,9 @@ import msgspec
 from broker.devices.lorawan.codec import Stat
 from broker.devices.lorawan.regions import Band, Region
 
+#: Host, port, and whatever the listener needs to send there.
+Address = tuple[str, int, Any]
+
 _WRAP: Final = 1 << 32
 #: Seconds after a packet in which the gateway's clock is taken as known: crystals are off by 20 us a second at worst.
 KNOWN_FOR: Final = 600.0
@@ -85,7 +88,7 @@ class Gateway:
         #: The host that the EUI is bound to while it is heard from there.
         self.host: str | None = None
         #: Where its last PULL_DATA came from: PULL_RESP goes there.
-        self.address: tuple[str, int] | None = None
+        self.address: Address | None = None
         self.heard_at = float("-inf")
         self.pulled_at = float("-inf")
         self.online = False

@@ -15,11 +15,10 @@ from twisted.logger import Logger
 from broker.core import Core
 from broker.devices.lorawan.codec import PULL_DATA, Datagram
 from broker.devices.lorawan.counters import LorawanCounters
-from broker.devices.lorawan.gateway import Gateway, GatewayRecord
+from broker.devices.lorawan.gateway import Address, Gateway, GatewayRecord
 from broker.devices.lorawan.regions import REGIONS, Region
 from broker.devices.lorawan.settings import Settings
 
-Address = tuple[str, int]
 #: Told of each gateway that comes and goes: (gateway, on-line).
 Watch = Callable[[Gateway, bool], None]
 #: EUIs of strangers that have a log line; a flood of made-up ones must not fill the log.

@@ -34,6 +34,8 @@ from broker.model.errors import Conflict, Unavailable
 
 #: Seconds from a join-request to RX1 (JOIN_ACCEPT_DELAY1 of every region).
 JOIN_DELAY: Final = 5.0
+#: UNIX time of 2020-01-01. Minutes since then fit into a JoinNonce until 2051.
+NONCE_EPOCH: Final = 1_577_836_800
 #: How often another address is tried when one is taken.
 ADDRESS_TRIES: Final = 100
 
@@ -97,7 +99,7 @@ class Joins:
             self._counted.bad_mics += 1
             return
         before = await self._store.sessions.get(dev_eui)
-        app_nonce = 1 if before is None else (before.app_nonce + 1) & 0xFF_FFFF
+        app_nonce = self._next_nonce(before)
         region = identity.region or heard.receptions[0].gateway.region
         address = self._new_address()
         nwk_s_key, app_s_key = keys.session_keys(identity.app_key, app_nonce, self.net_id, request.dev_nonce)
@@ -145,6 +147,14 @@ class Joins:
             rx_delay=self.settings.rx1_delay,
             cf_list=region.cf_list_bytes(),
         )
+
+    def _next_nonce(self, before: SessionRecord | None) -> int:
+        """The JoinNonce: larger than any before, as 1.0.4 has it, even if the mote was removed and registered anew.
+
+        Never the same one with the same DevNonce, as that would make the same session keys.
+        """
+        minutes = int((self._core.clock() - NONCE_EPOCH) / 60)
+        return max(minutes, 0 if before is None else before.app_nonce + 1) & 0xFF_FFFF
 
     def _new_address(self) -> int:
         """The NwkID of our NetID and 25 random bits, of no other mote if that can be had."""

@@ -1,25 +1,24 @@
 """The listener: datagrams from the sockets to the network and back, and what the service asks of a listener.
 
-One protocol object stands behind each ``udp:`` binding. A PULL_RESP leaves through the socket that the gateway's last
-PULL_DATA came to: behind a NAT nothing else would arrive.
+One protocol object stands behind each ``udp:`` binding. Where a datagram came from is said together with the socket
+that it came to: a PULL_RESP leaves through the socket of the gateway's last PULL_DATA, as behind a NAT no other would
+do.
 """
 
 from __future__ import annotations
 
 import socket
-from typing import Any, Final
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
 from broker.core import Core
+from broker.devices.lorawan.gateway import Address
 from broker.devices.lorawan.network import Network
 from broker.devices.lorawan.settings import Settings
 from broker.listening.stats import ListenerStats
-
-#: Addresses whose socket is remembered, more than gateways there can be; the oldest go first.
-MAX_ADDRESSES: Final = 20_000
 
 
 class LorawanDatagrams(DatagramProtocol):
@@ -49,7 +48,6 @@ class LorawanListener:
         self.limits = settings.limits
         self.stats = ListenerStats()
         self.network = Network(core, settings, self.write)
-        self._sockets: dict[tuple[str, int], LorawanDatagrams] = {}
 
     @property
     def connections(self) -> tuple[Any, ...]:
@@ -67,26 +65,20 @@ class LorawanListener:
         """A datagram. Nothing that it holds may raise out of here: the socket would be lost."""
         self.stats.messages_in += 1
         self.stats.bytes_in += len(data)
-        if self._sockets.get(address) is not through:
-            self._remember(address, through)
         try:
-            self.network.datagram(data, address)
+            self.network.datagram(data, (*address, through))
         except Exception:
             self.log.failure("fault while a datagram of {host} was read", host=address[0])
 
-    def _remember(self, address: tuple[str, int], through: LorawanDatagrams) -> None:
-        if len(self._sockets) >= MAX_ADDRESSES:
-            del self._sockets[next(iter(self._sockets))]
-        self._sockets[address] = through
-
-    def write(self, data: bytes, address: tuple[str, int]) -> None:
-        """Send a datagram to an address that one came from."""
-        through = self._sockets.get(address)
-        if through is None or through.transport is None:
+    def write(self, data: bytes, address: Address) -> None:
+        """Send a datagram to where one came from."""
+        host, port, through = address
+        transport = through.transport
+        if transport is None:
             return
         self.stats.messages_out += 1
         self.stats.bytes_out += len(data)
-        through.transport.write(data, address)
+        transport.write(data, (host, port))
 
     def counters(self) -> dict[str, float]:
         """For the metrics."""

@@ -29,8 +29,8 @@ from broker.devices.lorawan.codec import DatagramError, Rxpk
 from broker.devices.lorawan.counters import LorawanCounters
 from broker.devices.lorawan.downlinks import Downlinks
 from broker.devices.lorawan.frames import DataUp, FrameError, JoinRequest, parse_uplink
-from broker.devices.lorawan.gateway import Gateway
-from broker.devices.lorawan.gateways import Address, Gateways
+from broker.devices.lorawan.gateway import Address, Gateway
+from broker.devices.lorawan.gateways import Gateways
 from broker.devices.lorawan.identity import Identity, canonical_eui
 from broker.devices.lorawan.joins import Joins
 from broker.devices.lorawan.motes import PROTOCOL, Mote, Motes
@@ -275,7 +275,7 @@ class Network:
         if mote is not None:
             self.motes.remove(record.id)
             self.uplinks.leave(mote, "removed")
-            await self.store.forget_counters(record.id)
+            await self.store.forget_session(record.id)
         await self.store.place_again(identity)
 
     # -- ILoraNetwork: for the application sides -------------------------------------------------------------------

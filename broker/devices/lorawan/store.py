@@ -93,7 +93,12 @@ class Store:
         while True:
             records, cursor = await self._storage.list_devices(DeviceQuery(protocol=PROTOCOL), SLICE, cursor)
             for record in records:
-                self.place(Identity(record), sessions.pop(record.id, None))
+                try:
+                    identity = Identity(record)
+                except (KeyError, ValueError):
+                    self.log.error("the registration of mote {mote} cannot be read", mote=record.id)
+                else:
+                    self.place(identity, sessions.pop(record.id, None))
             if cursor is None:
                 break
         after: str | None = None
@@ -232,14 +237,14 @@ class Store:
         mote.reserved = self.settings.counter_block
         return mote
 
-    def forget_counters(self, dev_eui: str) -> Deferred[None]:
-        """An ABP mote was given other keys: it begins anew."""
-        return self._renew(dev_eui, (Change(COUNTERS, dev_eui, None),))
+    def forget_session(self, dev_eui: str) -> Deferred[None]:
+        """The mote was given other keys: it begins anew. No counter may ever meet the old keys again."""
+        return self._renew(dev_eui, (Change(COUNTERS, dev_eui, None), self.sessions.change(dev_eui, None)))
 
     @deferred
     async def forget(self, dev_eui: str) -> None:
         """The mote is removed, with all that is kept of it."""
-        await self._renew(dev_eui, (Change(COUNTERS, dev_eui, None), self.sessions.change(dev_eui, None)))
+        await self.forget_session(dev_eui)
         while True:
             rows = await self._storage.list_records(NONCES, dev_eui, SLICE, None)
             await self._storage.write_records([Change(NONCES, key, None) for key, _ in rows])

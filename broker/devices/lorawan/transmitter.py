@@ -21,7 +21,7 @@ from broker.devices.lorawan import codec
 from broker.devices.lorawan.agenda import Agenda
 from broker.devices.lorawan.airtime import airtime
 from broker.devices.lorawan.counters import LorawanCounters
-from broker.devices.lorawan.gateway import Gateway
+from broker.devices.lorawan.gateway import Address, Gateway
 from broker.devices.lorawan.reception import Reception
 from broker.devices.lorawan.regions import Band, DataRate, Region
 from broker.devices.lorawan.settings import Settings
@@ -92,7 +92,7 @@ class Transmission:
         self.booked: tuple[int, int] | None = None
 
 
-Write = Callable[[bytes, tuple[str, int]], None]
+Write = Callable[[bytes, Address], None]
 
 
 class Transmitter:
