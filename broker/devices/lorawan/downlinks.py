@@ -79,7 +79,7 @@ class Downlinks:
     def after(self, mote: Mote, heard: Heard) -> None:
         """An uplink came: its windows will open."""
         settings = self.settings
-        mote.free_at = heard.arrived + settings.rx1_delay + RX2_AFTER_RX1 + RX2_LENGTH
+        mote.free_at = heard.arrived + mote.rx1_delay + RX2_AFTER_RX1 + RX2_LENGTH
         when = heard.arrived + settings.deduplication + settings.downlink_wait
         self._agenda.at(when, self._windows_open, (mote, heard))
 
@@ -89,13 +89,13 @@ class Downlinks:
             return
         settings, now = self.settings, self._monotonic()
         if mote.saved < mote.up:
-            if now < heard.arrived + settings.rx1_delay + RX2_AFTER_RX1 - settings.downlink_margin:
+            if now < heard.arrived + mote.rx1_delay + RX2_AFTER_RX1 - settings.downlink_margin:
                 self._agenda.at(now + NOT_YET, self._windows_open, occasion)
             return
 
         def windows(size: int) -> Plan:
             return self._transmitter.windows(
-                heard.receptions, mote.region, size, float(settings.rx1_delay), settings.rx1_offset
+                heard.receptions, mote.region, size, float(mote.rx1_delay), mote.rx1_offset
             )
 
         self._answer(mote, windows)
@@ -122,6 +122,12 @@ class Downlinks:
         self._answer(mote, windows)
         if not mote.sending and self._has_more(mote):
             self._stranded[mote] = None
+
+    def resume(self) -> None:
+        """After a restart: class C motes whose commands were waiting."""
+        for mote in self._motes:
+            if mote.class_c and self._has_more(mote):
+                self._stranded[mote] = None
 
     def tick(self) -> None:
         """Look after those that had no gateway."""

@@ -115,6 +115,8 @@ class Joins:
             app_s_key=app_s_key,
             app_nonce=app_nonce,
             joined_at=self._core.clock(),
+            rx1_delay=self.settings.rx1_delay,
+            rx1_offset=self.settings.rx1_offset,
         )
         try:
             await self._store.join(dev_eui, request.dev_nonce, session)
@@ -169,5 +171,6 @@ class Joins:
     def _sent(self, transmission: Transmission, error: str | None) -> None:
         dev_eui, address, heard = transmission.what
         mote: Mote | None = self._motes.get(dev_eui)
-        if error is None and mote is not None and mote.dev_addr == address:
+        # A gateway that stays silent has been given it all the same.
+        if error in (None, "SILENT") and mote is not None and mote.dev_addr == address:
             self._uplinks.joined(mote, heard)

@@ -56,7 +56,7 @@ class LorawanListener:
 
     def prepare(self) -> Deferred[None]:
         """Read what is on disk."""
-        return self.network.store.load()
+        return self.network.load()
 
     def datagram_protocol(self) -> LorawanDatagrams:
         return LorawanDatagrams(self)

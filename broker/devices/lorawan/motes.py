@@ -71,6 +71,8 @@ class Mote:
         "region",
         "repeats",
         "reserved",
+        "rx1_delay",
+        "rx1_offset",
         "saved",
         "sending",
         "status_at",
@@ -88,7 +90,11 @@ class Mote:
         #: None: that of the gateway.
         self.region = region
         self.class_c = class_c
-        self.otaa = True
+        #: A join made this session; else it is as the registration says (ABP).
+        self.otaa = False
+        #: Seconds from the end of an uplink to RX1, and RX1DROffset: those of the join, or a mote's defaults.
+        self.rx1_delay = 1
+        self.rx1_offset = 0
         #: The next counter expected, and the one that is on disk.
         self.up = 0
         self.saved = 0

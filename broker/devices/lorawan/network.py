@@ -93,6 +93,12 @@ class Network:
         core.registry.on_change.append(self._changed)
         core.registry.on_added.append(self._added)
 
+    @deferred
+    async def load(self) -> None:
+        """Read what is on disk. Raises Unavailable."""
+        await self.store.load()
+        self.downlinks.resume()
+
     def configure(self, settings: Settings) -> None:
         """Take new settings while running."""
         for part in (

@@ -35,9 +35,9 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     downlink_wait: Annotated[float, Meta(ge=0, le=1)] = 0.1
     #: Seconds before its time that a downlink has to leave: the network and the gateway need some.
     downlink_margin: Annotated[float, Meta(ge=0, le=1)] = 0.3
-    #: Seconds from the end of an uplink to RX1; RX2 is one second later. Told at a join.
+    #: Seconds from the end of an uplink to RX1; RX2 is one second later. Told at a join; without one it is 1.
     rx1_delay: Annotated[int, Meta(ge=1, le=15)] = 1
-    #: RX1DROffset. Told at a join.
+    #: RX1DROffset. Told at a join; without one it is 0.
     rx1_offset: Annotated[int, Meta(ge=0, le=5)] = 0
     #: Seconds that a gateway has for its TX_ACK. Silence is consent with version 1 only.
     tx_ack_timeout: Seconds = 3.0

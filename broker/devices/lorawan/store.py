@@ -54,6 +54,9 @@ class SessionRecord(msgspec.Struct, kw_only=True):
     #: The JoinNonce of the last join-accept: 1.0.4 motes want it to grow.
     app_nonce: int
     joined_at: float
+    #: What the join-accept said of the windows: seconds to RX1, RX1DROffset.
+    rx1_delay: int = 1
+    rx1_offset: int = 0
 
     def __repr__(self) -> str:
         return f"<SessionRecord {self.dev_addr:08X}>"
@@ -124,7 +127,9 @@ class Store:
         mote = Mote(
             identity.dev_eui, given.dev_addr, given.nwk_s_key, given.app_s_key, identity.region, identity.class_c
         )
-        mote.otaa = identity.abp is None
+        if isinstance(given, SessionRecord):
+            mote.otaa = True
+            mote.rx1_delay, mote.rx1_offset = given.rx1_delay, given.rx1_offset
         mote.status_at = self._core.monotonic()
         self._motes.add(mote)
         return mote

@@ -50,6 +50,8 @@ CLASS_C_LEAD: Final = 0.33
 #: How often a class C downlink steps over another booking.
 MAX_STEPS: Final = 20
 RX2_AFTER_RX1: Final = 1.0
+#: Seconds after which a gateway of version 1, which knows no TX_ACK, is taken to have sent.
+NO_ACK: Final = 1.0
 #: What a frame has beside its MACPayload: MHDR and MIC.
 FRAME_OVER_PAYLOAD: Final = 5
 
@@ -266,7 +268,8 @@ class Transmitter:
         tmst = None if slot.start is None else slot.start % (1 << 32)
         packet = codec.txpk(transmission.frame, slot.frequency, slot.rate.datr, transmission.power, tmst)
         self._awaiting[key] = transmission
-        self._agenda.at(self._monotonic() + self.settings.tx_ack_timeout, self._silent, (key, transmission))
+        patience = self.settings.tx_ack_timeout if gateway.version > 1 else min(NO_ACK, self.settings.tx_ack_timeout)
+        self._agenda.at(self._monotonic() + patience, self._silent, (key, transmission))
         self._counted.downlinks += 1
         gateway.sent += 1
         self._write(codec.pull_resp(gateway.version, token, packet), address)

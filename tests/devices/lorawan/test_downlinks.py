@@ -9,8 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from broker.devices.lorawan import keys
 from broker.devices.lorawan.airtime import airtime
+from broker.devices.lorawan.gateway import GatewayRecord
 from broker.devices.lorawan.regions import EU868
-from tests.devices.lorawan.bed import NOW, NWK_S_KEY, OTHER, THIRD, Bed, Forwarder, Mote
+from tests.devices.lorawan.bed import GATEWAY, NOW, NWK_S_KEY, OTHER, THIRD, Bed, Forwarder, Mote, join
 
 
 class Case(SynchronousTestCase):
@@ -178,9 +179,9 @@ class ClassATests(Case):
             mote = self.bed.abp(f"AA0000000000000{forwarder.eui[-1]}", f"2601000{forwarder.eui[-1]}")
             command = self.bed.command(b"x", mote)
             mote.says(b"x", forwarder)
-            self.bed.advance(2)
+            self.bed.advance(1.2)
             self.assertEqual(command.status, "sent")
-            self.bed.advance(2)
+            self.bed.advance(3)
             self.assertEqual(command.status, status)
             self.assertEqual(len(forwarder.asked), 1)
         self.assertEqual((command.result["error"], command.result["code"]), ("SILENT", 1))
@@ -224,6 +225,61 @@ class ClassATests(Case):
         self.bed.advance(1)
         (down,) = [mote.reads(frame) for frame in self.gateway.frames()]
         self.assertEqual((down.ack, down.payload), (False, b""))
+
+
+class RegionTests(SynchronousTestCase):
+    def windows(self, region: str, **uplink: Any) -> list[tuple[float, str]]:
+        """Frequency and data rate of RX1 and RX2."""
+        bed = Bed(region=region)
+        gateway = bed.forwarder()
+        mote = bed.abp()
+        bed.command(b"x", mote)
+        gateway.answers = ["TOO_LATE"]
+        mote.says(b"x", gateway, **uplink)
+        bed.advance(3)
+        return [(packet["freq"], packet["datr"]) for packet in gateway.sent()]
+
+    def test_windows(self) -> None:
+        for region, freq, datr, windows in (
+            ("eu868", 867.9, "SF9BW125", [(867.9, "SF9BW125"), (869.525, "SF12BW125")]),
+            ("cn470", 486.3, "SF7BW125", [(506.7, "SF7BW125"), (505.3, "SF12BW125")]),
+            ("cn470", 470.3, "SF12BW125", [(500.3, "SF12BW125"), (505.3, "SF12BW125")]),
+            ("as923", 923.4, "SF10BW125", [(923.4, "SF10BW125"), (923.2, "SF10BW125")]),
+            ("as923-3", 916.8, "SF7BW125", [(916.8, "SF7BW125"), (916.6, "SF10BW125")]),
+        ):
+            self.assertEqual(self.windows(region, freq=freq, datr=datr), windows)
+
+    def test_a_gateway_and_a_mote_of_their_own_region(self) -> None:
+        for gateway_region, mote_region, freq, rx2 in (
+            ("cn470", None, 486.3, 505.3),
+            (None, "as923", 923.2, 923.2),
+            ("cn470", "eu868", 868.1, 869.525),
+        ):
+            bed = Bed(unknown="refuse")
+            bed.network.gateways.register(GatewayRecord(eui=GATEWAY, region=gateway_region))
+            gateway = bed.forwarder()
+            mote = bed.abp(region=mote_region)
+            bed.command(b"x", mote)
+            gateway.answers = ["TOO_LATE"]
+            mote.says(b"x", gateway, freq=freq)
+            bed.advance(3)
+            self.assertEqual([packet["freq"] for packet in gateway.sent()][1], rx2)
+
+    def test_windows_as_the_join_said(self) -> None:
+        bed = Bed(rx1_delay=3, rx1_offset=2)
+        gateway = bed.forwarder()
+        bed.register()
+        mote = join(bed, gateway)
+        bed = bed.again()  # with other settings
+        gateway = bed.forwarder()
+        for _ in range(2):
+            bed.command(b"x", mote)
+            gateway.answers = ["TOO_LATE"]
+            now = gateway.tmst
+            mote.says(b"x", gateway)
+            bed.advance(5)
+            got = [(packet["tmst"] - now, packet["datr"]) for packet in gateway.sent()]
+            self.assertEqual(got, [(3_000_000, "SF9BW125"), (4_000_000, "SF12BW125")])
 
 
 class ConfirmedTests(Case):
@@ -338,6 +394,19 @@ class ClassCTests(Case):
         mote.says(b"x", gateway)
         self.keep_alive(5, gateway)
         self.assertEqual(command.status, "succeeded")
+
+    def test_what_was_queued_goes_on_after_a_restart(self) -> None:
+        record = GatewayRecord(eui=GATEWAY)
+        self.successResultOf(self.bed.network.store.gateways.add(GATEWAY, record))
+        mote = self.mote()
+        self.bed.advance(60)
+        command = self.bed.command(b"do", mote)
+        self.bed = self.bed.again()
+        self.bed.advance(2)
+        gateway = self.bed.forwarder()
+        self.bed.advance(2)
+        self.assertEqual([mote.reads(frame).payload for frame in gateway.frames()], [b"do"])
+        self.assertEqual(self.bed.storage.commands[command.id].status, "succeeded")
 
     def test_a_gateway_that_comes_back(self) -> None:
         mote = self.mote()
