@@ -9,6 +9,7 @@ from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import Any
 
+import openapi_spec_validator
 from pamoja import lorawan as pamoja
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
@@ -113,6 +114,9 @@ class RealTests(TestCase):
         self.addCleanup(forwarder.close)
         forwarder.pull()
         self.assertIs(self.call("GET", f"/lorawan/gateways/{GATEWAY}")["online"], True)
+        document = self.call("GET", "/openapi.json")
+        openapi_spec_validator.validate(document)
+        self.assertIn("/api/v1/lorawan/gateways/{eui}", document["paths"])
         device = pamoja.device(bytes.fromhex(EUI), bytes.fromhex(JOIN_EUI), bytes.fromhex(APP_KEY))
         at = forwarder.hears(device.join_request(1))
         packet, accept = forwarder.told()
