@@ -40,6 +40,9 @@ from broker.model.messages import FAILED, PENDING, SUCCEEDED, Command, Reply, pa
 NOT_YET: Final = 0.02
 #: Seconds after the start of RX2 in which a class C mote may still be busy with it.
 RX2_LENGTH: Final = 1.0
+#: How often a mote is told its channels if it does not say that it has them, and how many they are.
+MAX_CHANNELS_TOLD: Final = 3
+CHANNELS_OF_A_BLOCK: Final = 8
 #: Class C motes whose gateways are away that are looked at in one tick.
 MAX_STRANDED: Final = 200
 #: Numbers of customer servers' answers that are no TX_ACK errors.
@@ -98,7 +101,8 @@ class Downlinks:
                 heard.receptions, mote.region, size, float(mote.rx1_delay), mote.rx1_offset
             )
 
-        self._answer(mote, windows)
+        if not self._tell_channels(mote, heard, windows):
+            self._answer(mote, windows)
         if mote.class_c and not mote.sending:
             self.wake(mote)
 
@@ -229,6 +233,28 @@ class Downlinks:
             self._use_counter(mote)
             self._transmitter.launch(transmission)
 
+    def _tell_channels(self, mote: Mote, heard: Heard, windows: Windows) -> bool:
+        """Tell a CN470 mote its channels, before anything else: on the others nobody hears it."""
+        block = self.settings.cn470_block
+        if block < 0 or mote.channels_told >= MAX_CHANNELS_TOLD or mote.delivery is not None:
+            return False
+        best = heard.receptions[0]
+        region = mote.region or best.gateway.region
+        if region.name != "cn470":
+            return False
+        rate = region.rate_of(best.datr) or 0
+        commands = mote.answers + mac.link_adr_channels(block * CHANNELS_OF_A_BLOCK, CHANNELS_OF_A_BLOCK, rate)
+        plan = windows(frames.OVERHEAD + len(commands))
+        if not plan.slots or not self._counter_left(mote):
+            return False
+        transmission = self._booked(mote, plan, b"", None, commands)
+        if transmission is None:
+            return False
+        mote.channels_told += 1
+        self._use_counter(mote)
+        self._transmitter.launch(transmission)
+        return True
+
     def _owed(self, mote: Mote) -> bytes:
         """MAC commands for the mote; they fit into FOpts."""
         interval = self.settings.status_interval
@@ -236,16 +262,21 @@ class Downlinks:
             return mote.answers + mac.DEV_STATUS_REQ
         return mote.answers
 
-    def _booked(self, mote: Mote, plan: Plan, fopts: bytes, delivery: Delivery | None) -> Transmission | None:
-        """The frame with a slot that is booked for it; the mote is owed nothing any more."""
+    def _booked(
+        self, mote: Mote, plan: Plan, fopts: bytes, delivery: Delivery | None, commands: bytes = b""
+    ) -> Transmission | None:
+        """The frame with a slot that is booked for it; the mote is owed nothing any more.
+
+        ``commands``: MAC commands in place of a payload, where they are too many for FOpts.
+        """
         more = self._commands.queued(mote.dev_eui) > (1 if delivery is not None and not delivery.tries else 0)
         frame = frames.data_down(
             mote.nwk_s_key,
             mote.app_s_key,
             mote.dev_addr,
             mote.down if delivery is None else delivery.fcnt,
-            port=None if delivery is None else delivery.port,
-            payload=b"" if delivery is None else delivery.payload,
+            port=delivery.port if delivery is not None else 0 if commands else None,
+            payload=commands if delivery is None else delivery.payload,
             confirmed=delivery is not None and delivery.confirmed,
             ack=mote.ack,
             pending=more and not mote.class_c,
@@ -254,7 +285,7 @@ class Downlinks:
         transmission = Transmission(frame, plan.slots, self._sent, (mote, delivery))
         if self._transmitter.book(transmission) is not None:
             return None
-        if fopts != mote.answers:
+        if fopts.endswith(mac.DEV_STATUS_REQ) and fopts != mote.answers:
             mote.status_at = self._monotonic()
         mote.ack = mote.prompt = False
         mote.answers = b""

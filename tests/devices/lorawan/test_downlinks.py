@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from broker.devices.lorawan import keys
+from broker.devices.lorawan import keys, mac
 from broker.devices.lorawan.airtime import airtime
 from broker.devices.lorawan.gateway import GatewayRecord
 from broker.devices.lorawan.regions import EU868
@@ -264,6 +264,35 @@ class RegionTests(SynchronousTestCase):
             mote.says(b"x", gateway, freq=freq)
             bed.advance(3)
             self.assertEqual([packet["freq"] for packet in gateway.sent()][1], rx2)
+
+    def test_a_cn470_mote_is_told_its_channels(self) -> None:
+        bed = Bed(region="cn470", cn470_block=10)
+        gateway = bed.forwarder()
+        mote = bed.abp()
+        command = bed.command(b"x", mote)
+        got = []
+        for fopts in (b"", b"\x02" + b"\x03\x06" * 6, b"\x03\x07" * 6, b""):
+            mote.says(b"x", gateway, freq=486.3, confirmed=True, fopts=fopts or None)
+            bed.advance(3)
+            got += [mote.reads(frame) for frame in gateway.frames()]
+        told = mac.link_adr_channels(80, 8, 5)
+        self.assertEqual([down.fport for down in got], [0, 0, 5, None])
+        self.assertEqual([down.payload for down in got[:2]], [told, b"\x02\x0f\x01" + told])
+        self.assertEqual([down.ack for down in got], [True] * 4)
+        self.assertEqual(command.status, "succeeded")
+
+    def test_one_that_does_not_say_yes_is_left_alone(self) -> None:
+        bed = Bed(region="cn470", cn470_block=10)
+        gateway = bed.forwarder()
+        mote = bed.abp()
+        for _ in range(6):
+            mote.says(b"x", gateway, freq=486.3)
+            bed.advance(3)
+        self.assertEqual([mote.reads(frame).fport for frame in gateway.frames()], [0, 0, 0])
+        other = bed.abp("AA00000000000002", "26010002", region="as923")
+        other.says(b"x", gateway, freq=923.2)
+        bed.advance(3)
+        self.assertEqual(gateway.sent(), [])
 
     def test_windows_as_the_join_said(self) -> None:
         bed = Bed(rx1_delay=3, rx1_offset=2)
