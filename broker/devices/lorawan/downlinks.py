@@ -214,6 +214,11 @@ class Downlinks:
         assert delivery is not None
         fopts = self._owed(mote)
         plan = windows(frames.OVERHEAD + len(fopts) + len(delivery.payload))
+        if plan.too_long:  # by now: the mote has become slower
+            mote.delivery = None
+            self._end(mote, delivery, FAILED, {"error": "TOO_LONG", "code": CODES["TOO_LONG"]})
+            self._answer(mote, windows)
+            return
         transmission = self._booked(mote, plan, fopts, delivery)
         if transmission is not None:
             delivery.tries += 1

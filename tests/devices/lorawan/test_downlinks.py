@@ -338,6 +338,17 @@ class ConfirmedTests(Case):
             [("pending", {"gateway": "AA555A0000000001", "transmission": n}) for n in (1, 2, 3)],
         )
 
+    def test_too_long_for_the_second_time(self) -> None:
+        """The mote has become slower, and what waits behind must not wait for ever."""
+        mote = self.bed.abp()
+        command, after = self.bed.command(bytes(100), mote, confirm=True), self.bed.command(b"after", mote)
+        mote.says(b"x", self.gateway, datr="SF7BW125")
+        self.bed.advance(3)
+        self.assertEqual(command.status, "pending")
+        mote.says(b"x", self.gateway, datr="SF12BW125")
+        self.bed.advance(3)
+        self.assertEqual((command.status, command.result["error"], after.status), ("failed", "TOO_LONG", "succeeded"))
+
     def test_acknowledged_after_a_restart(self) -> None:
         mote = self.bed.abp()
         command = self.bed.command(b"do", mote, confirm=True)
