@@ -33,7 +33,14 @@ from broker.devices.lorawan.motes import Delivery, Mote, Motes
 from broker.devices.lorawan.reception import Heard
 from broker.devices.lorawan.settings import Settings
 from broker.devices.lorawan.store import Store
-from broker.devices.lorawan.transmitter import CODES, RX2_AFTER_RX1, Plan, Transmission, Transmitter
+from broker.devices.lorawan.transmitter import (
+    CODES,
+    FRAME_OVER_PAYLOAD,
+    RX2_AFTER_RX1,
+    Plan,
+    Transmission,
+    Transmitter,
+)
 from broker.model.messages import FAILED, PENDING, SUCCEEDED, Command, Reply, payload_bytes
 
 #: Seconds until another look when counters are not on disk yet.
@@ -120,12 +127,22 @@ class Downlinks:
             self.wake(mote)
             return
 
+        if not mote.near:
+            return  # nobody knows where it is
+
         def windows(size: int) -> Plan:
             return self._transmitter.continuous(mote.near, mote.region, size)
 
-        self._answer(mote, windows)
-        if not mote.sending and self._has_more(mote):
-            self._stranded[mote] = None
+        # What is too long for RX2 may go out in RX1, after its next uplink.
+        region = mote.region or mote.near[0].region
+        limit = region.max_payload[region.rx2_rate] - frames.OVERHEAD + FRAME_OVER_PAYLOAD - len(self._owed(mote))
+        waits = (
+            len(mote.delivery.payload) <= limit if mote.delivery is not None else self._next(mote, limit) is not None
+        )
+        if waits:
+            self._answer(mote, windows, limit)
+            if not mote.sending:
+                self._stranded[mote] = None
 
     def resume(self) -> None:
         """After a restart: class C motes whose commands were waiting."""
@@ -144,13 +161,13 @@ class Downlinks:
 
     # -- what goes out ---------------------------------------------------------------------------------------------
 
-    def _answer(self, mote: Mote, windows: Windows) -> None:
-        """Send the next frame that is owed, if there is one and a window for it."""
+    def _answer(self, mote: Mote, windows: Windows, limit: int | None = None) -> None:
+        """Send the next frame that is owed, if there is one and a window for it. ``limit``: bytes of a command."""
         if self._drop_done(mote):
             self._send_again(mote, windows)
             return
         while True:
-            command = self._next(mote)
+            command = self._next(mote, limit)
             if command is None:
                 self._send_alone(mote, windows)
                 return
@@ -168,10 +185,12 @@ class Downlinks:
         self._end(mote, delivery, FAILED, {"error": "NOT_ACKNOWLEDGED", "code": CODES["NOT_ACKNOWLEDGED"]})
         return False
 
-    def _next(self, mote: Mote) -> Command | None:
-        """The oldest of the highest priority."""
+    def _next(self, mote: Mote, limit: int | None) -> Command | None:
+        """The oldest of the highest priority, of those that are not longer than ``limit``."""
         default = self.settings.default_priority
         waiting = self._commands.waiting(mote.dev_eui)
+        if limit is not None:
+            waiting = [command for command in waiting if len(payload_bytes(command.payload)) <= limit]
         return max(waiting, key=lambda command: int(command.options.get("priority", default)), default=None)
 
     def _send_command(self, mote: Mote, command: Command, windows: Windows) -> bool:

@@ -415,6 +415,25 @@ class ClassCTests(Case):
         (packet,) = self.gateway.sent()
         self.assertEqual(packet["tmst"], heard_at + 1_000_000)
 
+    def test_what_is_too_long_for_rx2_waits_for_rx1(self) -> None:
+        mote = self.mote()
+        long, short = self.bed.command(bytes(52), mote, priority=64), self.bed.command(bytes(51), mote)
+        self.keep_alive(5)
+        self.assertEqual((long.status, short.status), ("queued", "succeeded"))
+        self.gateway.sent()
+        mote.says(b"x", self.gateway)
+        self.keep_alive(5)
+        self.assertEqual((long.status, [packet["datr"] for packet in self.gateway.sent()]), ("succeeded", ["SF7BW125"]))
+
+    def test_a_long_confirmed_one_is_sent_again_in_rx1(self) -> None:
+        mote = self.mote()
+        command = self.bed.command(bytes(100), mote, confirm=True)
+        for _ in range(4):
+            mote.says(b"x", self.gateway)
+            self.keep_alive(15)
+        self.assertEqual([packet["datr"] for packet in self.gateway.sent()], ["SF7BW125"] * 3)
+        self.assertEqual((command.status, command.result["error"]), ("failed", "NOT_ACKNOWLEDGED"))
+
     def test_no_clock_known(self) -> None:
         mote = self.mote()
         self.keep_alive(700)
