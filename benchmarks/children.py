@@ -154,6 +154,7 @@ class Broker(Child):
                 "listeners.http.bind": f'["tcp:{self.http_port}:{local}"]',
                 "listeners.mqtt.bind": f'["tcp:{self.mqtt_port}:{local}"]',
                 "listeners.novacloud.bind": f'["tcp:{self.novacloud_port}:{local}"]',
+                "listeners.gservice.bind": "[]",
                 "listeners.lorawan.bind": f'["udp:{self.lorawan_port}:{local}"]',
                 "listeners.lorawan.region": "eu868",
                 "listeners.lorawan.unknown": "accept",

@@ -269,6 +269,7 @@ class BrokerService(Service):
             summary=summary(config, self._data_dir.path),
             exposition=self._metrics.exposition,
             ready=self.problems,
+            ports=self.ports,
         )
 
     def _fail(self, why: str) -> None:
@@ -280,6 +281,10 @@ class BrokerService(Service):
     def problems(self) -> list[str]:
         """Why no work is taken now; empty when it is."""
         return [problem for problem in (self._problem, self._storage_problem) if problem]
+
+    def ports(self, name: str) -> list[tuple[str, int]]:
+        """See `broker.core.Core`."""
+        return [number for served in self.served if served.name == name for number in served.numbers]
 
     def _figures(self) -> dict[str, float]:
         return counters_of(self._storage, self._recorder)

@@ -210,7 +210,7 @@ class WrongTests(ConfigCase):
             "[listeners.echo.limits]\nx = 1": "listeners.echo.limits.x = 1: there is no such key; allowed keys: "
             + ", ".join(sorted(Limits.__struct_fields__)),
             "[listeners.ech]": "[listeners.ech]: there is no such protocol; allowed protocols: "
-            "echo, files, gateway88, gservice, loracenter",
+            "echo, files, gateway88, loracenter",
             "[listeners.gateway88]\nunknown = 'x'": 'listeners.gateway88.unknown = "x": '
             'must be one of "accept", "quarantine", "refuse"',
             "[tls]\ncertificate = 'c.pem'": 'tls.certificate = "c.pem": needs tls.private_key beside it',

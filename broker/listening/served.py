@@ -63,6 +63,8 @@ class Served:
         self.settings = settings
         self.listener: Any = None
         self.ports: list[IListeningPort] = []
+        #: (kind of binding, port number) of those that have one, in the order of the settings.
+        self.numbers: list[tuple[str, int]] = []
         self._reactor = reactor
         self._contexts = contexts
         self._reserved: list[Reserved] = []
@@ -97,6 +99,9 @@ class Served:
                     log.warn("not served: {name} has nothing for {bind}", name=self.name, bind=one.bind.text)
                     continue
                 self.ports.append(port)
+                number = getattr(port.getHost(), "port", None)
+                if number is not None:
+                    self.numbers.append((one.bind.kind, number))
                 log.info("listening: {name} {kind} {address}", name=self.name, kind=kind, address=address_of(port))
         finally:
             for one in reserved:

@@ -69,6 +69,11 @@ class WebRequest(http.Request):
         """Without the query, which may hold a token."""
         return f"<{self.method!r} {bytes(self.uri).partition(b'?')[0]!r}>"
 
+    @property
+    def route(self) -> Route | None:
+        """The call that this request is for; None when there is no such call."""
+        return self._route
+
     # -- the body --------------------------------------------------------------------------------------------------
 
     def gotLength(self, length: int | None) -> None:
