@@ -145,6 +145,7 @@ class Broker(Child):
         super().__init__()
         self.novacloud_port = free_port()
         self.gateway88_port = free_port()
+        self.lorawan_port = free_port()
         self.http_port = free_port()
         self._token = "benchmark-token"
         self._gateways = 0
@@ -162,6 +163,9 @@ class Broker(Child):
             "listeners.mqtt.bind": f'["tcp:{self.mqtt_port}:{local}"]',
             "listeners.novacloud.bind": f'["tcp:{self.novacloud_port}:{local}"]',
             "listeners.gateway88.bind": f'["tls:{self.gateway88_port}:{local}"]',
+            "listeners.lorawan.bind": f'["udp:{self.lorawan_port}:{local}"]',
+            "listeners.lorawan.region": "eu868",
+            "listeners.lorawan.unknown": "accept",
         }
         self._command = apart(arguments)
         self._environment = broker_environment(nothing_else(settings))
@@ -181,6 +185,13 @@ class Broker(Child):
         except BaseException:
             self.stop()
             raise
+
+    def restart(self) -> None:
+        """Stop it as its operator would, and start it again with its data."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(PATIENCE)
+        self.start_again()
 
     def _wait_until_ready(self) -> None:
         until = time.monotonic() + PATIENCE

@@ -23,6 +23,7 @@ from broker.simulate.process import broker_arguments, broker_environment, nothin
 PATIENCE = 30.0
 
 LOOPBACK = '["tcp:0:interface=127.0.0.1"]'
+LOOPBACK_UDP = '["udp:0:interface=127.0.0.1"]'
 
 
 def eventually(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
@@ -43,7 +44,8 @@ class RealBroker:
         self.data_dir = folder / "var"
         self.settings = {
             "broker.data_dir": json.dumps(str(self.data_dir)),
-            **{f"listeners.{name}.bind": LOOPBACK for name in ("http", "mqtt", "novacloud")},
+            **{f"listeners.{name}.bind": LOOPBACK for name in ("http", "mqtt", "novacloud", "gservice")},
+            "listeners.lorawan.bind": LOOPBACK_UDP,
             **(settings or {}),
         }
         self.output: list[str] = []
@@ -74,8 +76,8 @@ class RealBroker:
             line = self._lines.get(timeout=PATIENCE)
             if line is None:
                 raise AssertionError("the broker ended:\n" + "\n".join(self.output))
-            if found := re.search(r"listening: (\w+) (tcp|tls) .*:(\d+)$", line):
-                ports = self.ports if found[2] == "tcp" else self.tls_ports
+            if found := re.search(r"listening: (\w+) (tcp|tls|udp) .*:(\d+)$", line):
+                ports = self.tls_ports if found[2] == "tls" else self.ports
                 ports[found[1]] = int(found[3])
             if "started: " in line:
                 return

@@ -24,6 +24,8 @@ from twisted.python.failure import Failure
 _HEAD: Final = 5
 #: More than the longest record holds.
 _MOST: Final = 32_768
+#: More than a record has around what it carries.
+_AROUND: Final = 256
 #: Bytes that one record takes.
 _RECORD: Final = 16_384
 
@@ -52,7 +54,7 @@ class LeanTLS(TLSMemoryBIOProtocol):
         self._tlsConnection.bio_write(data)
         self._wrote = False
         try:
-            plain = self._tlsConnection.recv(_MOST)
+            plain = self._tlsConnection.recv(len(data))
         except WantReadError:
             pass
         except ZeroReturnError:
@@ -77,7 +79,12 @@ class LeanTLS(TLSMemoryBIOProtocol):
         except Error:  # it has to read first, or is broken
             super().write(data)
             return
-        self._flushSendBIO()
+        self._wrote = True
+        room = sent + _AROUND
+        out = self._tlsConnection.bio_read(room)
+        self.transport.write(out)
+        if len(out) == room:
+            self._flushSendBIO()
         if sent < len(data):
             super().write(data[sent:])
 

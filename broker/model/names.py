@@ -41,6 +41,7 @@ DROP_REASONS: Final[dict[str, str]] = {
     "expired": "the message's time was over before it could be sent",
     "too_large": "larger than the client said that it takes",
     "retained_full": "no room for another retained message",
+    "malformed": "a payload that is not what its topic is for",
     "not_allowed": "published, or owed, on a topic without the right",
 }
 

@@ -14,6 +14,8 @@
 * A command whose options name another one in ``after`` leaves when that one has ended; those behind it wait with it.
 * A command that was sent and lost its connection is not sent again: its device may have done it already. It is answered
   or it times out.
+* A link with a ``window`` of 0 is given nothing: its side looks at what is `waiting` when the device can be reached,
+  and takes one (`take`), which is on disk as sent before the side hears that it has it.
 * The first final state stands; a later answer is kept in ``late``.
 
 Everything is synchronous. The journal is told what to keep and calls back when that is safe; states that could not be
@@ -24,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
-from typing import Any, Protocol
+from typing import Any
 
 from broker.model.errors import BrokerError, Conflict, DeviceOffline, LimitExceeded, NotFound
 from broker.model.interfaces import IDeviceLink
@@ -39,10 +41,9 @@ from broker.model.messages import (
     Command,
     Reply,
 )
+from broker.routing.command_journal import CommandCounters, Done, Journal
 from broker.routing.live import LiveDevice, LiveDevices
 from broker.routing.router import Router
-
-Done = Callable[[Exception | None], None]
 
 #: How many late answers one command keeps.
 MAX_LATE = 10
@@ -55,30 +56,6 @@ NO_WAIT_GRACE = 2.0
 
 #: Time that a 'pending' answer adds when its device's link is gone before we could ask it.
 DEFAULT_PENDING_TIMEOUT = 300.0
-
-
-class Journal(Protocol):
-    """Where commands are kept. Each call ends in one ``done(error or None)``, in the order of the calls."""
-
-    def add_command(self, command: Command, done: Done) -> None:
-        """Keep a new command."""
-
-    def save_command(self, command: Command, done: Done) -> None:
-        """Keep the present state of a known command; it is copied before this returns."""
-
-    def find_command(self, command_id: str, done: Callable[[Command | None], None]) -> None:
-        """Look up a command that is no longer open, as the calls before left it; None also when storage fails."""
-
-
-class CommandCounters:
-    """How many commands ended how; plain numbers, read by the metrics."""
-
-    def __init__(self) -> None:
-        self.submitted = 0
-        self.ended: dict[str, int] = {}
-        self.unmapped_replies = 0
-        self.late_replies = 0
-        self.failed_saves = 0
 
 
 class Commands:
@@ -203,6 +180,47 @@ class Commands:
             live.ready = True
             self._on_link.pop(live.ref.id, None)
             self._dispatch(live.ref.id)
+
+    def waiting(self, device_id: str) -> list[Command]:
+        """What is queued for a device, oldest first, for a side that takes commands itself."""
+        return [command for command in self._queues.get(device_id, {}).values() if command.id not in self._adding]
+
+    def take(self, command_id: str, done: Done) -> None:
+        """Take one that is `waiting`: it is sent from now on. ``done(None)`` when that is on disk.
+
+        ``done(error)``: it is not, or there is no such command; then it waits as before.
+        """
+        command = self._open.get(command_id)
+        if command is None or command.status != QUEUED or command_id in self._adding:
+            done(NotFound("no such command waits"))
+            return
+        live = self._devices.get(command.device)
+        usual = DEFAULT_PENDING_TIMEOUT if live is None or live.link is None else live.link.answer_timeout
+        before = command.deadline
+        self._unqueue(command)
+        self._unanswered.setdefault(command.device, {})[command.id] = command
+        self._set_deadline(command, self._clock() + (usual if command.timeout is None else command.timeout))
+        command.status = SENT
+        command.updated_at = self._clock()
+
+        def kept(error: Exception | None) -> None:
+            if command.final:  # its device was removed meanwhile
+                done(error or NotFound("the command has ended"))
+                return
+            if error is not None:
+                self._put_back(command, before)
+                done(error)
+                return
+            self._router.command(command)
+            done(None)
+
+        self._journal.save_command(command, kept)
+
+    def fail(self, command_id: str, result: Any) -> None:
+        """End an open command, waiting or not, as failed; harmless when it is not open."""
+        command = self._open.get(command_id)
+        if command is not None and command_id not in self._adding:
+            self._end(command, FAILED, result)
 
     def reply(self, device_id: str, reply: Reply, pending_for: float | None = None) -> bool:
         """A device answered. False if there is no such open command of this device (it may still become late).
@@ -369,6 +387,17 @@ class Commands:
             queue.pop(command.id, None)
             if not queue:
                 del self._queues[command.device]
+
+    def _put_back(self, command: Command, deadline: float | None) -> None:
+        """It could not be taken: it waits again, in its old place."""
+        unanswered = self._unanswered[command.device]
+        del unanswered[command.id]
+        if not unanswered:
+            del self._unanswered[command.device]
+        command.status = QUEUED
+        self._queues[command.device] = {command.id: command, **self._queues.get(command.device, {})}
+        if deadline is not None:
+            self._set_deadline(command, deadline)
 
     def _set_deadline(self, command: Command, when: float) -> None:
         old, command.deadline = command.deadline, when

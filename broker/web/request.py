@@ -71,6 +71,11 @@ class WebRequest(http.Request):
             return f"<{self.method!r} {self._route.path}>"
         return f"<{self.method!r} {bytes(self.uri).partition(b'?')[0]!r}>"
 
+    @property
+    def route(self) -> Route | None:
+        """The call that this request is for; None when there is no such call."""
+        return self._route
+
     # -- the body --------------------------------------------------------------------------------------------------
 
     def gotLength(self, length: int | None) -> None:

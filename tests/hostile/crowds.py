@@ -17,6 +17,7 @@ FIRST_WORDS = {
     "novacloud": b'{"type":"auth","payload":{"device_id":"a","device_key":"b"}}\n',
     "mqtt": encode(p.Connect(client_id="x")),
     "http": b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+    "gservice": b"GET /dev/devices/x HTTP/1.1\r\nHost: x\r\n\r\n",
     "gateway88": b"\x88\x88\x88\x88",
     "files": b"GET /firmware HTTP/1.1\r\nHost: x\r\n\r\n",
 }
@@ -27,6 +28,7 @@ SILENT = {
     "http": "idle",
     "gateway88": "auth_timeout",
     "files": "idle",
+    "gservice": "idle",
 }
 
 
@@ -78,4 +80,5 @@ def attacks(name: str) -> tuple[Attack, ...]:
     return tuple(_name(partial(one, name), name) for one in (silent_crowd, half_open_tls, hello_on_plain, plain_on_tls))
 
 
-EVERYWHERE = tuple(attack for name in LISTENERS for attack in attacks(name))
+#: GService is the same machinery as HTTP, so a second crowd there would only take longer.
+EVERYWHERE = tuple(attack for name in LISTENERS if name != "gservice" for attack in attacks(name))
