@@ -45,6 +45,8 @@ class Core:
     default_expires: float = 3600.0
     #: Ways of logging in over MQTT; application and device sides append theirs while they are built.
     mqtt_identities: list[IMqttIdentities] = field(default_factory=list)
+    #: The LoRaWAN network, an ILoraNetwork; None when that listener is not built.
+    lora: Any = None
     #: The first levels of topics that are a protocol's own -> who says what applications may do there.
     mqtt_spaces: dict[str, IMqttSpace] = field(default_factory=dict)
 

@@ -11,7 +11,7 @@ well; `Listening` names what is used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
@@ -50,6 +50,9 @@ class Listening(Protocol):
 
     def websocket_factory(self) -> Any:
         """The factory for ``ws:`` and ``wss:`` bindings."""
+
+    def counters(self) -> Mapping[str, float]:
+        """What the protocol counts of its own, for the metrics; a name that ends in ``_total`` only grows."""
 
     def datagram_protocol(self) -> Any:
         """The DatagramProtocol for ``udp:`` bindings."""
@@ -115,6 +118,10 @@ class Served:
     @property
     def connection_count(self) -> int:
         return len(getattr(self.listener, "connections", ()))
+
+    def counters(self) -> Mapping[str, float]:
+        count: Callable[[], Mapping[str, float]] | None = getattr(self.listener, "counters", None)
+        return {} if count is None else count()
 
     def tick(self) -> None:
         self._call("tick")

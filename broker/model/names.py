@@ -15,6 +15,8 @@ CLOSE_REASONS: Final[dict[str, str]] = {
     "shutdown": "the broker is stopping",
     "takeover": "a newer connection of the same identity took over",
     "removed": "the identity was removed, disabled or its secret changed",
+    "handshake_timeout": "the TLS handshake did not come to its end in time",
+    "tls_failed": "the TLS handshake failed, or the client gave it up",
     "auth_timeout": "nothing that proves an identity came in time",
     "auth_failed": "the identity could not be proven",
     "idle": "nothing came for longer than the keep-alive allows",

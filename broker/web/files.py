@@ -39,7 +39,8 @@ T = TypeVar("T")
 class FileAnswer:
     """A file as the answer. ``size`` None: as it is on disk. ``etag`` without quotes, empty for none.
 
-    ``headers`` are written byte for byte, with whole files and with parts.
+    ``headers`` are written byte for byte, with whole files and with parts. ``sent`` is called when the last byte of the
+    file has been handed to the client's connection, be it that the parts before it were asked for by themselves.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class FileAnswer:
     content_type: str = "application/octet-stream"
     headers: Fields = ()
     etag: str = ""
+    sent: Callable[[], None] | None = None
 
 
 def requested_range(text: str, size: int) -> tuple[int, int] | None:
@@ -112,6 +114,8 @@ async def _send(request: Any, answer: FileAnswer, file: IO[bytes], size: int, in
         chunk = await _read(request, file, first, min(CHUNK, length), in_thread) if length else b""
         request.begin(status, media, length, fields, chunk)
         await _send_bytes(request, file, first, length, chunk, in_thread)
+        if answer.sent is not None and first + length == size and not request.gone:
+            answer.sent()
     request.end()
 
 

@@ -67,6 +67,8 @@ class WebRequest(http.Request):
 
     def __repr__(self) -> str:
         """Without the query, which may hold a token."""
+        if self._route is not None and self._route.private:
+            return f"<{self.method!r} {self._route.path}>"
         return f"<{self.method!r} {bytes(self.uri).partition(b'?')[0]!r}>"
 
     @property

@@ -18,9 +18,18 @@ FIRST_WORDS = {
     "mqtt": encode(p.Connect(client_id="x")),
     "http": b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
     "gservice": b"GET /dev/devices/x HTTP/1.1\r\nHost: x\r\n\r\n",
+    "gateway88": b"\x88\x88\x88\x88",
+    "files": b"GET /firmware HTTP/1.1\r\nHost: x\r\n\r\n",
 }
 #: Why a stranger who says nothing is closed.
-SILENT = {"novacloud": "auth_timeout", "mqtt": "auth_timeout", "http": "idle", "gservice": "idle"}
+SILENT = {
+    "novacloud": "auth_timeout",
+    "mqtt": "auth_timeout",
+    "http": "idle",
+    "gateway88": "auth_timeout",
+    "files": "idle",
+    "gservice": "idle",
+}
 
 
 def _name(attack: partial[None], name: str) -> Attack:

@@ -217,7 +217,7 @@ class Siege:
         return report
 
     def _check_figures(self, figures: Figures) -> None:
-        for name in LISTENERS:
+        for name in sorted({name for name, _ in self.ports}):
             reasons = {
                 reason: value
                 for (one, figure, reason), value in figures.items()
