@@ -1,0 +1,1 @@
+"""LoRaCenter customer servers: NUL-delimited JSON over TCP 6666."""
