@@ -247,6 +247,31 @@ class Mosquitto(Child):
         self.start([binary, "-c", str(self.folder / "mosquitto.conf")], self.mqtt_port)
 
 
+class Nats(Child):
+    """NATS with its MQTT listener, a user and the same rights; its sessions need its store, which is in memory."""
+
+    name = "nats"
+
+    def __init__(self) -> None:
+        binary = shutil.which("nats-server", path=_PATH)
+        if binary is None:
+            raise NotInstalled("apt install nats-server")
+        super().__init__()
+        may = '{ allow: ["bench.>", "$MQTT.>", "_INBOX.>"] }'
+        lines = [
+            'server_name: "bench"',
+            f"listen: 127.0.0.1:{free_port()}",
+            f'jetstream {{ store_dir: "{self.folder}/store" }}',
+            f"mqtt {{ listen: 127.0.0.1:{self.mqtt_port}, max_ack_pending: 1000 }}",
+            "authorization { users: [",
+            f'  {{ user: "{self.user}", password: "{self.password}",',
+            f"    permissions: {{ publish: {may}, subscribe: {may} }} }}",
+            "] }",
+        ]
+        (self.folder / "nats.conf").write_text("\n".join(lines) + "\n")
+        self.start([binary, "-c", str(self.folder / "nats.conf")], self.mqtt_port)
+
+
 class Aedes(Child):
     """aedes on Node.js, with the same checks as callbacks."""
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.children import Aedes, Amqtt, BenchmarkError, Broker, Child, Mosquitto, NotInstalled
+from benchmarks.children import Aedes, Amqtt, BenchmarkError, Broker, Child, Mosquitto, Nats, NotInstalled
 from benchmarks.pairs import Load
 from benchmarks.shapes import Shape, Work
 
-PEERS: tuple[type[Mosquitto] | type[Aedes] | type[Amqtt], ...] = (Mosquitto, Aedes, Amqtt)
+PEERS: tuple[type[Mosquitto] | type[Nats] | type[Aedes] | type[Amqtt], ...] = (Mosquitto, Nats, Aedes, Amqtt)
 #: History is written up to a second later (DESIGN §10): that work is the messages' too.
 SETTLE = 1.5
 

@@ -11,6 +11,7 @@ context is of no use (our log lines name their connection themselves), so ``doRe
 from __future__ import annotations
 
 import errno
+import gc
 from collections.abc import Callable
 from select import EPOLLIN
 from typing import Any
@@ -63,7 +64,14 @@ class BrokerReactor(EPollReactor):
             if selectable is None:
                 continue  # an earlier event of this round closed it
             if event == EPOLLIN and isinstance(selectable, Connection):
-                self._read(selectable)
+                why: Any
+                try:
+                    why = selectable.doRead()
+                except BaseException as error:
+                    log.err()
+                    why = error
+                if why:
+                    self._disconnectSelectable(selectable, why, True)
             else:
                 log.callWithLogger(selectable, self._doReadOrWrite, selectable, descriptor, event)
         if self._turn_end:
@@ -90,4 +98,5 @@ def suitable() -> bool:
 
 def install() -> None:
     """Install the reactor; called by twistd for ``--reactor=broker``."""
+    gc.set_threshold(20_000, 20, 50)
     installReactor(BrokerReactor() if suitable() else EPollReactor())

@@ -11,6 +11,7 @@ What it is worth is in NOTES.md.
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from twisted.internet import tcp
@@ -22,6 +23,19 @@ from twisted.internet.main import CONNECTION_LOST
 
 class DirectServer(tcp.Server):
     """`tcp.Server` whose ``write`` goes to the socket when nothing is buffered before it."""
+
+    def doRead(self) -> Any:
+        """Like Twisted's, without the calls in between."""
+        try:
+            data = self.socket.recv(65536)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EINTR):
+                return None
+            return CONNECTION_LOST
+        if not data:
+            return self._dataReceived(data)
+        self.protocol.dataReceived(data)
+        return None
 
     def write(self, data: bytes) -> None:
         if self._tempDataBuffer or self.dataBuffer or not self.connected or self.disconnecting or self.TLS:

@@ -17,6 +17,9 @@ empty frames or crumbs is slowed down like any other. Of several pings in one ch
 
 A close of ours is a Close frame behind the last data; the client's own Close frame ends the connection, or
 ``close_timeout`` does. A close of the client's is answered, and what was to be sent is not.
+
+The subprotocol that is answered is the one that was offered (MQTT 5.0 [MQTT-6.0.0-4]), over a transport that keeps the
+order and loses nothing [MQTT-4.2.0-1].
 """
 
 from __future__ import annotations

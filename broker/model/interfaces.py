@@ -115,3 +115,21 @@ class IMqttIdentities(Interface):
 
     def login(client_id: str, username: str | None, password: bytes | None, peer: str) -> Any:
         """Deferred of an IMqttPrincipal; fails with Unauthenticated, Forbidden, Disabled or Unavailable."""
+
+
+class IKnownMqttIdentities(IMqttIdentities):
+    """Identities of which the server may also ask without a password. Those that do not provide this have neither
+    certificates in place of passwords nor wills that outlive the broker.
+    """
+
+    def login_certified(client_id: str, subject: str, peer: str) -> Any:
+        """Log in whose certificate has been verified; ``subject``, its common name, was claimed as a user name.
+
+        Deferred of an IMqttPrincipal; fails as `login` does.
+        """
+
+    def find(name: str) -> Any:
+        """Who has this IMqttPrincipal.name now, to do what was left for later in their name, with their present rights.
+
+        Deferred of an IMqttPrincipal, or of None: nobody of ours, or nobody any more. It fails with Unavailable.
+        """

@@ -5,7 +5,8 @@ The ops are tuples, the first field the kind; `broker.mqtt.journal` has their fi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 PUT: Final = "put"
@@ -16,11 +17,15 @@ OUT: Final = "out"
 DROP: Final = "drop"
 SESSION: Final = "session"
 SEEN: Final = "seen"
+SUB: Final = "sub"
+UNSUB: Final = "unsub"
+WILL: Final = "will"
+UNWILL: Final = "unwill"
 RETAIN: Final = "retain"
 FORGET: Final = "forget"
 
 #: Ops whose loss somebody is told of; the others are tried again.
-NEW_WORK: Final = frozenset((PUT, IN, SESSION, RETAIN))
+NEW_WORK: Final = frozenset((PUT, IN, SESSION, SUB, WILL, RETAIN))
 
 #: A tuple as above.
 Op: TypeAlias = tuple[Any, ...]
@@ -28,33 +33,49 @@ Op: TypeAlias = tuple[Any, ...]
 
 @dataclass(slots=True, frozen=True)
 class SessionRecord:
-    """A persistent session. ``expiry``: seconds it outlives its connection, None for ever.
-
-    ``subscriptions`` and ``will`` are bytes that only the MQTT server reads; ``will`` is empty when there is none.
-    """
+    """A persistent session. ``expiry``: seconds it outlives its connection, None for ever."""
 
     number: int
     owner: str
     client_id: str
     version: int
     expiry: int | None
-    subscriptions: bytes
-    will: bytes = b""
     disconnected_at: float | None = None
 
 
 @dataclass(slots=True, frozen=True)
 class LoadedSession:
-    """A session as it is found at the start: its record, and what is owed to it.
+    """A session as it is found at the start: its record, its subscriptions, and what is owed to it.
 
     ``next_seq`` is above every seq that the session ever had a row for as far as rows are left (1 when there are none);
-    ``queued`` and ``size``: its rows, and their bytes of topic, payload and properties.
+    ``queued`` and ``size``: its rows, and their bytes of topic, payload and properties. ``subscriptions``: filter -> a
+    number that only the MQTT server reads.
     """
 
     record: SessionRecord
     next_seq: int
     queued: int
     size: int
+    subscriptions: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True, frozen=True)
+class WillRecord:
+    """The will of a connection, of whatever session. ``properties``: those that go with the message, as bytes.
+
+    ``delay`` in seconds; ``lost_at``: when the connection ended without a goodbye, if the delay is still to pass.
+    """
+
+    number: int
+    owner: str
+    client_id: str
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    properties: bytes
+    delay: int
+    lost_at: float | None = None
 
 
 @dataclass(slots=True, frozen=True)

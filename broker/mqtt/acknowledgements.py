@@ -6,8 +6,9 @@
     add_at(position, packet)      once the journal has committed that far
     reserve(packet, size)         a place kept until the returned call is made: what was published is being stored
 
-A publish at QoS 0 that is being stored takes a place too, with no packet: what waits for storage is bounded by counting
-these places (``len``) and the bytes that they stand for (``held``). Who reads no further because of them is the
+The PUBACKs of one chunk, which wait for the same commit, may share a place: ``count`` says how many answers it stands
+for. A publish at QoS 0 that is being stored takes a place too, with no packet: what waits for storage is bounded by
+counting the answers (``count``) and the bytes of what they answer (``held``). Who reads no further for them is the
 connection.
 """
 
@@ -20,11 +21,18 @@ from collections.abc import Callable
 class _Place:
     """``position``: what the journal has to have committed; 0: nothing, but for ``ready``."""
 
-    __slots__ = ("packet", "position", "ready", "size", "then")
+    __slots__ = ("count", "packet", "position", "ready", "size", "then")
 
     def __init__(
-        self, packet: bytes, size: int, ready: bool, position: int = 0, then: Callable[[], object] | None = None
+        self,
+        packet: bytes,
+        size: int,
+        ready: bool,
+        position: int = 0,
+        then: Callable[[], object] | None = None,
+        count: int = 1,
     ) -> None:
+        self.count = count
         self.packet = packet
         self.size = size
         self.ready = ready
@@ -35,38 +43,38 @@ class _Place:
 class Acknowledgements:
     """``put`` sends a packet."""
 
-    __slots__ = ("_places", "_put", "_upto", "held", "positions")
+    __slots__ = ("_places", "_put", "_upto", "count", "held", "positions")
 
     def __init__(self, put: Callable[[bytes], object]) -> None:
         self._put = put
-        self._places: deque[_Place] = deque()
+        #: Made when something waits: most connections have nothing for the disk.
+        self._places: deque[_Place] | None = None
+        #: Answers that wait.
+        self.count = 0
         self._upto = 0
         #: Bytes of the publishes that wait.
         self.held = 0
-        #: How many wait for the journal.
+        #: How many places wait for the journal.
         self.positions = 0
 
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def add(self, packet: bytes) -> None:
-        """Send ``packet`` once everything before it is sent."""
-        if self._places:
-            self._places.append(_Place(packet, 0, True))
+    def add(self, packet: bytes, count: int = 1) -> None:
+        """Send ``packet``, which is so many answers, once everything before it is sent."""
+        if self.count:
+            self._append(_Place(packet, 0, True, count=count))
         else:
             self._put(packet)
 
-    def add_at(self, position: int, packet: bytes, size: int = 0, then: Callable[[], object] | None = None) -> None:
+    def add_at(
+        self, position: int, packet: bytes, size: int = 0, then: Callable[[], object] | None = None, count: int = 1
+    ) -> None:
         """Send ``packet`` in its turn, once `settled` has come to ``position``; then call ``then``."""
-        self._places.append(_Place(packet, size, False, position, then))
-        self.held += size
+        self._append(_Place(packet, size, False, position, then, count))
         self.positions += 1
 
     def reserve(self, packet: bytes, size: int) -> Callable[[], None]:
         """Keep the place of ``packet`` (which may be empty); the returned call, made once, lets it go."""
         place = _Place(packet, size, False)
-        self._places.append(place)
-        self.held += size
+        self._append(place)
 
         def ready() -> None:
             place.ready = True
@@ -78,6 +86,13 @@ class Acknowledgements:
         """The journal has committed up to there."""
         self._upto = upto
         self._leave()
+
+    def _append(self, place: _Place) -> None:
+        if self._places is None:
+            self._places = deque()
+        self._places.append(place)
+        self.count += place.count
+        self.held += place.size
 
     def _leave(self) -> None:
         places = self._places
@@ -91,6 +106,7 @@ class Acknowledgements:
             elif not first.ready:
                 return
             places.popleft()
+            self.count -= first.count
             self.held -= first.size
             if first.packet:
                 self._put(first.packet)

@@ -152,7 +152,7 @@ class Decoder:
     that it does not split itself, and `keep`. After a ProtocolError the decoder is of no use.
     """
 
-    __slots__ = ("_bodies", "_held", "_needed", "_reasons", "max_packet_size", "role", "version")
+    __slots__ = ("_bodies", "_kept", "_needed", "_reasons", "held", "max_packet_size", "role", "version")
 
     def __init__(
         self, max_packet_size: int, role: Role = "server", version: int = 0, highest_level: int = MQTT_3_1_1
@@ -166,13 +166,10 @@ class Decoder:
         self.version = version
         self._reasons = _TABLES[role, version]
         self._bodies = _UP_TO_5 if version == 0 and highest_level == MQTT_5 else _BODIES[role, version]
-        self._held = bytearray()
+        #: The incomplete packet, and how many bytes of it there are.
+        self._kept: bytearray | None = None
+        self.held = 0
         self._needed = 0
-
-    @property
-    def held(self) -> int:
-        """How many bytes of an incomplete packet are kept."""
-        return len(self._held)
 
     def feed(self, chunk: bytes) -> Iterator[Packet]:
         """The packets that are whole now, each decoded when it is asked for. Use the iterator up before the next chunk.
@@ -183,15 +180,16 @@ class Decoder:
 
     def receive(self, chunk: bytes) -> bytes:
         """What can be parsed now, from its start: the bytes kept and `chunk`, or b"" as long as no packet is whole."""
-        held = self._held
-        if not held:
+        kept = self._kept
+        if kept is None:
             return chunk
-        held += chunk
-        if len(held) < self._needed:
+        kept += chunk
+        if len(kept) < self._needed:
+            self.held = len(kept)
             return b""
-        data = bytes(held)
-        held.clear()
-        return data
+        self._kept = None
+        self.held = 0
+        return bytes(kept)
 
     def frame(self, data: bytes, offset: int) -> tuple[int, int]:
         """`frame` at `offset` (less than len(data)), once the first byte is found to be one that may come now."""
@@ -228,7 +226,8 @@ class Decoder:
         end = self.frame(data, offset)[1]
         # Without the whole length, one byte more is worth another look.
         self._needed = end - offset if end else size - offset + 1
-        self._held += data[offset:]
+        self._kept = bytearray(data[offset:])
+        self.held = size - offset
 
     def _packets(self, data: bytes) -> Iterator[Packet]:
         size = len(data)

@@ -6,6 +6,9 @@
     connect flags: 80 user name, 40 password, 20 will retain, 18 will QoS, 04 will, 02 clean session, 01 reserved
 
 Name and level come first in all of them, and decide how the rest is read.
+
+5.0: the fields are there exactly where the flags say so, and in this order [MQTT-3.1.2-9] [MQTT-3.1.2-16]
+[MQTT-3.1.2-18] [MQTT-3.1.3-1]; what does not match ends the connection [MQTT-3.1.4-1].
 """
 
 from __future__ import annotations

@@ -10,6 +10,13 @@ numbers are those of MQTT 3.1.1 where 5.0 is not named.
 
 What it does not do: know who may do what (the principal does), keep subscriptions (the server does, in session and
 index), decide about other connections (the server does).
+
+5.0: CONNACK comes once, first, and with success where nothing is wrong [MQTT-3.1.4-5] [MQTT-3.2.0-1] [MQTT-3.2.0-2];
+after a code of 0x80 or more, and after DISCONNECT, there is nothing but the close [MQTT-3.2.2-7] [MQTT-3.14.4-1]
+[MQTT-3.14.4-2] [MQTT-4.13.2-1], and what came behind a refused CONNECT is not looked at [MQTT-3.1.4-6]. Any client id
+of letters and digits is taken [MQTT-3.1.3-5]. SUBSCRIBE gets its SUBACK under its id [MQTT-3.8.4-1] [MQTT-3.8.4-2].
+There is no method of authentication, so there is no exchange of AUTH [MQTT-4.12.0-2] [MQTT-4.12.0-4] [MQTT-4.12.0-5]
+[MQTT-4.12.0-7] [MQTT-4.12.1-1] [MQTT-4.12.1-2].
 """
 
 from __future__ import annotations
@@ -20,17 +27,20 @@ from typing import Any, Final
 from twisted.python.failure import Failure
 
 from broker.model.errors import Disabled, Forbidden, Unauthenticated, Unavailable
+from broker.model.names import CLOSE_REASONS
 from broker.mqtt import encode, encode5
 from broker.mqtt import packets as p
 from broker.mqtt import properties as props
 from broker.mqtt import reasons as r
-from broker.mqtt.answers import last_words
-from broker.mqtt.codec import LARGEST_PACKET, frame
+from broker.mqtt.answers import last_words, words_for
+from broker.mqtt.codec import frame
 from broker.mqtt.host import Server
 from broker.mqtt.intake import MAX_ROUTES
-from broker.mqtt.packets import MQTT_5, Properties, ProtocolError
+from broker.mqtt.offers import FOR_EVER, accepted_with, server_keep_alive, session_expiry
+from broker.mqtt.packets import MQTT_5, ProtocolError
 from broker.mqtt.session import Session
 from broker.mqtt.stream import Stream
+from broker.mqtt.wills import LastWill
 
 __all__ = ["MAX_ROUTES", "MqttConnection"]
 
@@ -64,31 +74,61 @@ _REFUSALS: Final = {
     p.REFUSED_CREDENTIALS: r.BAD_USER_NAME_OR_PASSWORD,
     p.REFUSED_RIGHTS: r.NOT_AUTHORIZED,
 }
-#: A session expiry interval that never ends (5.0 §3.1.2.11.2).
-_FOR_EVER: Final = 0xFFFFFFFF
+#: Seconds in which PINGREQs are counted (`Settings.max_pings`).
+PING_WINDOW: Final = 10.0
 
 
 class MqttConnection(Stream):
     """The server's side of one connection."""
+
+    __slots__ = (
+        "_accepted",
+        "_client_id",
+        "_early",
+        "_left",
+        "_patience",
+        "_pings",
+        "_pings_since",
+        "_principal",
+        "_refusal",
+        "_retained",
+        "_will",
+    )
 
     def __init__(self, server: Server, host: str, port: int = 0) -> None:
         super().__init__(server, host, port)
         self._retained: Any = None
         self._early = b""
         self._refusal: Any = None
-        self._will: p.Will | None = None
+        self._will: LastWill | None = None
         self._client_id = ""
         self._accepted = False
         self._left = False
         self._principal: Any = None
         self._patience = 0.0
-        self._last_packet = 0.0
+        self._pings = 0
+        self._pings_since = -inf
+
+    def dataReceived(self, data: bytes) -> None:
+        """`Connection`'s, with a short way for what most chunks are."""
+        try:
+            if self._short and len(data) > 3 and not self._decoder.held and self._one(data):
+                return
+        except ProtocolError as error:
+            self.home.stats.bytes_in += len(data)
+            self._violated(error)
+            return
+        except Exception:
+            self._fault("reading")
+            return
+        super().dataReceived(data)
 
     def received(self, data: bytes) -> None:
         self._last_packet = self.home.monotonic()
         try:
             if self._accepted:
-                whole = self._decoder.receive(data)
+                decoder = self._decoder
+                whole = decoder.receive(data) if decoder.held else data
                 if self._version == MQTT_5:
                     self._run5(whole)
                 else:
@@ -99,12 +139,12 @@ class MqttConnection(Stream):
                 self._first(self._decoder.receive(data))
         except ProtocolError as error:
             self._violated(error)
-        if len(self._acks):
-            self._read_no_further()  # what waits behind an answer that waits for the disk counts, too
-        outbox = self.outbox
-        # Only a socket that is full says when it has room again (`writable`).
-        if outbox.blocked and outbox.size > outbox.limit and not self.closing:
-            self.pause("outbox")  # it sends, but does not read what we answer
+        self._look_at_what_waits()
+
+    @property
+    def session(self) -> Session | None:
+        """The client's, between CONNECT and the end."""
+        return self._session
 
     # -- login -----------------------------------------------------------------------------------------------------
 
@@ -122,11 +162,15 @@ class MqttConnection(Stream):
         self.account(1)
         self._version = packet.version
         settings = self._server.settings
+        self._words = words_for(packet, settings.reason_strings)
         if packet.client_id_missing or len(packet.client_id.encode()) > settings.max_client_id_length:
             self.close("protocol_error", self._refused_with(p.REFUSED_CLIENT_ID))  # [MQTT-3.1.3-8]
             return
         if packet.will is not None and not settings.fits(packet.will.topic):
-            self.close("too_long", encode5.connack(r.TOPIC_NAME_INVALID) if self._version == MQTT_5 else b"")
+            self.close("too_long", self._words.connack(r.TOPIC_NAME_INVALID) if self._version == MQTT_5 else b"")
+            return
+        if packet.will is not None and self._not_text(packet.will.payload, packet.will.properties):
+            self.close("protocol_error", self._words.connack(r.PAYLOAD_FORMAT_INVALID))  # 5.0 §3.1.3.2.3
             return
         if packet.properties and props.AUTHENTICATION_METHOD in packet.properties:
             # 5.0 [MQTT-4.12.0-1]: there is none that we know.
@@ -135,7 +179,8 @@ class MqttConnection(Stream):
         self._client_id = packet.client_id or self._server.new_client_id()
         self._early = data[end:]
         self.pause("login")
-        login = self._server.login(packet.client_id, packet.user, packet.password, self.host)
+        subject = self.certificate_subject if settings.use_identity_as_username else None
+        login = self._server.login(packet.client_id, packet.user, packet.password, self.host, subject)
         login.addCallbacks(self._welcome, self._refuse, callbackArgs=(packet,))
         login.addErrback(self._broken)
 
@@ -148,19 +193,21 @@ class MqttConnection(Stream):
     def _welcome(self, principal: Any, connect: p.Connect) -> Any:
         if self.closing:
             return None
-        answer = self._offers(connect)
+        settings = self._server.settings
         largest = props.number(connect.properties, props.MAXIMUM_PACKET_SIZE, 0)
-        if largest and len(answer) > largest:
+        if largest and len(self._offers(connect, False)) > largest:
             self.close("too_long", b"")  # 5.0 [MQTT-3.1.2-24]: nothing that we could say is small enough
             return None
-        attached = self._server.attach(self, principal, self._client_id, connect, self._expiry(connect))
+        attached = self._server.attach(self, principal, self._client_id, connect, session_expiry(connect, settings))
         if attached is None:
             self.close(
                 "unavailable",
-                encode5.connack(r.QUOTA_EXCEEDED) if self._version == MQTT_5 else encode.connack(p.REFUSED_UNAVAILABLE),
+                self._words.connack(r.QUOTA_EXCEEDED)
+                if self._version == MQTT_5
+                else encode.connack(p.REFUSED_UNAVAILABLE),
             )
             return None
-        session, present = attached
+        session, present, self._will = attached
         self._session = session
         given = connect.properties
         session.allow(
@@ -168,7 +215,7 @@ class MqttConnection(Stream):
             largest,
             props.number(given, props.TOPIC_ALIAS_MAXIMUM, 0),
         )
-        recalled = self._server.recall(session)
+        recalled = self._server.recall(session, self._will)
         if recalled is None:
             self._enter(None, principal, connect, session, present)
         else:
@@ -180,22 +227,22 @@ class MqttConnection(Stream):
         if self.closing:
             return
         longest = self._server.settings.max_keep_alive
-        keep_alive = self._server_keep_alive(connect) or connect.keep_alive
+        keep_alive = server_keep_alive(connect, self._server.settings) or connect.keep_alive
         self._patience = min(keep_alive or longest, longest) * 1.5  # [MQTT-3.1.2-24]
         self._last_packet = now = self.home.monotonic()
         self._most_open = self._server.settings.receive_maximum + len(session.incoming)
         self._retained = session.retained = self._server.retained_for(session, self)
         self.authenticated(f"{principal.name} ({self._client_id})")
         self._accepted = True
+        self._short = self._version != MQTT_5
         self._principal = principal
         principal.connected(self.close)
         if self.closing:  # what was told of the log-in may have ended it
+            if self._will is not None:
+                self._server.withdraw(self._will)
+                self._will = None
             return
-        if self._version == MQTT_5:
-            self.send(self._offers(connect, present))
-        else:
-            self.send(encode.connack(p.ACCEPTED, present and self._version != p.MQTT_3_1))
-        self._will = connect.will
+        self.send(self._offers(connect, present))
         self._server.resume(session)
         self.look_at(now + self._patience)
         early, self._early = self._early, b""
@@ -203,49 +250,12 @@ class MqttConnection(Stream):
             self.received(early)
         self.resume("login")
 
-    def _expiry(self, connect: p.Connect) -> int | None:
-        """Seconds that the session is to outlive the connection; None: for ever (5.0 §3.1.2.11.2)."""
-        if self._version != MQTT_5:
-            asked = 0 if connect.clean else _FOR_EVER
-        else:
-            asked = props.number(connect.properties, props.SESSION_EXPIRY_INTERVAL, 0)
-        longest = self._server.settings.max_session_expiry
-        if longest and asked > longest:
-            return longest
-        return None if asked == _FOR_EVER else asked
-
-    def _server_keep_alive(self, connect: p.Connect) -> int:
-        """The keep-alive that the client is told to use, 0: its own (5.0 [MQTT-3.1.2-21])."""
-        most = self._server.settings.server_keep_alive
-        if self._version == MQTT_5 and most and not 0 < connect.keep_alive <= most:
-            return most
-        return 0
-
-    def _offers(self, connect: p.Connect, present: bool = False) -> bytes:
-        """CONNACK with what the client has to know, and no more (5.0 §3.2.2.3)."""
-        if self._version != MQTT_5:
-            return encode.connack(p.ACCEPTED, present)
-        settings = self._server.settings
-        told: Properties = {}
-        asked = props.number(connect.properties, props.SESSION_EXPIRY_INTERVAL, 0)
-        expiry = self._expiry(connect)
-        if expiry is not None and expiry != asked:
-            told[props.SESSION_EXPIRY_INTERVAL] = expiry
-        if not connect.client_id:
-            told[props.ASSIGNED_CLIENT_IDENTIFIER] = self._client_id  # [MQTT-3.2.2-16]
-        keep_alive = self._server_keep_alive(connect)
-        if keep_alive:
-            told[props.SERVER_KEEP_ALIVE] = keep_alive
-        if settings.topic_alias_maximum:
-            told[props.TOPIC_ALIAS_MAXIMUM] = settings.topic_alias_maximum
-        if settings.receive_maximum != 65_535:
-            told[props.RECEIVE_MAXIMUM] = settings.receive_maximum
-        if self._decoder.max_packet_size < LARGEST_PACKET:
-            told[props.MAXIMUM_PACKET_SIZE] = self._decoder.max_packet_size
-        return encode5.connack(r.SUCCESS, present, told)
+    def _offers(self, connect: p.Connect, present: bool) -> bytes:
+        size = self._decoder.max_packet_size
+        return accepted_with(connect, self._server.settings, self._client_id, size, present)
 
     def _refused_with(self, code: int) -> bytes:
-        return encode5.connack(_REFUSALS[code]) if self._version == MQTT_5 else encode.connack(code)
+        return self._words.connack(_REFUSALS[code]) if self._version == MQTT_5 else encode.connack(code)
 
     def _refuse(self, failure: Failure) -> None:
         """[MQTT-3.2.2-5]: the return code, then the close."""
@@ -307,15 +317,27 @@ class MqttConnection(Stream):
             case p.Unsubscribe():
                 self._unsubscribe(session, packet)
             case p.PingReq():
-                self.send(encode.PINGRESP)
+                self._pinged()
             case p.Disconnect():
                 self._goodbye_of_the_client(session, packet)
             case _:
                 raise ProtocolError("direction")  # 5.0 [MQTT-4.12.0-6]: AUTH without a method
 
+    def _pinged(self) -> None:
+        """PINGRESP [MQTT-3.12.4-1], unless there are too many."""
+        most = self._server.settings.max_pings
+        now = self._last_packet
+        if now >= self._pings_since + PING_WINDOW:
+            self._pings, self._pings_since = 0, now
+        self._pings += 1
+        if most and self._pings > most:
+            self.fail("flood", r.MESSAGE_RATE_TOO_HIGH)
+        else:
+            self.send(encode.PINGRESP)
+
     def _subscribe(self, session: Session, packet: p.Subscribe) -> None:
         codes, owed, position = self._server.subscribe(session, packet)
-        answer = encode5.suback if self._version == MQTT_5 else encode.suback
+        answer = self._words.suback if self._version == MQTT_5 else encode.suback
         retained = self._retained
 
         def ask() -> None:
@@ -343,8 +365,9 @@ class MqttConnection(Stream):
             self.send(answer)
 
     def _goodbye_of_the_client(self, session: Session, packet: p.Disconnect) -> None:
-        if packet.reason != r.DISCONNECT_WITH_WILL:
-            self._will = None  # [MQTT-3.14.4-3]
+        if packet.reason != r.DISCONNECT_WITH_WILL and self._will is not None:
+            self._server.withdraw(self._will)  # [MQTT-3.14.4-3]
+            self._will = None
         interval = props.number(packet.properties, props.SESSION_EXPIRY_INTERVAL, -1)
         if interval >= 0:
             if interval and session.expiry == 0:
@@ -353,7 +376,7 @@ class MqttConnection(Stream):
                 return
             longest = self._server.settings.max_session_expiry
             session.expiry = min(interval, longest or interval)
-            if session.expiry == _FOR_EVER:
+            if session.expiry == FOR_EVER:
                 session.expiry = None
         self.close("client_closed", b"")
 
@@ -369,7 +392,7 @@ class MqttConnection(Stream):
     def goodbye(self, reason: str) -> bytes:
         if self._version != MQTT_5 or not self._accepted:
             return b""
-        return encode5.disconnect(_GOODBYES.get(reason, r.UNSPECIFIED_ERROR))
+        return self._words.disconnect(_GOODBYES.get(reason, r.UNSPECIFIED_ERROR), CLOSE_REASONS[reason])
 
     def check(self, now: float) -> float:
         if not self._accepted:
@@ -402,7 +425,10 @@ class MqttConnection(Stream):
         session, self._session = self._session, None
         will, self._will = self._will, None
         if session is not None and will is not None:
-            self._server.will(session, will, props.number(will.properties, props.WILL_DELAY_INTERVAL, 0))
+            if self._accepted:
+                self._server.will(session, will)
+            else:
+                self._server.withdraw(will)
 
     def _leave(self) -> None:
         """Nothing comes or goes any more, though the socket may take a while: deliver nothing to it from now on."""
@@ -410,6 +436,7 @@ class MqttConnection(Stream):
         if session is None or self._left:
             return
         self._left = True
+        self._short = False
         if self._retained is not None:
             self._retained.stop()
             self._retained = None

@@ -12,6 +12,8 @@
 
 What is allowed depends on who sends it, so there is a table a role. Statements are those of 5.0. A server that gets
 what only servers send refuses it not by its first byte but here, once it is whole: its length is judged first.
+
+Reserved bits of DISCONNECT and AUTH are looked at like all others [MQTT-3.14.1-1] [MQTT-3.15.1-1].
 """
 
 from __future__ import annotations

@@ -4,10 +4,15 @@ A route's plan is worked out when the route changes, not per message: overlappin
 into one delivery at the highest QoS granted, with all their identifiers ([MQTT-3.3.4-2..4] of 5.0 allows it, so does
 §3.3.5 of 3.1.1), and receivers are sorted:
 
-    plain     clean sessions of 3.1 and 3.1.1: everybody gets the same bytes, but for the packet id at QoS 1
-    new       those of 5.0 that want nothing special: the same, with an empty or a common property block
-    special   the others (identifiers, aliases, no local, a maximum packet size), sessions that owe to the disk
+    plain     sessions of 3.1 and 3.1.1: everybody gets the same bytes, but for the packet id at QoS 1
+    kept      those of them that owe what comes at QoS 1 and 2 to the disk
+    new       clean sessions of 5.0 that want nothing special: the same, with an empty or a common property block
+    special   the others (identifiers, aliases, no local, a maximum packet size, on disk in 5.0)
               and shared subscriptions, each of which chooses one of its members
+
+5.0: every session with a matching subscription gets the message [MQTT-4.5.0-1] [MQTT-3.3.2-3], at the lower of both QoS
+[MQTT-3.8.4-8] [MQTT-4.8.2-3], with RETAIN as the subscription wants it [MQTT-3.3.1-12] [MQTT-3.3.1-13]; a topic's
+messages go out in the order in which they came [MQTT-4.6.0-5] [MQTT-4.6.0-6].
 """
 
 from __future__ import annotations
@@ -45,8 +50,17 @@ class Receiver:
     @property
     def is_new(self) -> bool:
         """A client of 5.0 that gets what all of them get."""
-        plain = not self.identifiers and not self.retain_as_published and self.elsewhere is self
-        return plain and self.session.plain_5
+        return self._wants_nothing and self.session.plain_5
+
+    @property
+    def is_plain(self) -> bool:
+        """A client of 3.1 or 3.1.1; one whose session was made by 5.0 may have special subscriptions."""
+        session = self.session
+        return session.plain or (session.persistent and session.version != MQTT_5 and self._wants_nothing)
+
+    @property
+    def _wants_nothing(self) -> bool:
+        return not self.identifiers and not self.retain_as_published and self.elsewhere is self
 
     def take(self, message: Message) -> int:
         """Hand the message over; the journal's position that its acknowledgement has to wait for."""
@@ -73,12 +87,13 @@ class Share:
         session, granted = chosen
         identifiers = (granted.identifier,) if granted.identifier else ()
         retain = message.retain and granted.retain_as_published
-        return session.take(message, min(granted.qos, message.qos), retain, identifiers)
+        return session.take(message, min(granted.qos, message.qos), retain, identifiers, self._turn.group)
 
 
 class Plan:
-    """Who gets a message on one topic. ``everyone`` = ``at_most_once`` + ``at_least_once`` (by the QoS granted) are the
-    plain ones; with a 5 those of ``new``. ``mixed``: there are others than plain ones, ``mixed_5``: than new ones.
+    """Who gets a message on one topic. ``everyone`` = ``at_most_once`` + ``at_least_once`` + ``kept`` (by the QoS
+    granted) are the plain ones; with a 5 those of ``new``. ``mixed``: there are others than plain ones, ``mixed_5``:
+    than new ones.
     """
 
     __slots__ = (
@@ -89,15 +104,18 @@ class Plan:
         "everyone",
         "everyone_5",
         "field",
+        "kept",
         "mixed",
         "mixed_5",
         "name",
         "new",
         "plain",
         "special",
+        "topic",
     )
 
     def __init__(self, topic: str, targets: tuple[tuple[Any, Options], ...]) -> None:
+        self.topic = topic
         self.name = topic.encode()
         #: The topic as it stands in a packet, its length before it.
         self.field = len(self.name).to_bytes(2, "big") + self.name
@@ -109,15 +127,16 @@ class Plan:
             else:
                 granted.setdefault(subscriber, []).append(given)
         receivers = [Receiver(session, given) for session, given in granted.items()]
-        self.plain = tuple(one for one in receivers if one.session.plain)
+        self.plain = tuple(one for one in receivers if one.is_plain)
         self.everyone = tuple(one.session for one in self.plain)
         self.at_most_once = tuple(one.session for one in self.plain if one.qos == 0)
-        self.at_least_once = tuple(one.session for one in self.plain if one.qos > 0)
+        self.at_least_once = tuple(one.session for one in self.plain if one.qos > 0 and not one.session.persistent)
+        self.kept: tuple[Any, ...] = tuple(one.session for one in self.plain if one.qos > 0 and one.session.persistent)
         self.new = tuple(one for one in receivers if one.is_new)
         self.everyone_5 = tuple(one.session for one in self.new)
         self.at_most_once_5 = tuple(one.session for one in self.new if one.qos == 0)
         self.at_least_once_5 = tuple(one.session for one in self.new if one.qos > 0)
-        others = (one for one in receivers if not one.session.plain and not one.is_new)
+        others = (one for one in receivers if not one.is_plain and not one.is_new)
         self.special: tuple[Receiver | Share, ...] = (*others, *shares)
         self.mixed = bool(self.special or self.new)
         self.mixed_5 = bool(self.special or self.plain)
@@ -134,25 +153,30 @@ def plan_of(route: SessionRoute) -> Plan:
 
 def distribute(plan: Plan, message: Message) -> int:
     """Send a message to everybody; the journal's position that its acknowledgement has to wait for (0: none)."""
+    position = 0
     if plan.plain:
         if message.qos == 2:
-            _one_by_one(plan.plain, message)
+            position = _one_by_one(plan.plain, message)
         else:
             _to_all(plan.everyone, plan.at_most_once, plan.at_least_once, message, MQTT_3_1_1)
+            if message.qos:
+                for session in plan.kept:
+                    position = session.take(message, 1, False, ()) or position
     if plan.new:
         if message.qos == 2 or message.expires_at is not None:
             _one_by_one(plan.new, message)
         else:
             _to_all(plan.everyone_5, plan.at_most_once_5, plan.at_least_once_5, message, MQTT_5)
-    position = 0
-    for receiver in plan.special:
-        position = receiver.take(message) or position
+    for special in plan.special:
+        position = special.take(message) or position
     return position
 
 
-def _one_by_one(receivers: Iterable[Receiver], message: Message) -> None:
+def _one_by_one(receivers: Iterable[Receiver], message: Message) -> int:
+    position = 0
     for receiver in receivers:
-        receiver.take(message)
+        position = receiver.take(message) or position
+    return position
 
 
 def _to_all(
@@ -179,7 +203,7 @@ def deliver(route: SessionRoute, payload: bytes, qos: int, shared: bytes = b"") 
     if not route.targets:
         return
     plan: Plan = route.plan or plan_of(route)
-    if plan.mixed or qos == 2:
+    if plan.mixed or qos == 2 or (shared and plan.kept):
         distribute(plan, Message(plan.name, payload, qos, shared=shared))
         return
     # An uplink to clients of 3.1.1, which is nearly all of them, needs no object; and its usual size no call.
@@ -192,7 +216,9 @@ def deliver(route: SessionRoute, payload: bytes, qos: int, shared: bytes = b"") 
             packet = publish_head(plan.name, len(payload)) + payload
         for session in receivers:
             session.offer(packet)
-    if qos and plan.at_least_once:
+    if qos and (plan.at_least_once or plan.kept):
         head = publish_head(plan.name, len(payload), 1)
         for session in plan.at_least_once:
             session.deliver(head, payload)
+        for lasting in plan.kept:
+            lasting.keep(plan, head, payload)

@@ -7,6 +7,9 @@
 
 A reader gets `data, at, end`, never looks past `end`, and says where the next field starts unless its size is fixed.
 Bad bytes are a ProtocolError; a writer's bad argument is our own mistake, a ValueError.
+
+5.0: text is UTF-8 without surrogates and U+0000, and a BOM stays in it [MQTT-1.5.4-1..3], also in pairs [MQTT-1.5.7-1];
+packets answer with the id that they answer [MQTT-2.2.1-5] [MQTT-2.2.1-6].
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from broker.mqtt.delivery import SessionIndex
 from broker.mqtt.message import Message
 from broker.mqtt.session import Session
 from broker.mqtt.settings import Settings
+from broker.mqtt.wills import LastWill
 
 
 class Server(Home, Protocol):
@@ -30,18 +31,22 @@ class Server(Home, Protocol):
         """Have ``waiter.settled(upto, error)`` called with the next commit, once."""
         ...
 
-    def login(self, client_id: str, user: str | None, password: bytes | None, host: str) -> Deferred[Any]: ...
+    def login(
+        self, client_id: str, user: str | None, password: bytes | None, host: str, subject: str | None = None
+    ) -> Deferred[Any]:
+        """Deferred of an IMqttPrincipal; ``subject``: the common name in the client's certificate, if it has one."""
+        ...
 
     def new_client_id(self) -> str: ...
 
     def attach(
         self, connection: Any, principal: Any, client_id: str, connect: p.Connect, expiry: int | None
-    ) -> tuple[Session, bool] | None:
-        """(the session, whether it was there before); None when there is no room for it."""
+    ) -> tuple[Session, bool, LastWill | None] | None:
+        """(the session, whether it was there before, the will that CONNECT left); None when there is no room for it."""
         ...
 
-    def recall(self, session: Session) -> Deferred[Any] | None:
-        """Fetch what is on disk before the session can be used; None when nothing is."""
+    def recall(self, session: Session, will: LastWill | None) -> Deferred[Any] | None:
+        """Fetch what has to be here, and keep what has to be on disk, before CONNACK; None when nothing has."""
         ...
 
     def resume(self, session: Session) -> None:
@@ -66,4 +71,8 @@ class Server(Home, Protocol):
         """A `broker.mqtt.retained.RetainedPages`."""
         ...
 
-    def will(self, session: Session, will: p.Will, delay: int) -> None: ...
+    def will(self, session: Session, will: LastWill) -> None: ...
+
+    def withdraw(self, will: LastWill) -> None:
+        """It is not to be published."""
+        ...

@@ -7,6 +7,11 @@
 The answer waits until what is owed to the disk is there: by position in the journal, or, where somebody else takes the
 message over, until he says so. What may not be published is acknowledged and dropped in 3.1.1 [MQTT-3.3.5-2], and
 answered with 0x87 in 5.0; a client is not cut off for a device that it has just lost.
+
+5.0: the answer is the one of the packet's QoS and id [MQTT-3.3.4-1] [MQTT-4.3.2-4] [MQTT-4.3.3-8] [MQTT-4.3.3-11],
+whatever becomes of the message [MQTT-4.3.3-13] [MQTT-4.5.0-2]. An id of QoS 1 is free when it is answered
+[MQTT-4.3.2-5], one of QoS 2 when it is released or refused [MQTT-4.3.3-9..12]. All aliases that we told of are taken
+[MQTT-3.3.2-12].
 """
 
 from __future__ import annotations
@@ -15,10 +20,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from broker.listening.connection import Connection
-from broker.mqtt import encode, encode5
+from broker.mqtt import encode
 from broker.mqtt import properties as props
 from broker.mqtt import reasons as r
 from broker.mqtt.acknowledgements import Acknowledgements
+from broker.mqtt.answers import Words
 from broker.mqtt.delivery import SessionRoute, distribute, plan_of
 from broker.mqtt.host import Server
 from broker.mqtt.message import Message
@@ -31,17 +37,34 @@ MAX_ROUTES: Final = 4_096
 #: Bytes of the longest topic that is remembered so: the table of one connection stays below a megabyte.
 LONGEST_ROUTED: Final = 128
 
+#: Until CONNECT has said what the client wants to hear.
+NO_WORDS: Final = Words()
+
 Done = Callable[[Exception | None], None]
 
 
 class Intake(Connection):
     """The publishing side of an MQTT connection."""
 
+    __slots__ = (
+        "_acks",
+        "_aliases",
+        "_most_open",
+        "_open",
+        "_routes",
+        "_server",
+        "_session",
+        "_unsure",
+        "_version",
+        "_words",
+    )
+
     def __init__(self, server: Server, host: str, port: int = 0) -> None:
         super().__init__(server, host, port)
         self._server = server
         self._session: Session | None = None
         self._version = 0
+        self._words = NO_WORDS
         self._routes: dict[bytes, SessionRoute] = {}
         self._acks = Acknowledgements(self.outbox.put)
         #: Topic aliases of the client's own making (5.0 §3.3.2.3.4).
@@ -54,7 +77,7 @@ class Intake(Connection):
 
     def fail(self, reason: str, code: int) -> None:
         """Close, in 5.0 with a DISCONNECT of this code."""
-        self.close(reason, encode5.disconnect(code) if self._version == MQTT_5 else b"")
+        self.close(reason, self._words.disconnect(code) if self._version == MQTT_5 else b"")
 
     def _publish(
         self,
@@ -78,7 +101,11 @@ class Intake(Connection):
         target = self._target(topic)
         if self.closing:
             return
-        if target is None:
+        if properties and self._not_text(payload, properties):
+            if not qos:  # nothing else could tell
+                self.fail("protocol_error", r.PAYLOAD_FORMAT_INVALID)
+            self._answer(qos, packet_id, r.PAYLOAD_FORMAT_INVALID)
+        elif target is None:
             self.home.stats.drop("not_allowed")
             self._answer(qos, packet_id, r.NOT_AUTHORIZED)
         elif callable(target):
@@ -108,6 +135,8 @@ class Intake(Connection):
         if route.targets:
             position = distribute(route.plan or plan_of(route), message) or position
         if not qos:
+            if position > self._server.committed:  # a retained one: nobody waits for its answer, but it takes room
+                self._answer_at(position, 0, 0, r.SUCCESS, len(message.payload))
             return
         if qos == 2:
             position = session.take_in(packet_id) or position
@@ -162,7 +191,7 @@ class Intake(Connection):
         if qos == 1 and self._version == MQTT_5:
             self._open += 1
             then = self._answered
-        self._acks.add_at(position, self._ack(qos, packet_id, code), size, then)
+        self._acks.add_at(position, self._ack(qos, packet_id, code) if qos else b"", size, then)
         self._server.wait(self)
         self._read_no_further()
 
@@ -172,7 +201,7 @@ class Intake(Connection):
     def _ack(self, qos: int, packet_id: int, code: int) -> bytes:
         if not code or self._version != MQTT_5:
             return (b"\x40\x02" if qos == 1 else b"\x50\x02") + packet_id.to_bytes(2, "big")
-        return encode5.puback(packet_id, code) if qos == 1 else encode5.pubrec(packet_id, code)
+        return self._words.puback(packet_id, code) if qos == 1 else self._words.pubrec(packet_id, code)
 
     def _acknowledge_later(self, packet: bytes, size: int) -> Done:
         """Keep the place of an acknowledgement (or of nothing, at QoS 0); the returned call fills it."""
@@ -193,14 +222,26 @@ class Intake(Connection):
     def _read_no_further(self) -> None:
         settings = self._server.settings
         acks = self._acks
-        if len(acks) > settings.max_unacknowledged or acks.held > settings.max_unacknowledged_bytes:
+        if acks.count > settings.max_unacknowledged or acks.held > settings.max_unacknowledged_bytes:
             self.pause("storage")
 
     def _read_on(self) -> None:
         settings = self._server.settings
         acks = self._acks
-        if len(acks) <= settings.max_unacknowledged // 2 and acks.held <= settings.max_unacknowledged_bytes // 2:
+        if acks.count <= settings.max_unacknowledged // 2 and acks.held <= settings.max_unacknowledged_bytes // 2:
             self.resume("storage")
+
+    def _not_text(self, payload: bytes, properties: Properties | None) -> bool:
+        """Whether the payload is said to be UTF-8 (5.0 §3.3.2.3.2) and is not."""
+        if props.number(properties, props.PAYLOAD_FORMAT_INDICATOR, 0) != 1:
+            return False
+        if not self._server.settings.payload_format_validation:
+            return False
+        try:
+            payload.decode()
+        except UnicodeDecodeError:
+            return True
+        return False
 
     # -- topics ----------------------------------------------------------------------------------------------------
 

@@ -18,18 +18,23 @@ The ops (the first field is the kind)::
     (OUT, session, packet_id)        and was released: the id is free again
     (DROP, session)                  the session ends, with everything that belongs to it
     (SESSION, SessionRecord)         make it, or replace what was kept under its number; its rows stay
+    (SUB, session, filter, options)  it has this subscription; options: a number, opaque here
+    (UNSUB, session, filter)         it has it no more
     (SEEN, session, at | None)       it lost its connection at that time (UNIX seconds), or has one again (None)
     (RETAIN, topic, payload, qos, properties, expires_at | None)       the retained message of a topic
     (FORGET, topic)
+    (WILL, WillRecord)               a connection has this will, or has been lost and it waits; replaces by its number
+    (UNWILL, number)                 it was published, or is not to be
 
 ``session`` is a number that is never used again. ``seq`` only grows within one session, so messages lie in the order of
 (session, seq), and are acknowledged nearly in that order. Ops about the same thing take effect in the order in which
 they were appended; ops that find nothing (an ACK of what is gone, anything but SESSION for a session that is not there)
 have no effect. ``properties`` are the bytes of `properties.shared_bytes`, opaque here. ``expires_at``: UNIX seconds.
 
-When a commit fails (full disk, lock) the batch fails as a whole, and the new work in it (PUT, IN, SESSION, RETAIN) is
-forgotten: whoever waits for it is told. What only gives back room or notes progress (ACK, REC, OUT, DROP, SEEN, FORGET)
-is kept by the journal and tried again with a later batch, before that batch's own ops: nobody would repeat it.
+When a commit fails (full disk, lock) the batch fails as a whole, and the new work in it (PUT, IN, SESSION, SUB, WILL,
+RETAIN) is forgotten: whoever waits for it is told. What only gives back room or notes progress (ACK, REC, OUT, DROP,
+SEEN, UNSUB, UNWILL, FORGET) is kept by the journal and tried again with a later batch, before that batch's own ops:
+nobody would repeat it.
 """
 
 from __future__ import annotations
@@ -52,11 +57,16 @@ from broker.model.sessions import (
     RETAIN,
     SEEN,
     SESSION,
+    SUB,
+    UNSUB,
+    UNWILL,
+    WILL,
     LoadedSession,
     Op,
     QueueRow,
     RetainedRow,
     SessionRecord,
+    WillRecord,
 )
 
 __all__ = [
@@ -71,6 +81,10 @@ __all__ = [
     "RETAIN",
     "SEEN",
     "SESSION",
+    "SUB",
+    "UNSUB",
+    "UNWILL",
+    "WILL",
     "LoadedSession",
     "MemoryJournal",
     "Op",
@@ -79,6 +93,7 @@ __all__ = [
     "SessionJournal",
     "SessionRecord",
     "Watcher",
+    "WillRecord",
 ]
 
 #: watcher(upto, error): every op up to position ``upto`` that was not told yet is on disk, or (error) is not.
@@ -123,6 +138,10 @@ class SessionJournal(Protocol):
         """Up to ``limit`` retained messages with topic > ``after`` (by code point), by topic; "" for the first page."""
         ...
 
+    def load_wills(self) -> Deferred[Sequence[WillRecord]]:
+        """All wills, by number. Once, before the first op."""
+        ...
+
 
 class MemoryJournal:
     """A journal that keeps everything in memory: for tests, and where storage has none.
@@ -136,6 +155,8 @@ class MemoryJournal:
         self.committed = 0
         self.held = False
         self.sessions: dict[int, SessionRecord] = {}
+        self.subscriptions: dict[int, dict[str, int]] = {}
+        self.wills: dict[int, WillRecord] = {}
         self.queues: dict[int, dict[int, QueueRow]] = {}
         self.incoming: dict[int, dict[int, None]] = {}
         self.retained: dict[str, RetainedRow] = {}
@@ -193,10 +214,19 @@ class MemoryJournal:
             case ("out", session, packet_id):
                 self.incoming.get(session, {}).pop(packet_id, None)
             case ("drop", session):
-                for table in (self.sessions, self.queues, self.incoming):
+                for table in (self.sessions, self.subscriptions, self.queues, self.incoming):
                     table.pop(session, None)
             case ("session", record):
                 self.sessions[record.number] = record
+            case ("sub", session, topic_filter, granted):
+                if session in self.sessions:
+                    self.subscriptions.setdefault(session, {})[topic_filter] = granted
+            case ("unsub", session, topic_filter):
+                self.subscriptions.get(session, {}).pop(topic_filter, None)
+            case ("will", record):
+                self.wills[record.number] = record
+            case ("unwill", number):
+                self.wills.pop(number, None)
             case ("seen", session, at):
                 if session in self.sessions:
                     self.sessions[session] = replace(self.sessions[session], disconnected_at=at)
@@ -213,7 +243,8 @@ class MemoryJournal:
         for number, record in sorted(self.sessions.items()):
             rows = self.queues.get(number, {}).values()
             next_seq = max((row.seq for row in rows), default=0) + 1
-            loaded.append(LoadedSession(record, next_seq, len(rows), sum(row.size for row in rows)))
+            size = sum(row.size for row in rows)
+            loaded.append(LoadedSession(record, next_seq, len(rows), size, dict(self.subscriptions.get(number, {}))))
         return succeed(loaded)
 
     def load_queue(self, session: int, after: int, limit: int) -> Deferred[Sequence[QueueRow]]:
@@ -228,3 +259,7 @@ class MemoryJournal:
     def load_retained(self, after: str, limit: int) -> Deferred[Sequence[RetainedRow]]:
         """See `SessionJournal`."""
         return succeed([row for topic, row in sorted(self.retained.items()) if topic > after][:limit])
+
+    def load_wills(self) -> Deferred[Sequence[WillRecord]]:
+        """See `SessionJournal`."""
+        return succeed([will for _, will in sorted(self.wills.items())])

@@ -4,6 +4,9 @@ subscription asks for (`Options`).
 The properties of a 5.0 message stand in ``shared`` as bytes, without what differs between receivers (topic alias,
 subscription identifiers). Its expiry interval is among them and is counted down in place when a copy waits
 [MQTT-3.3.2-6].
+
+Payload format, response topic, correlation data, user properties in their order and content type are those bytes, so
+they arrive as they came: 5.0 [MQTT-3.3.2-4] [MQTT-3.3.2-15..18] [MQTT-3.3.2-20].
 """
 
 from __future__ import annotations
@@ -31,17 +34,22 @@ class Options:
         self.identifier = identifier
 
     def __repr__(self) -> str:
-        return f"<Options {self.as_list()}>"
+        return f"<Options {self.as_number():#x}>"
 
-    def as_list(self) -> list[int]:
-        """The arguments of `options`, for the disk."""
-        return [self.qos, int(self.no_local), int(self.retain_as_published), self.identifier]
+    def as_number(self) -> int:
+        """All of them in one number, for the disk; the way back is `options_of`."""
+        return self.qos | self.no_local << 2 | self.retain_as_published << 3 | self.identifier << 4
 
 
 @lru_cache(maxsize=4096)
 def options(qos: int, no_local: bool = False, retain_as_published: bool = False, identifier: int = 0) -> Options:
     """The one object for these options."""
     return Options(qos, no_local, retain_as_published, identifier)
+
+
+def options_of(number: int) -> Options:
+    """What `Options.as_number` was asked of."""
+    return options(number & 3, bool(number & 4), bool(number & 8), number >> 4)
 
 
 class Message:
@@ -120,9 +128,12 @@ class Message:
 
 
 class Copy:
-    """One receiver's copy at QoS 1 or 2. ``seq`` and ``position`` are `broker.mqtt.persistent`'s, else 0."""
+    """One receiver's copy at QoS 1 or 2. ``seq`` and ``position`` are `broker.mqtt.persistent`'s, else 0.
 
-    __slots__ = ("dup", "identifiers", "message", "position", "qos", "retain", "seq")
+    ``group``: the shared subscription's `SharedGroup`, where the receiver is remembered as one of its members.
+    """
+
+    __slots__ = ("dup", "group", "identifiers", "message", "position", "qos", "retain", "seq")
 
     def __init__(
         self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...], seq: int = 0, position: int = 0
@@ -134,6 +145,7 @@ class Copy:
         self.seq = seq
         self.position = position
         self.dup = False
+        self.group: Any = None
 
 
 def identifier_bytes(identifiers: tuple[int, ...]) -> bytes:

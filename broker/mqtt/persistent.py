@@ -16,6 +16,9 @@ Every message has a ``seq``, and the packet id seq % 65535 + 1: so a message has
 QoS 1 goes out at once, whatever the disk does. QoS 2 goes out after the commit, PUBREL after the commit of PUBREC:
 else a crash between them could make one message of two, or two of one. What is loaded is what was committed after
 everything that this session had to say; so nothing comes back that was settled.
+
+5.0: it is there as long as its connection, and until it expires [MQTT-3.1.2-23] [MQTT-4.1.0-1]; what has its PUBREC is
+never sent again, only released [MQTT-4.3.3-6].
 """
 
 from __future__ import annotations
@@ -120,6 +123,15 @@ class PersistentSession(Session):
     def position(self) -> int:
         return self._last_position
 
+    @property
+    def sent(self) -> tuple[int, int]:
+        """The highest seq that was ever sent, and how many of the first rows on disk were, or not, before a restart."""
+        return max(self._sent, max((seq for seq, _ in self._rows.values()), default=0)), self._again
+
+    def left(self) -> list[Copy]:
+        """Nothing: what it leaves is on disk, see `broker.mqtt.bequests`."""
+        return []
+
     def may_receive(self, topic: str) -> bool:
         """Nobody is asked while it is not known who it is: then it is asked again before anything is sent."""
         return self.principal is None or super().may_receive(topic)
@@ -130,7 +142,7 @@ class PersistentSession(Session):
         """The connection is gone: from now on it owes to the disk alone."""
         self.connection = None
         self.retained = None
-        self._sent = max(self._sent, max((seq for seq, _ in self._rows.values()), default=0))
+        self._sent = self.sent[0]
         self.inflight.clear()
         self._rows.clear()
         self._queue.clear()
@@ -165,7 +177,11 @@ class PersistentSession(Session):
         if self.connection is not None:
             super().offer(packet, count)
 
-    def take(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> int:
+    def offer_alone(self, packet: bytes) -> None:
+        if self.connection is not None:
+            super().offer_alone(packet)
+
+    def take(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...], group: Any = None) -> int:
         if not qos:
             return 0 if self.connection is None else super().take(message, qos, retain, identifiers)
         settings = self._settings
@@ -202,6 +218,55 @@ class PersistentSession(Session):
             self.fill()
         return position
 
+    def keep(self, plan: Any, head: bytes, payload: bytes) -> int:
+        """`take` for a client of 3.1.1 and a plain message at QoS 1; ``head``: its PUBLISH up to the packet id."""
+        inflight = self.inflight
+        settings = self._settings
+        size = len(plan.name) + len(payload)
+        owed = self.owed
+        if owed - len(inflight) >= settings.max_queued_messages or self.owed_bytes + size > settings.max_queued_bytes:
+            self.stats.drop("queue_full")
+            return 0
+        outbox = self.outbox
+        seq = self.next_seq
+        packet_id = seq % 65535 + 1
+        if (
+            self._spilled
+            or self._queue
+            or len(inflight) >= self.window
+            or packet_id in inflight
+            or (outbox.size >= outbox.limit and outbox.blocked)
+            or self.keep_again is not None
+        ):
+            return self.take(Message(plan.name, payload, 1), 1, False, ())
+        self.next_seq = seq + 1
+        self.owed = owed + 1
+        self.owed_bytes += size
+        self._loaded = seq
+        journal = self._journal
+        journal.append((PUT, self.number, seq, 1, None, plan.topic, payload, b"", False))
+        self._last_position = self._put_at = position = journal.position
+        inflight[packet_id] = PUBACK
+        self._rows[packet_id] = (seq, size)
+        self.stats.messages_out += 1
+        outbox.put(b"%b%c%c%b" % (head, packet_id >> 8, packet_id & 255, payload))
+        return position
+
+    def keep_run(self, plan: Any, run: bytes, at: int, step: int) -> int:
+        """`keep` for whole packets of ``step`` bytes with one head, which ends at ``at``."""
+        settings = self._settings
+        if (
+            self.owed - len(self.inflight) >= settings.max_queued_messages
+            or self.owed_bytes + len(plan.name) + step - at - 2 > settings.max_queued_bytes
+        ):
+            self.stats.drop("queue_full", len(run) // step)
+            return 0
+        position = 0
+        head = run[:at]
+        for start in range(0, len(run), step):
+            position = self.keep(plan, head, run[start + at + 2 : start + step]) or position
+        return position
+
     def fill(self) -> None:
         if self.connection is None:
             return
@@ -224,7 +289,9 @@ class PersistentSession(Session):
 
     def _send_copy(self, copy: Copy) -> None:
         message = copy.message
-        if self._expired(message):
+        # What was sent before does not expire, 5.0 [MQTT-4.3.3-7]; nor at QoS 2 what may have been before a restart.
+        sent = copy.seq <= self._sent or (copy.dup and copy.qos == 2)
+        if not sent and self._expired(message):
             self._gone(copy.seq, message.size)
             return
         head, tail = self._parts(message, copy.qos, copy.retain, copy.identifiers, copy.dup)
@@ -240,12 +307,36 @@ class PersistentSession(Session):
         self.stats.messages_out += 1
         self.outbox.put(b"%b%c%c%b" % (head, packet_id >> 8, packet_id & 255, tail))
 
+    def _forbidden(self, item: tuple[bytes, bytes] | Copy) -> None:
+        assert isinstance(item, Copy)
+        self._gone(item.seq, item.message.size)
+
     # -- from the client -------------------------------------------------------------------------------------------
 
     def acknowledged(self, packet_id: int) -> bool:
-        if self.inflight.get(packet_id) == PUBACK:
-            self._gone(*self._rows.pop(packet_id))
-        return super().acknowledged(packet_id)
+        inflight = self.inflight
+        if inflight.get(packet_id) != PUBACK:
+            return super().acknowledged(packet_id)
+        seq, size = self._rows.pop(packet_id)
+        self.owed -= 1
+        self.owed_bytes -= size
+        journal = self._journal
+        journal.append((ACK, self.number, seq))
+        self._last_position = journal.position
+        del inflight[packet_id]
+        if self._queue:
+            self.fill()
+        return True
+
+    def acknowledged_run(self, data: bytes, offset: int) -> int:
+        size = len(data)
+        while True:
+            packet_id = data[offset + 2] << 8 | data[offset + 3]
+            if not self.acknowledged(packet_id) and not packet_id:
+                raise p.ProtocolError("packet_id")
+            offset += 4
+            if offset + 4 > size or data[offset] != 0x40 or data[offset + 1] != 2:
+                return offset
 
     def _release(self, packet_id: int) -> None:
         self._journal.append((REC, self.number, self._rows[packet_id][0]))

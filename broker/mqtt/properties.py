@@ -9,6 +9,9 @@ The rules are judged in this order: what cannot be read (unknown identifier, tru
 here, what is here twice, what has a bad value.
 
 Whether a value suits the connection (topic alias maximum, session expiry after 0, ...) is the server's to say.
+
+5.0: response topic and content type are text, the first without wildcards [MQTT-3.3.2-13] [MQTT-3.3.2-14]
+[MQTT-3.3.2-19].
 """
 
 from __future__ import annotations

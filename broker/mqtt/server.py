@@ -1,4 +1,11 @@
-"""The MQTT server: the factory of its connections, who they log in as, their sessions, and what is retained."""
+"""The MQTT server: the factory of its connections, who they log in as, their sessions, and what is retained.
+
+5.0: a clean start discards what there was, anything else goes on with it or begins anew [MQTT-3.1.2-4..6]
+[MQTT-3.1.4-4]. A subscription replaces the one with the same filter, and loses nothing by it [MQTT-3.8.4-3]
+[MQTT-3.8.4-4]; several filters are several requests with one answer, which has a code for each [MQTT-3.8.4-5..7]
+[MQTT-3.10.4-6]. Filters to unsubscribe are compared character by character; what is on its way is completed
+[MQTT-3.10.4-1..3]. RETAIN replaces or, when empty, removes; without it nothing that is kept changes [MQTT-3.3.1-5..8].
+"""
 
 from __future__ import annotations
 
@@ -7,13 +14,14 @@ from math import inf
 from secrets import token_hex
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
 
 from broker.listening.listener import Listener
 from broker.listening.websocket import websocket_factory
-from broker.model.errors import Forbidden
+from broker.model.errors import Unavailable
 from broker.model.interfaces import IMqttIdentities
 from broker.mqtt import packets as p
 from broker.mqtt import properties as props
@@ -21,6 +29,7 @@ from broker.mqtt import reasons as r
 from broker.mqtt.connection import MqttConnection
 from broker.mqtt.decode5 import NO_LOCAL, RETAIN_AS_PUBLISHED
 from broker.mqtt.delivery import SessionIndex, SessionRoute, deliver, distribute, plan_of
+from broker.mqtt.identities import Identities
 from broker.mqtt.journal import FORGET, RETAIN, MemoryJournal, SessionJournal, SessionRecord
 from broker.mqtt.message import Message, options
 from broker.mqtt.persistent import PersistentSession
@@ -30,13 +39,34 @@ from broker.mqtt.sessions import Sessions
 from broker.mqtt.settings import Settings
 from broker.mqtt.sys_topics import SysTopics, usual_figures
 from broker.mqtt.topics import split_share
+from broker.mqtt.wills import LastWill
 from broker.routing.outbox import Outbox, Turn
 from broker.routing.retained import RetainedStore
 
 #: What subscriptions are granted at most.
 HIGHEST_QOS: Final = 2
+#: Seconds until a will is tried again that storage knew nothing about.
+_WILL_AGAIN: Final = 5.0
 #: Retained messages that are read from the disk at once.
 _LOADED_AT_ONCE: Final = 1_000
+
+
+class Awaited:
+    """Waits for a position of the journal; ``wait(self)`` has `settled` called with the next commit."""
+
+    def __init__(self, position: int, kept: Deferred[None], wait: Callable[[Any], None]) -> None:
+        self._position = position
+        self._kept = kept
+        self._wait = wait
+
+    def settled(self, upto: int, error: Exception | None) -> None:
+        """A batch was committed, or failed."""
+        if upto < self._position:
+            self._wait(self)
+        elif error is None:
+            self._kept.callback(None)
+        else:
+            self._kept.errback(Failure(Unavailable("storage could not keep it")))
 
 
 class MqttListener(Listener):
@@ -60,17 +90,18 @@ class MqttListener(Listener):
         super().__init__("mqtt", settings.limits, turn, reactor, clock, monotonic)
         self.settings = settings
         self.topics = topics
-        self._identities = identities
-        self._last_identities = last_identities
+        self._identities = Identities(identities, last_identities)
         self.journal: SessionJournal = MemoryJournal() if journal is None else journal
         self.journal.watch(self._settled)
-        self.sessions = Sessions(self.journal, topics, clock, self.publish_will)
+        self.sessions = Sessions(self.journal, topics, clock, self.publish_will, self._kept)
         self.retained: RetainedStore[Message] = RetainedStore(
             settings.max_retained_messages,
             settings.max_retained_bytes,
             lambda topic: self.journal.append((FORGET, topic)),
         )
         self._to_be_told: set[Any] = set()
+        self._rights_lost = False
+        topics.on_rights_lost.append(self._look_at_rights)
         began = monotonic()
         counts: dict[str, Callable[[], int | str]] = {
             "clients/connected": lambda: len(self.connections),
@@ -96,6 +127,8 @@ class MqttListener(Listener):
     async def prepare(self) -> None:
         """Take up what is on disk. Raises Unavailable."""
         self.sessions.restore(await self.journal.load_sessions(), self._restored)
+        wills, grace = await self.journal.load_wills(), self.settings.will_grace
+        self.sessions.wills.restore(wills, grace, lambda key: self.sessions.get(key) is not None)
         last = ""
         while True:
             rows = await self.journal.load_retained(last, _LOADED_AT_ONCE)
@@ -134,14 +167,31 @@ class MqttListener(Listener):
             except Exception:  # the others have to hear of it all the same
                 self.log.failure("mqtt: fault after a commit")
 
+    # -- rights ----------------------------------------------------------------------------------------------------
+
+    def _look_at_rights(self) -> None:
+        """Somebody may receive less than before. Many such changes of one turn are looked at once."""
+        if not self._rights_lost:
+            self._rights_lost = True
+            self.reactor.callLater(0, self._recheck)
+
+    def _recheck(self) -> None:
+        self._rights_lost = False
+        for connection in self.connections:
+            assert isinstance(connection, MqttConnection)
+            session = connection.session
+            if session is not None and session.waiting:
+                session.recheck()
+
     # -- for connections -------------------------------------------------------------------------------------------
 
-    def login(self, client_id: str, user: str | None, password: bytes | None, host: str) -> Deferred[Any]:
-        """Deferred of an IMqttPrincipal; fails with an error of `broker.model.errors`."""
-        for identities in (*self._identities, *self._last_identities):
-            if identities.claims(client_id, user):
-                return maybeDeferred(identities.login, client_id, user, password, host)
-        return fail(Forbidden("a user name and a password are needed"))
+    def login(
+        self, client_id: str, user: str | None, password: bytes | None, host: str, subject: str | None = None
+    ) -> Deferred[Any]:
+        """See `broker.mqtt.host.Server`. Fails with an error of `broker.model.errors`."""
+        if subject is not None and self.settings.use_identity_as_username:
+            return self._identities.login_certified(client_id, user, subject, host)
+        return self._identities.login(client_id, user, password, host)
 
     def new_client_id(self) -> str:
         """For a client that leaves the choice to us [MQTT-3.1.3-6]."""
@@ -149,8 +199,8 @@ class MqttListener(Listener):
 
     def attach(
         self, connection: MqttConnection, principal: Any, client_id: str, connect: p.Connect, expiry: int | None
-    ) -> tuple[Session, bool] | None:
-        """The client's session; an older connection of the same client ends [MQTT-3.1.4-2]."""
+    ) -> tuple[Session, bool, LastWill | None] | None:
+        """The client's session; an older connection of the same client ends [MQTT-3.1.4-2], 5.0 [MQTT-3.1.4-3]."""
         key = (str(principal.name), client_id)
         session = self.sessions.get(key)
         if session is not None and session.connection is not None:
@@ -160,7 +210,9 @@ class MqttListener(Listener):
             self.sessions.end(session)  # [MQTT-3.1.2-6]
             session = None
         if isinstance(session, PersistentSession):
-            return self._taken_up(session, connection, principal, connect, expiry), True
+            self._taken_up(session, connection, principal, connect, expiry)
+            return session, True, self._will_of(session, connect)
+        self.sessions.wills.over(key)  # of one that a crash ended
         fields = (client_id, principal, connection.outbox, self.settings, self.stats, self.clock, connect.version)
         if expiry == 0:
             session = Session(*fields)
@@ -171,7 +223,12 @@ class MqttListener(Listener):
         session.expiry = expiry
         session.connection = connection
         self.sessions.add(session)
-        return session, False
+        return session, False, self._will_of(session, connect)
+
+    def _will_of(self, session: Session, connect: p.Connect) -> LastWill | None:
+        if connect.will is None:
+            return None
+        return self.sessions.wills.leave(session.key, session.principal, connect.will)
 
     def _taken_up(
         self,
@@ -180,28 +237,44 @@ class MqttListener(Listener):
         principal: Any,
         connect: p.Connect,
         expiry: int | None,
-    ) -> PersistentSession:
+    ) -> None:
         known = session.principal is not None
         session.principal = principal
         if not known:
-            self.topics.rights_changed()
+            self.topics.rights_changed(lost=False)
         session.connection = connection
         session.outbox = connection.outbox
-        self.sessions.forget_will(session.key)
+        self.sessions.wills.back(session.key, principal)
         self.sessions.seen(session)
         if (session.expiry, session.version) != (expiry, connect.version):
+            if session.version != connect.version:
+                self.topics.rights_changed()  # plans go by the version
             session.expiry = expiry
             session.version = connect.version
             self.sessions.save(session)
-        return session
 
     def _restored(self, record: SessionRecord) -> PersistentSession:
-        outbox = Outbox(self.turn, lambda data: None, 0)
+        outbox = Outbox(self.turn, lambda data: None, 0, self.stats)
         fields = (record.client_id, None, outbox, self.settings, self.stats, self.clock, record.version)
         return PersistentSession(record.number, self.journal, self.wait, *fields)
 
-    def recall(self, session: Session) -> Deferred[Any] | None:
+    def recall(self, session: Session, will: LastWill | None) -> Deferred[Any] | None:
         """See `broker.mqtt.host.Server`."""
+        found = self._incoming(session)
+        if will is None or will.position <= self.journal.committed:
+            return found
+        kept = self._kept(will.position)
+        return kept if found is None else found.addCallback(lambda _: kept)
+
+    def _kept(self, position: int) -> Deferred[None]:
+        """Fires when the journal has come to this position; fails with Unavailable when it could not."""
+        if position <= self.journal.committed:
+            return succeed(None)
+        kept: Deferred[None] = Deferred()
+        self.wait(Awaited(position, kept, self.wait))
+        return kept
+
+    def _incoming(self, session: Session) -> Deferred[Any] | None:
         if not isinstance(session, PersistentSession) or session.incoming_known:
             return None
 
@@ -228,31 +301,50 @@ class MqttListener(Listener):
         else:
             self.sessions.end(session)
 
-    def will(self, session: Session, will: p.Will, delay: int) -> None:
+    def will(self, session: Session, will: LastWill) -> None:
         """The client went without a goodbye."""
-        self.sessions.will(session, will, delay)
+        self.sessions.will(session, will)
 
-    def publish_will(self, principal: Any, will: p.Will) -> None:
+    def withdraw(self, will: LastWill) -> None:
+        """See `broker.mqtt.host.Server`."""
+        self.sessions.wills.withdraw(will)
+
+    def publish_will(self, last: LastWill) -> None:
         """Publish for a client that is gone, with the rights that it has now."""
-        right = principal.publisher(will.topic)
-        if right is True:
-            interval = props.number(will.properties, props.MESSAGE_EXPIRY_INTERVAL, -1)
-            kept = {one: each for one, each in (will.properties or {}).items() if one != props.WILL_DELAY_INTERVAL}
-            message = Message(
-                will.topic.encode(),
-                will.payload,
-                will.qos,
-                will.retain,
-                props.shared_bytes(kept),
-                None if interval < 0 else self.clock() + interval,
-            )
-            if message.retain and self.keep(message) < 0:
-                self.stats.drop("retained_full")
-            distribute(plan_of(self.topics.route(will.topic)), message)
-        elif callable(right):
-            right(will.payload, will.qos, will.properties, lambda error: None)
-        else:
+        if last.principal is not None:
+            self._publish_will(last, last.principal)
+            return
+
+        def unknown(failure: Failure) -> None:
+            if not failure.check(Unavailable):
+                self.log.failure("mqtt: fault behind a will", failure)
+            self.sessions.wills.again(last, _WILL_AGAIN)
+
+        finding = Deferred.fromCoroutine(self._identities.find(last.key[0]))
+        finding.addCallback(lambda principal: self._publish_will(last, principal)).addErrback(unknown)
+
+    def _publish_will(self, last: LastWill, principal: Any) -> None:
+        will = last.will
+        right = principal is not None and principal.publisher(will.topic)
+        if right is not True and callable(right):
+            right(will.payload, will.qos, will.properties, lambda error: self.sessions.wills.done(last))
+            return
+        self.sessions.wills.done(last)
+        if not right:
             self.stats.drop("not_allowed")
+            return
+        interval = props.number(will.properties, props.MESSAGE_EXPIRY_INTERVAL, -1)
+        message = Message(
+            will.topic.encode(),
+            will.payload,
+            will.qos,
+            will.retain,
+            props.shared_bytes(will.properties),
+            None if interval < 0 else self.clock() + interval,
+        )
+        if message.retain and self.keep(message) < 0:
+            self.stats.drop("retained_full")
+        distribute(plan_of(self.topics.route(will.topic)), message)
 
     def deliver(self, route: SessionRoute, payload: bytes, qos: int) -> None:
         """Send a message of the broker's own."""
@@ -303,7 +395,7 @@ class MqttListener(Listener):
             handling = asked >> 4 & 3  # 5.0 [MQTT-3.3.1-9..11]; a shared subscription gets none (§4.8.2)
             if (handling == 0 or (handling == 1 and new)) and not topic_filter.startswith("$share/"):
                 owed.append(topic_filter)
-        return bytes(codes), owed, self.sessions.save(session)
+        return bytes(codes), owed, self.sessions.unsafe(session)
 
     def _refusal_of(self, session: Session, topic_filter: str) -> int:
         """The SUBACK code if the subscription is refused, else 0."""
@@ -324,4 +416,4 @@ class MqttListener(Listener):
         """See `broker.mqtt.host.Server`."""
         gone = [self.sessions.unsubscribe(session, one) for one in filters]
         codes = bytes(r.SUCCESS if one else r.NO_SUBSCRIPTION_EXISTED for one in gone)
-        return codes, self.sessions.save(session) if any(gone) else 0
+        return codes, self.sessions.unsafe(session) if any(gone) else 0

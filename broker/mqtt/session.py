@@ -9,6 +9,13 @@ receive maximum of 5.0, §4.9)::
 
 and offers QoS 0 messages to the connection's outbox, which drops them when the client does not keep up. This one ends
 with its connection; `broker.mqtt.persistent` has the one that does not.
+
+5.0: an id is free, and is not zero, when a message gets it [MQTT-2.2.1-4] [MQTT-4.3.2-1] [MQTT-4.3.3-1]; DUP is ours
+and not the publisher's [MQTT-3.3.1-3] [MQTT-4.3.1-1] [MQTT-4.3.2-2] [MQTT-4.3.3-2]; a message is in flight until it is
+acknowledged [MQTT-4.3.2-3] [MQTT-4.3.3-3..5], also with a code of 0x80 or more, which ends it [MQTT-4.4.0-2]
+[MQTT-4.8.2-6]. The window is never zero nor above the receive maximum, and only PUBLISH waits for it [MQTT-3.3.4-9]
+[MQTT-3.3.4-10] [MQTT-4.9.0-1..3]. No alias is above what the client allows [MQTT-3.1.2-26] [MQTT-3.1.2-27]
+[MQTT-3.3.2-11].
 """
 
 from __future__ import annotations
@@ -33,8 +40,18 @@ PUBREC: Final = 2
 PUBCOMP: Final = 3
 
 
+#: Every packet id as it stands in a packet, one after the other.
+_IDS: Final = b"".join(packet_id.to_bytes(2, "big") for packet_id in range(65_536))
 #: The queue of a session that has none yet; never added to.
 _NOTHING: Final[deque[Any]] = deque(maxlen=0)
+
+
+def topic_of(head: bytes) -> str:
+    """The topic in a `publish_head`."""
+    at = 1
+    while head[at] & 128:
+        at += 1
+    return head[at + 3 : at + 3 + int.from_bytes(head[at + 1 : at + 3], "big")].decode()
 
 
 class Session:
@@ -45,6 +62,7 @@ class Session:
         "_queue",
         "_queued_bytes",
         "_settings",
+        "_shared",
         "alias_limit",
         "client_id",
         "clock",
@@ -107,6 +125,8 @@ class Session:
         self._queue: deque[tuple[bytes, bytes] | Copy] = _NOTHING
         self._queued_bytes = 0
         self._aliases: dict[bytes, int] = {}
+        #: Packet id -> what was sent under it at QoS 1 as a member of a group, and is not acknowledged.
+        self._shared: dict[int, Copy] | None = None
         self.window = settings.max_inflight
         self.largest = 0
         self.alias_limit = 0
@@ -151,18 +171,70 @@ class Session:
         else:
             self.stats.drop("slow_subscriber", count)
 
-    def deliver(self, head: bytes, payload: bytes) -> None:
-        """Send at QoS 1. ``head``: the PUBLISH up to its packet id, made for this payload (`encode.publish_head`)."""
-        outbox = self.outbox
-        if self._queue or len(self.inflight) >= self.window or (outbox.size >= outbox.limit and outbox.blocked):
-            self._wait((head, payload), len(head) + len(payload))
+    def offer_alone(self, packet: bytes) -> None:
+        """`offer` a packet with which no other one came."""
+        if self.outbox.offer_alone(packet):
+            self.stats.messages_out += 1
         else:
-            self._send(head, payload, PUBACK)
+            self.stats.drop("slow_subscriber")
 
-    def take(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> int:
-        """Send at any QoS. The journal's position that this has to wait for: here 0."""
+    def deliver(self, head: bytes, payload: bytes, alone: bool = False) -> None:
+        """Send at QoS 1. ``head``: the PUBLISH up to its packet id, made for this payload (`encode.publish_head`).
+
+        ``alone``: no other message came with it.
+        """
+        outbox = self.outbox
+        inflight = self.inflight
+        packet_id = self.next_id
+        if self._queue or len(inflight) >= self.window or (outbox.size >= outbox.limit and outbox.blocked):
+            self._wait((head, payload), len(head) + len(payload))
+        elif packet_id in inflight:
+            self._send(head, payload, PUBACK)
+        else:  # as `_send` does
+            inflight[packet_id] = PUBACK
+            self.next_id = packet_id + 1 if packet_id < 65535 else 1
+            self.stats.messages_out += 1
+            packet = head + _IDS[2 * packet_id : 2 * packet_id + 2] + payload
+            if alone:
+                outbox.put_alone(packet)
+            else:
+                outbox.put(packet)
+
+    def deliver_run(self, run: bytes, at: int, step: int) -> None:
+        """`deliver` for whole packets of ``step`` bytes with one head, which ends at ``at``."""
+        outbox = self.outbox
+        inflight = self.inflight
+        first = self.next_id
+        beyond = first + len(run) // step
+        if (
+            beyond > 65_535
+            or self._queue
+            or len(inflight) + beyond - first > self.window
+            or (outbox.blocked and outbox.size + len(run) > outbox.limit)
+            or not inflight.keys().isdisjoint(range(first, beyond))
+        ):
+            if self._queue and len(self._queue) >= self._settings.max_queued_messages:
+                self.stats.drop("queue_full", beyond - first)
+                return
+            for start in range(0, len(run), step):
+                self.deliver(run[start : start + at], run[start + at + 2 : start + step])
+            return
+        packets = bytearray(run)
+        packets[at::step] = _IDS[2 * first : 2 * beyond : 2]
+        packets[at + 1 :: step] = _IDS[2 * first + 1 : 2 * beyond : 2]
+        inflight.update(dict.fromkeys(range(first, beyond), PUBACK))
+        self.next_id = beyond
+        self.stats.messages_out += beyond - first
+        outbox.put(bytes(packets))
+
+    def take(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...], group: Any = None) -> int:
+        """Send at any QoS. The journal's position that this has to wait for: here 0.
+
+        ``group``: the `SharedGroup` that it was chosen from, None for a subscription of its own.
+        """
         if qos:
             copy = Copy(message, qos, retain, identifiers)
+            copy.group = group
             if self._queue or not self._room():
                 self._wait(copy, message.size)
             else:
@@ -204,6 +276,30 @@ class Session:
         if not queue and self.retained is not None:
             self.retained.go_on()
 
+    def left(self) -> list[Copy]:
+        """It is over: what members of its groups may have in its place (§4.8.2 of 5.0), oldest first.
+
+        What was sent at QoS 1 is among it; at QoS 2 it must not be [MQTT-4.8.2-5].
+        """
+        sent = [copy for packet_id, copy in (self._shared or {}).items() if self.inflight.get(packet_id) == PUBACK]
+        return sent + [one for one in self._queue if isinstance(one, Copy) and one.group is not None]
+
+    def recheck(self) -> None:
+        """Rights were lost: what waits here and may not be received any more goes."""
+        queue = self._queue
+        for _ in range(len(queue)):
+            item = queue.popleft()
+            if self.may_receive(item.message.topic if isinstance(item, Copy) else topic_of(item[0])):
+                queue.append(item)
+            else:
+                self.stats.drop("not_allowed")
+                self._forbidden(item)
+
+    def _forbidden(self, item: tuple[bytes, bytes] | Copy) -> None:
+        """It waits no more."""
+        size = item.message.size if isinstance(item, Copy) else len(item[0]) + len(item[1])
+        self._queued_bytes -= size
+
     # -- from the client -------------------------------------------------------------------------------------------
 
     def acknowledged(self, packet_id: int) -> bool:
@@ -218,9 +314,25 @@ class Session:
                 return False
             raise ProtocolError("direction", p.PUBACK)
         del inflight[packet_id]
+        if self._shared:
+            self._shared.pop(packet_id, None)
         if self._queue:
             self.fill()
         return True
+
+    def acknowledged_run(self, data: bytes, offset: int) -> int:
+        """PUBACKs of four bytes, one after the other from ``offset``; where they end. Raises ProtocolError."""
+        size = len(data)
+        inflight = self.inflight
+        while True:
+            packet_id = data[offset + 2] << 8 | data[offset + 3]
+            if inflight.get(packet_id) == PUBACK and not self._queue and not self._shared:
+                del inflight[packet_id]
+            elif not self.acknowledged(packet_id) and not packet_id:
+                raise ProtocolError("packet_id")
+            offset += 4
+            if offset + 4 > size or data[offset] != 0x40 or data[offset + 1] != 2:
+                return offset
 
     def received(self, packet_id: int, reason: int = 0) -> None:
         """A PUBREC came (§4.3.3): PUBREL goes out [MQTT-4.3.3-1]. Raises ProtocolError for a QoS 1 message's."""
@@ -261,6 +373,8 @@ class Session:
 
     def _settle(self, packet_id: int) -> None:
         del self.inflight[packet_id]
+        if self._shared:
+            self._shared.pop(packet_id, None)
         self.fill()
 
     # -- inside ----------------------------------------------------------------------------------------------------
@@ -270,7 +384,7 @@ class Session:
         outbox = self.outbox
         return len(self.inflight) < self.window and not (outbox.size >= outbox.limit and outbox.blocked)
 
-    def _send(self, head: bytes, payload: bytes, state: int) -> None:
+    def _send(self, head: bytes, payload: bytes, state: int) -> int:
         packet_id = self.next_id
         inflight = self.inflight
         while packet_id in inflight:  # ends: the window is smaller than the number of ids
@@ -279,6 +393,7 @@ class Session:
         self.next_id = packet_id + 1 if packet_id < 65535 else 1
         self.stats.messages_out += 1
         self.outbox.put(b"%b%c%c%b" % (head, packet_id >> 8, packet_id & 255, payload))
+        return packet_id
 
     def _send_copy(self, copy: Copy) -> None:
         message = copy.message
@@ -286,7 +401,11 @@ class Session:
             return
         head, tail = self._parts(message, copy.qos, copy.retain, copy.identifiers)
         if self._fits(head, tail):
-            self._send(head, tail, copy.qos)
+            packet_id = self._send(head, tail, copy.qos)
+            if copy.group is not None and copy.qos == 1:
+                if self._shared is None:
+                    self._shared = {}
+                self._shared[packet_id] = copy
 
     def _expired(self, message: Message) -> bool:
         if message.expires_at is None or message.expires_at > self.clock():

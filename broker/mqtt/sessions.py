@@ -6,9 +6,12 @@
     no clean start, one is there     it goes on, with its subscriptions and what it is owed (session present)
     connection lost                  expiry 0: it ends; else it is away until it expires or the client is back
 
-Client ids are per identity: nobody can push out, or take over, somebody else's session. Wills with a delay (§3.1.3.2.2
-of 5.0) wait here: they are published when the delay or the session is over, and not at all if the client is back first
-[MQTT-3.1.3-9].
+Client ids are per identity: nobody can push out, or take over, somebody else's session. What becomes of wills is in
+`broker.mqtt.wills`.
+
+A subscription is one op of the journal, whatever else its session is subscribed to.
+
+5.0: a session is its client id's [MQTT-3.1.3-2], and goes when it has expired [MQTT-4.1.0-2].
 """
 
 from __future__ import annotations
@@ -16,43 +19,43 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from heapq import heappop, heappush
-from typing import Any, TypeAlias
 
-import msgspec
+from twisted.internet.defer import Deferred
 
-from broker.mqtt import packets as p
+from broker.mqtt.bequests import Bequests, pass_on
 from broker.mqtt.delivery import SessionIndex
-from broker.mqtt.journal import DROP, SEEN, SESSION, LoadedSession, SessionJournal, SessionRecord
-from broker.mqtt.message import Options, options
+from broker.mqtt.journal import DROP, SEEN, SESSION, SUB, UNSUB, LoadedSession, Op, SessionJournal, SessionRecord
+from broker.mqtt.message import Options, options_of
 from broker.mqtt.persistent import PersistentSession
 from broker.mqtt.session import Session
 from broker.mqtt.shared import SharedGroups
 from broker.mqtt.topics import split_share
-
-Key: TypeAlias = tuple[str, str]
-Publish: TypeAlias = Callable[[Any, p.Will], object]
+from broker.mqtt.wills import Key, LastWill, Wills
 
 
 class Sessions:
-    """``clock``: UNIX seconds. ``publish(principal, will)`` sends a will."""
+    """``clock``: UNIX seconds. ``publish``: see `Wills`; ``kept``: see `Bequests`."""
 
     def __init__(
-        self, journal: SessionJournal, topics: SessionIndex, clock: Callable[[], float], publish: Publish
+        self,
+        journal: SessionJournal,
+        topics: SessionIndex,
+        clock: Callable[[], float],
+        publish: Callable[[LastWill], object],
+        kept: Callable[[int], Deferred[None]],
     ) -> None:
         self.journal = journal
         self.topics = topics
         self.groups: SharedGroups[Session, Options] = SharedGroups(topics)
         self._clock = clock
-        self._publish = publish
+        self.wills = Wills(journal, clock, publish)
+        self._bequests = Bequests(journal, kept)
         self._sessions: dict[Key, Session] = {}
         #: How many are on disk.
         self.persistent = 0
         self._next_number = 1
         #: (when, a number that makes them different, session)
         self._ends: list[tuple[float, int, PersistentSession]] = []
-        #: (when, number, key); the will itself is in ``_wills``
-        self._delays: list[tuple[float, int, Key]] = []
-        self._wills: dict[Key, tuple[int, Any, p.Will]] = {}
         self._count = 0
         #: Sessions that are being written, and the position of that; those whose commit failed.
         self._saving: dict[PersistentSession, int] = {}
@@ -72,6 +75,7 @@ class Sessions:
     def restore(self, loaded: Sequence[LoadedSession], make: Callable[[SessionRecord], PersistentSession]) -> None:
         """Take up what was on disk at the start."""
         now = self._clock()
+        replaced = []
         for each in loaded:
             record = each.record
             self._next_number = max(self._next_number, record.number + 1)
@@ -79,11 +83,15 @@ class Sessions:
             session.restored(each.next_seq, each.queued, each.size)
             session.key = (record.owner, record.client_id)
             session.expiry = record.expiry
+            if session.key in self._sessions:  # a crash has kept it from being dropped
+                replaced.append(self._sessions[session.key])
             self._sessions[session.key] = session
             self.persistent += 1
-            for topic_filter, given in msgspec.json.decode(record.subscriptions, type=dict[str, list[int]]).items():
-                self.subscribe(session, topic_filter, options(given[0], bool(given[1]), bool(given[2]), given[3]))
+            for topic_filter, given in each.subscriptions.items():
+                self._join(session, topic_filter, options_of(given))
             self.away(session, now if record.disconnected_at is None else record.disconnected_at)
+        for old in replaced:
+            self.end(old)
 
     # -- one session -----------------------------------------------------------------------------------------------
 
@@ -101,27 +109,33 @@ class Sessions:
         return self._next_number - 1
 
     def save(self, session: Session) -> int:
-        """Have it as it is now on disk; the position to wait for, 0 for one that is not kept."""
+        """Have its record as it is now on disk; the position to wait for, 0 for one that is not kept."""
         if not isinstance(session, PersistentSession):
             return 0
         owner, client_id = session.key
-        subscriptions = {one: granted.as_list() for one, granted in session.subscriptions.items()}
-        record = SessionRecord(
-            session.number,
-            owner,
-            client_id,
-            session.version,
-            session.expiry,
-            msgspec.json.encode(subscriptions),
-            b"",
-            session.disconnected_at,
-        )
-        self.journal.append((SESSION, record))
-        position = self.journal.position
+        fields = (session.number, owner, client_id, session.version, session.expiry, session.disconnected_at)
+        return self._note(session, (SESSION, SessionRecord(*fields)))
+
+    def _keep_again(self, session: PersistentSession) -> None:
+        """A commit failed, and who knows what it had of the session: have all of it on disk."""
         session.keep_again = None
+        self.save(session)
+        for topic_filter, granted in session.subscriptions.items():
+            self._note(session, (SUB, session.number, topic_filter, granted.as_number()))
+
+    def _note(self, session: PersistentSession, op: Op) -> int:
+        """Have something about the session on disk; the position to wait for."""
+        if session.keep_again is not None:
+            session.keep_again()
+        self.journal.append(op)
+        position = self.journal.position
         if position > self.journal.committed:
             self._saving[session] = position
         return position
+
+    def unsafe(self, session: Session) -> int:
+        """The position after which all that it is subscribed to is on disk; 0: it is, or is not kept."""
+        return self._saving.get(session, 0) if isinstance(session, PersistentSession) else 0
 
     def settled(self, upto: int, error: Exception | None) -> None:
         """A batch was committed, or failed: then the sessions in it are to be kept again before they are owed more."""
@@ -129,7 +143,7 @@ class Sessions:
             if position <= upto:
                 del self._saving[session]
                 if error is not None and self._sessions.get(session.key) is session:
-                    session.keep_again = partial(self.save, session)
+                    session.keep_again = partial(self._keep_again, session)
                     self._unsaved.add(session)
 
     def seen(self, session: PersistentSession) -> int:
@@ -149,12 +163,16 @@ class Sessions:
         """It is over, with everything that belongs to it."""
         if self._sessions.get(session.key) is session:
             del self._sessions[session.key]
-        for topic_filter in list(session.subscriptions):
-            self.unsubscribe(session, topic_filter)
+        filters = list(session.subscriptions)
+        for topic_filter in filters:
+            self._leave(session, topic_filter)
         if isinstance(session, PersistentSession):
             self.persistent -= 1
-            self.journal.append((DROP, session.number))
-        self._will_is_due(session.key)
+            if not self._bequests.left_by(session, filters, self.groups):
+                self.journal.append((DROP, session.number))
+        for copy in session.left():
+            pass_on(copy.group, copy.message)
+        self.wills.over(session.key)
 
     def _is_over(self, session: PersistentSession) -> bool:
         at = session.disconnected_at
@@ -163,7 +181,12 @@ class Sessions:
     # -- subscriptions ---------------------------------------------------------------------------------------------
 
     def subscribe(self, session: Session, topic_filter: str, granted: Options) -> bool:
-        """True if it is new."""
+        """True if it is new. `unsafe` has the position that SUBACK has to wait for."""
+        if isinstance(session, PersistentSession) and session.subscriptions.get(topic_filter) is not granted:
+            self._note(session, (SUB, session.number, topic_filter, granted.as_number()))
+        return self._join(session, topic_filter, granted)
+
+    def _join(self, session: Session, topic_filter: str, granted: Options) -> bool:
         session.subscriptions[topic_filter] = granted
         group, plain = split_share(topic_filter) or ("", topic_filter)
         if group:
@@ -171,7 +194,14 @@ class Sessions:
         return self.topics.subscribe(topic_filter, session, granted)
 
     def unsubscribe(self, session: Session, topic_filter: str) -> bool:
-        """False if there was no such subscription."""
+        """False if there was no such subscription. `unsafe` has the position that UNSUBACK has to wait for."""
+        if not self._leave(session, topic_filter):
+            return False
+        if isinstance(session, PersistentSession):
+            self._note(session, (UNSUB, session.number, topic_filter))
+        return True
+
+    def _leave(self, session: Session, topic_filter: str) -> bool:
         if session.subscriptions.pop(topic_filter, None) is None:
             return False
         group, plain = split_share(topic_filter) or ("", topic_filter)
@@ -183,24 +213,14 @@ class Sessions:
 
     # -- wills -----------------------------------------------------------------------------------------------------
 
-    def will(self, session: Session, will: p.Will, delay: int) -> None:
+    def will(self, session: Session, last: LastWill) -> None:
         """The connection is gone without a goodbye: publish, or wait as long as the session lasts."""
-        key = session.key
-        if not delay or self._sessions.get(key) is not session:
-            self._publish(session.principal, will)
-            return
-        self._count += 1
-        self._wills[key] = (self._count, session.principal, will)
-        heappush(self._delays, (self._clock() + delay, self._count, key))
-
-    def forget_will(self, key: Key) -> None:
-        """The client is back in time."""
-        self._wills.pop(key, None)
-
-    def _will_is_due(self, key: Key) -> None:
-        waiting = self._wills.pop(key, None)
-        if waiting is not None:
-            self._publish(waiting[1], waiting[2])
+        if not last.delay or self._sessions.get(session.key) is not session:
+            self.wills.now(last)
+        elif session.connection is not None:  # it has been taken over: the client is back already
+            self.wills.withdraw(last)
+        else:
+            self.wills.later(last)
 
     # -- time ------------------------------------------------------------------------------------------------------
 
@@ -209,12 +229,9 @@ class Sessions:
         unsaved, self._unsaved = self._unsaved, set()
         for session in unsaved:
             if session.keep_again is not None and self._sessions.get(session.key) is session:
-                self.save(session)
+                session.keep_again()
+        self.wills.tick()
         now = self._clock()
-        while self._delays and self._delays[0][0] <= now:
-            _, count, key = heappop(self._delays)
-            if self._wills.get(key, (0,))[0] == count:
-                self._will_is_due(key)
         while self._ends and self._ends[0][0] <= now:
             session = heappop(self._ends)[2]
             # It may have come back meanwhile, and gone again.

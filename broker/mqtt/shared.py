@@ -10,8 +10,8 @@ so that members share evenly while they keep up and the slow ones get less; if n
 own limits then decide. Those that are away get something only when nobody is connected and it would be at QoS 1 or 2
 for them. A group that nobody is left in leaves the index.
 
-Whether a filter may be subscribed to, and what becomes of messages that a member leaves unacknowledged, is the
-server's: it asks `pick` again.
+Whether a filter may be subscribed to is the server's to know. What becomes of messages that a member leaves
+unacknowledged is in `broker.mqtt.bequests`: they come back here for another `pick`.
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ class SharedGroup(Generic[S, O]):
 class SharedTurn(Generic[S, O]):
     """The members of a group that may receive one topic. Holds as long as the route: members, options and rights."""
 
-    __slots__ = ("_group", "_pairs")
+    __slots__ = ("_pairs", "group")
 
     def __init__(self, group: SharedGroup[S, O], pairs: tuple[tuple[S, O], ...]) -> None:
-        self._group = group
+        self.group = group
         self._pairs = pairs
 
     def pick(self, qos: int) -> tuple[S, O] | None:
@@ -85,7 +85,7 @@ class SharedTurn(Generic[S, O]):
         count = len(pairs)
         if not count:
             return None
-        group = self._group
+        group = self.group
         start = group.position % count
         group.position = start + 1
         first = pairs[start]

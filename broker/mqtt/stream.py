@@ -27,13 +27,74 @@ _PUBACK: Final = 0x40
 class Stream(Intake):
     """The part of an MQTT connection that reads."""
 
+    __slots__ = ("_decoder", "_last_packet", "_short")
+
     def __init__(self, server: Server, host: str, port: int = 0) -> None:
         super().__init__(server, host, port)
         self._decoder = Decoder(server.limits.max_message_size, highest_level=MQTT_5)
+        self._last_packet = 0.0
+        #: Logged in, not of 5.0, not leaving: `_one` may look at what comes.
+        self._short = False
 
     def _packet(self, packet: p.Packet) -> None:
         """A packet that is off the short way."""
         raise NotImplementedError
+
+    def _one(self, data: bytes) -> bool:
+        """Take a chunk of four bytes or more that is one plain packet of 3.1.1, and no part of another one, and count
+        it. False: it is something else, and nothing was done. Raises ProtocolError.
+        """
+        size = len(data)
+        if size != data[1] + 2 or data[1] > 127:
+            return False
+        first = data[0]
+        if first == _PUBACK and size == 4:
+            if data[2:] == b"\0\0":
+                return False
+            session: Any = self._session
+            session.acknowledged(data[2] << 8 | data[3])
+        elif first == _PUBLISH_0 or (first == _PUBLISH_1 and size > 5):
+            rest = 4 + (data[2] << 8 | data[3])
+            route = self._routes.get(data[4:rest])
+            if route is None or route.generation != self._server.topics.generation:
+                return False
+            plan: Plan | None = route.plan
+            if plan is None or plan.mixed or rest > size:
+                return False
+            if first == _PUBLISH_0:
+                for receiver in plan.everyone:
+                    receiver.offer_alone(data)
+            else:
+                packet_id = data[rest : rest + 2]
+                if plan.at_most_once or plan.kept or rest + 2 > size or packet_id == b"\0\0":
+                    return False
+                for receiver in plan.at_least_once:
+                    receiver.deliver(data[:rest], data[rest + 2 :], True)
+                if self._acks.count or self.outbox.blocked:
+                    self._acks.add(b"\x40\x02" + packet_id)
+                    self._look_at_what_waits()
+                else:
+                    self.outbox.put_alone(b"\x40\x02" + packet_id)
+        else:
+            return False
+        home = self.home
+        stats = home.stats
+        stats.bytes_in += size
+        stats.messages_in += 1
+        self.messages_in += 1
+        self._last_packet = home.monotonic()
+        if home.limits.max_message_rate:
+            self.charge(1)
+        return True
+
+    def _look_at_what_waits(self) -> None:
+        """Read no further if that is too much."""
+        if self._acks.count:
+            self._read_no_further()  # what waits behind an answer that waits for the disk counts, too
+        outbox = self.outbox
+        # Only a socket that is full says when it has room again (`writable`).
+        if outbox.blocked and outbox.size > outbox.limit and not self.closing:
+            self.pause("outbox")  # it sends, but does not read what we answer
 
     def _run(self, data: bytes) -> None:  # noqa: C901, PLR0915 - one loop: each call that it saves counts
         session = self._session
@@ -41,10 +102,10 @@ class Stream(Intake):
         decoder = self._decoder
         index = self._server.topics
         routes = self._routes
-        acknowledge = self._acks.add
         limit = decoder.max_packet_size
         size = len(data)
-        offset = count = 0
+        offset = count = position = waiting = 0
+        ids: list[bytes] = []  # of what is still to be acknowledged, once the journal has come to `position`
         try:
             while offset + 1 < size:
                 first = data[offset]
@@ -75,18 +136,15 @@ class Stream(Intake):
                         count += copies - 1
                         plan: Plan = route.plan or plan_of(route)
                         if plan.mixed:
-                            head_size = rest - offset
                             for at in range(offset, end, step):
-                                payload = data[at + head_size : at + step]
+                                payload = data[at + rest - offset : at + step]
                                 distribute(plan, Message(topic, payload, 0, sender=session))
                         elif plan.everyone:
                             packet = data[offset:end]
                             for receiver in plan.everyone:
                                 receiver.offer(packet, copies)
-                    else:
-                        self._publish(topic, data[rest:end], 0, 0)
-                        if self.closing:
-                            return
+                        offset = end
+                        continue
                 elif first == _PUBLISH_1:
                     rest = body + 2
                     if rest <= end:
@@ -100,36 +158,85 @@ class Stream(Intake):
                     route = routes.get(topic)
                     if route is not None and route.generation == index.generation:
                         plan = route.plan or plan_of(route)
-                        payload = data[rest + 2 : end]
-                        if plan.mixed:
-                            message = Message(topic, payload, 1, sender=session)
-                            self._forward(route, message, packet_id[0] << 8 | packet_id[1])
-                            offset = end
-                            continue
-                        if plan.at_least_once:
+                        if not plan.mixed:
                             head = data[offset:rest]
+                            if end + 1 < size and data[end + 1] == length and data.startswith(head, end):
+                                run = data[offset : publish_run(data, offset, rest, end)]
+                                found, at = self._take_run(plan, run, rest - offset, end - offset)
+                                ids += found
+                                position = at or position
+                                waiting += len(found) * (end - rest - 2)
+                                count += len(found) - 1
+                                offset += len(found) * (end - offset)
+                                continue
+                            payload = data[rest + 2 : end]
                             for receiver in plan.at_least_once:
                                 receiver.deliver(head, payload)
-                        if plan.at_most_once:
-                            packet = publish_head(topic, len(payload)) + payload
-                            for receiver in plan.at_most_once:
-                                receiver.offer(packet)
-                        acknowledge(b"\x40\x02" + packet_id)
-                    else:
-                        self._publish(topic, data[rest + 2 : end], 1, packet_id[0] << 8 | packet_id[1])
-                        if self.closing:
-                            return
+                            if plan.at_most_once:
+                                packet = publish_head(topic, len(payload)) + payload
+                                for receiver in plan.at_most_once:
+                                    receiver.offer(packet)
+                            for lasting in plan.kept:
+                                position = lasting.keep(plan, head, payload) or position
+                            ids.append(packet_id)
+                            waiting += len(payload)
+                            offset = end
+                            continue
                 elif first == _PUBACK and length == 2:
-                    if not session.acknowledged(data[body] << 8 | data[body + 1]) and data[body : body + 2] == b"\0\0":
-                        raise ProtocolError("packet_id")
+                    end = session.acknowledged_run(data, offset)
+                    count += (end - offset) // 4 - 1
+                    offset = end
+                    continue
+                if ids:  # answers keep the order of what they answer
+                    self._acknowledge(ids, position, waiting)
+                    ids = []
+                    position = waiting = 0
+                if first == _PUBLISH_0:
+                    self._publish(topic, data[rest:end], 0, 0)
+                elif first == _PUBLISH_1:
+                    self._publish(topic, data[rest + 2 : end], 1, packet_id[0] << 8 | packet_id[1])
                 else:
                     self._packet(decoder.decode(data, offset, body, end))
-                    if self.closing:
-                        return
+                if self.closing:
+                    return
                 offset = end
-            decoder.keep(data, offset)
+            if offset < size:
+                decoder.keep(data, offset)
         finally:
+            if ids:
+                self._acknowledge(ids, position, waiting)
             self.account(count)
+
+    def _take_run(self, plan: Plan, run: bytes, at: int, step: int) -> tuple[list[bytes], int]:
+        """QoS 1 packets of ``step`` bytes with one head, which ends at ``at``, to plain receivers.
+
+        Their ids, up to the first that may not be, and the position that their acknowledgement has to wait for.
+        """
+        ids = [run[one : one + 2] for one in range(at, len(run), step)]
+        if b"\0\0" in ids:
+            del ids[ids.index(b"\0\0") :]
+            run = run[: len(ids) * step]
+        for receiver in plan.at_least_once:
+            receiver.deliver_run(run, at, step)
+        if plan.at_most_once:
+            head = publish_head(plan.name, step - at - 2)
+            packets = b"".join([head + run[one + at + 2 : one + step] for one in range(0, len(run), step)])
+            for receiver in plan.at_most_once:
+                receiver.offer(packets, len(ids))
+        position = 0
+        for lasting in plan.kept:
+            position = lasting.keep_run(plan, run, at, step) or position
+        return ids, position
+
+    def _acknowledge(self, ids: list[bytes], position: int, size: int) -> None:
+        """PUBACK for messages of one chunk, which share a place; ``size``: bytes of their payloads."""
+        packets = b"\x40\x02" + b"\x40\x02".join(ids)
+        if position > self._server.committed:
+            self._acks.add_at(position, packets, size, count=len(ids))
+            self._server.wait(self)
+            self._read_no_further()
+        else:
+            self._acks.add(packets, len(ids))
 
     def _run5(self, data: bytes) -> None:  # noqa: PLR0915 - as above
         """The same for 5.0. A message without properties goes on as it came where all receivers are new ones."""

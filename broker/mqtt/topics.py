@@ -7,6 +7,9 @@
 A level may be empty ("/" has two). Names are compared byte for byte, never normalised [MQTT-4.7.3-4].
 Length and depth limits, rights and the meaning of `$share` are the server's; fast matching of many filters is the topic
 index's, for which `matches` is the rule it must agree with. The examples at the end are the tests' data.
+
+5.0: names have no wildcards [MQTT-4.7.0-1], neither names nor filters U+0000 or more than 65,535 bytes [MQTT-4.7.3-2]
+[MQTT-4.7.3-3].
 """
 
 from __future__ import annotations

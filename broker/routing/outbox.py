@@ -12,6 +12,13 @@ pausing the source) and `offer` for best effort, which refuses once more than ``
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
+
+
+class Counts(Protocol):
+    """Where the bytes that are written are counted."""
+
+    bytes_out: int
 
 
 class Turn:
@@ -20,23 +27,32 @@ class Turn:
     ``schedule`` is called with `flush` when the first outbox of a turn gets something.
     """
 
-    __slots__ = ("_schedule", "dirty")
+    __slots__ = ("_schedule", "begun", "dirty", "number")
 
     def __init__(self, schedule: Callable[[Callable[[], None]], object]) -> None:
         self._schedule = schedule
         self.dirty: list[Outbox] = []
+        #: Counts the turns in which something was written, and whether the present one is one of them.
+        self.number = 0
+        self.begun = False
+
+    def begin(self) -> None:
+        """Something is written in this turn: have `flush` called at its end."""
+        self.begun = True
+        self._schedule(self.flush)
 
     def mark(self, outbox: Outbox) -> None:
-        dirty = self.dirty
-        if not dirty:
-            self._schedule(self.flush)
-        dirty.append(outbox)
+        if not self.begun:
+            self.begin()
+        self.dirty.append(outbox)
 
     def flush(self) -> None:
         """Write everything that was collected. What is collected while doing so goes into the next turn.
 
         If a write raises, so does this; the outboxes after it are written in the next turn.
         """
+        self.begun = False
+        self.number += 1
         dirty, self.dirty = self.dirty, []
         waiting = iter(dirty)
         try:
@@ -48,15 +64,34 @@ class Turn:
 
 
 class Outbox:
-    """Bytes for one peer. ``limit`` bytes may wait before best-effort messages are refused."""
+    """Bytes for one peer. ``limit`` bytes may wait before best-effort messages are refused.
 
-    __slots__ = ("_cleared", "_marked", "_turn", "_write", "blocked", "chunks", "dropped", "limit", "size")
+    ``write`` may be set to the socket's own once there is one: a call in between would cost every message.
+    """
 
-    def __init__(self, turn: Turn, write: Callable[[bytes], object], limit: int) -> None:
+    __slots__ = (
+        "_cleared",
+        "_counts",
+        "_ready",
+        "_turn",
+        "_turn_of_last",
+        "blocked",
+        "chunks",
+        "dropped",
+        "limit",
+        "size",
+        "write",
+    )
+
+    def __init__(self, turn: Turn, write: Callable[[bytes], object], limit: int, counts: Counts) -> None:
         self._turn = turn
-        self._write = write
+        self.write = write
+        self._counts = counts
         self.blocked = False
-        self._marked = False
+        #: Nothing waits and the socket has room: what comes next has to be written at the end of the turn.
+        self._ready = True
+        #: The turn in which a piece was last written at once.
+        self._turn_of_last = -1
         self._cleared = False
         self.limit = limit
         self.chunks: list[bytes] = []
@@ -65,36 +100,74 @@ class Outbox:
 
     def put(self, data: bytes) -> None:
         """Add what has to go out."""
+        if self._ready:
+            self._ready = False
+            turn = self._turn
+            if turn.begun:
+                turn.dirty.append(self)
+            else:
+                turn.mark(self)
+        elif self._cleared:
+            return
         self.chunks.append(data)
         self.size += len(data)
-        if not self._marked:
-            self._mark()
 
     def offer(self, data: bytes) -> bool:
         """Add if there is room; else count it as dropped and return False."""
         if self.size >= self.limit:
             self.dropped += 1
             return False
+        if self._ready:  # as in `put`, without the call
+            self._ready = False
+            turn = self._turn
+            if turn.begun:
+                turn.dirty.append(self)
+            else:
+                turn.mark(self)
         self.chunks.append(data)
         self.size += len(data)
-        if not self._marked:
-            self._mark()
         return True
+
+    def put_alone(self, data: bytes) -> None:
+        """`put`, where nothing more is expected: the first such piece of a turn is written at once."""
+        turn = self._turn
+        if self._ready and self._turn_of_last != turn.number:
+            self._turn_of_last = turn.number
+            if not turn.begun:
+                turn.begin()
+            self._counts.bytes_out += len(data)
+            self.write(data)
+        else:
+            self.put(data)
+
+    def offer_alone(self, data: bytes) -> bool:
+        """`offer`, likewise."""
+        turn = self._turn
+        if self._ready and self._turn_of_last != turn.number:
+            self._turn_of_last = turn.number
+            if not turn.begun:
+                turn.begin()
+            self._counts.bytes_out += len(data)
+            self.write(data)
+            return True
+        return self.offer(data)
 
     def flush(self) -> None:
         """Write all that waits in one piece, unless the socket is full."""
         if self.blocked:
             return
-        self._marked = False
+        self._ready = True
         chunks = self.chunks
         if chunks:
+            self._counts.bytes_out += self.size
             self.chunks = []
             self.size = 0
-            self._write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+            self.write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
 
     def block(self) -> None:
         """The socket is full: keep everything until `unblock`."""
         self.blocked = True
+        self._ready = False
 
     def unblock(self) -> None:
         """There is room again: write what waits, now."""
@@ -105,17 +178,7 @@ class Outbox:
     def clear(self) -> None:
         """Forget what waits and whatever is still added: the peer is gone."""
         self.blocked = self._cleared = True
-        self._marked = False
+        self._ready = False
         self.limit = 0
         self.chunks = []
         self.size = 0
-
-    def _mark(self) -> None:
-        """Something waits where nothing did before: have it written at the end of the turn, or when there is room."""
-        if self._cleared:
-            self.chunks = []
-            self.size = 0
-            return
-        self._marked = True
-        if not self.blocked:
-            self._turn.mark(self)

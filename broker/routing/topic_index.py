@@ -12,10 +12,13 @@ The answer for a topic is kept as a `Route`. A publisher holds on to the route a
 An exact subscription touches only its own topic's route; a wildcard one, or a change of rights, moves ``generation``
 on, and every route is worked out again when it is next used. Rights are asked here (``subscriber.may_receive(topic)``),
 once per route and not per message.
+
+Characters are compared as they are, nothing is normalised (MQTT 5.0 [MQTT-4.7.3-4]).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 
@@ -78,6 +81,8 @@ class TopicIndex(Generic[S, O]):
         self.generation = 0
         self.max_routes = max_routes
         self.subscriptions = 0
+        #: Called when somebody may receive less than before: for what is already on its way.
+        self.on_rights_lost: list[Callable[[], object]] = []
         self._routes: dict[str, Route[S, O]] = {}
         self._exact: dict[str, dict[S, O]] = {}
         self._root: _Node[S, O] = _Node()
@@ -112,9 +117,12 @@ class TopicIndex(Generic[S, O]):
         self.subscriptions -= removed
         return removed
 
-    def rights_changed(self) -> None:
-        """What subscribers may receive has changed: ask them again."""
+    def rights_changed(self, lost: bool = True) -> None:
+        """What subscribers may receive has changed: ask them again. ``lost``: it may be less than before."""
         self.generation += 1
+        if lost:
+            for told in self.on_rights_lost:
+                told()
 
     # -- routes ----------------------------------------------------------------------------------------------------
 

@@ -296,10 +296,18 @@ class Registry:
     @deferred
     async def login_application(self, application_id: str, secret: str, kinds: Collection[str]) -> Rights:
         """Raises Unauthenticated (also for another kind), Disabled, Unavailable."""
+        return await self._rights_of(application_id, secret, kinds)
+
+    @deferred
+    async def known_application(self, application_id: str, kinds: Collection[str]) -> Rights:
+        """The rights of one that has proven itself in another way than by its secret; raises as `login_application`."""
+        return await self._rights_of(application_id, None, kinds)
+
+    async def _rights_of(self, application_id: str, secret: str | None, kinds: Collection[str]) -> Rights:
         while True:
             changes = self._application_changes
             record = await self._storage.get_application(application_id)
-            same = verify_secret(secret, self._nobody_hashed if record is None else record.secret)
+            same = secret is None or verify_secret(secret, self._nobody_hashed if record is None else record.secret)
             if record is None or not same or record.kind not in kinds:
                 raise Unauthenticated(WRONG)
             if record.disabled:

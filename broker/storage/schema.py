@@ -143,7 +143,46 @@ _THIRD = (
     ) WITHOUT ROWID""",
 )
 
-MIGRATIONS: tuple[Sequence[str], ...] = (_FIRST, _SECOND, _THIRD)
+#: A row for each subscription, so that one more is one row more whatever else there is; and wills, which connections
+#: have and not sessions. ``options``: `broker.mqtt.message.Options.as_number`.
+_FOURTH = (
+    """CREATE TABLE subscriptions (
+        session INTEGER NOT NULL,
+        topic_filter TEXT NOT NULL,
+        options INTEGER NOT NULL,
+        PRIMARY KEY (session, topic_filter)
+    ) WITHOUT ROWID""",
+    """INSERT INTO subscriptions SELECT number, key, json_extract(value, '$[0]') | (json_extract(value, '$[1]') << 2)
+            | (json_extract(value, '$[2]') << 3) | (json_extract(value, '$[3]') << 4)
+        FROM sessions, json_each(CAST(subscriptions AS TEXT))""",
+    """CREATE TABLE sessions_now (
+        number INTEGER PRIMARY KEY,
+        slot INTEGER NOT NULL UNIQUE,
+        owner TEXT NOT NULL,
+        client_id TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        expiry INTEGER,
+        disconnected_at REAL
+    )""",
+    """INSERT INTO sessions_now SELECT number, slot, owner, client_id, version, expiry, disconnected_at
+        FROM sessions""",
+    "DROP TABLE sessions",
+    "ALTER TABLE sessions_now RENAME TO sessions",
+    """CREATE TABLE wills (
+        number INTEGER PRIMARY KEY,
+        owner TEXT NOT NULL,
+        client_id TEXT NOT NULL,
+        topic TEXT NOT NULL,
+        payload BLOB NOT NULL,
+        qos INTEGER NOT NULL,
+        retain INTEGER NOT NULL,
+        properties BLOB NOT NULL,
+        delay INTEGER NOT NULL,
+        lost_at REAL
+    )""",
+)
+
+MIGRATIONS: tuple[Sequence[str], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH)
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:

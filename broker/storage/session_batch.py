@@ -27,8 +27,13 @@ from broker.model.sessions import (
     RETAIN,
     SEEN,
     SESSION,
+    SUB,
+    UNSUB,
+    UNWILL,
+    WILL,
     Op,
     SessionRecord,
+    WillRecord,
 )
 
 #: Messages that a session can have in its life: 17 years of a thousand a second; 16 million sessions at a time.
@@ -106,6 +111,8 @@ class Batch:
         "retained",
         "seen",
         "spared",
+        "subscriptions",
+        "wills",
     )
 
     def __init__(self) -> None:
@@ -117,6 +124,9 @@ class Batch:
         self.outs: dict[int, None] = {}
         self.ins: dict[int, None] = {}
         self.retained: dict[str, Op] = {}
+        #: (session, filter) -> options; (will's) number -> will. None: gone.
+        self.subscriptions: dict[tuple[int, str], int | None] = {}
+        self.wills: dict[int, WillRecord | None] = {}
         #: Bases of sessions that end. Last, as nothing of them may stay.
         self.drops: list[int] = []
         self.spared = 0
@@ -132,6 +142,8 @@ class Batch:
             or self.records
             or self.seen
             or self.retained
+            or self.subscriptions
+            or self.wills
             or self.drops
         )
 
@@ -166,6 +178,12 @@ def _merge_other(batch: Batch, slots: Slots, kind: str, op: Op) -> None:
     if kind in (RETAIN, FORGET):
         batch.retained[op[1]] = op
         return
+    if kind == WILL:
+        batch.wills[op[1].number] = op[1]
+        return
+    if kind == UNWILL:
+        batch.wills[op[1]] = None
+        return
     if kind == SESSION:
         record = op[1]
         batch.records[record.number] = record, slots.make(record.number) >> SEQ_BITS
@@ -187,6 +205,10 @@ def _merge_other(batch: Batch, slots: Slots, kind: str, op: Op) -> None:
     elif kind == OUT:
         batch.ins.pop(base | op[2], None)
         batch.outs[base | op[2]] = None
+    elif kind == SUB:
+        batch.subscriptions[session, op[2]] = op[3]
+    elif kind == UNSUB:
+        batch.subscriptions[session, op[2]] = None
     elif kind == SEEN:
         batch.seen[session] = op[2]
     elif kind == DROP:

@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Final
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from broker.model.sessions import NEW_WORK, SEEN, LoadedSession, Op, QueueRow, RetainedRow
+from broker.model.sessions import NEW_WORK, SEEN, LoadedSession, Op, QueueRow, RetainedRow, WillRecord
 from broker.storage import session_sql
 from broker.storage.lane import Lane
 from broker.storage.session_batch import Slots, merge
@@ -97,6 +97,10 @@ class SqliteSessionJournal:
     def load_sessions(self) -> Deferred[Sequence[LoadedSession]]:
         """See the contract."""
         return self._read_lane.ask(session_sql.load_sessions)
+
+    def load_wills(self) -> Deferred[Sequence[WillRecord]]:
+        """See the contract."""
+        return self._read_lane.ask(session_sql.load_wills)
 
     def load_queue(self, session: int, after: int, limit: int) -> Deferred[Sequence[QueueRow]]:
         """See the contract."""

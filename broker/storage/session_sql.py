@@ -11,13 +11,14 @@ which no other row is: every message has a topic.
 
 from __future__ import annotations
 
+from dataclasses import astuple, replace
 from itertools import chain
 from math import inf
 from sqlite3 import Connection
 from struct import Struct
 from typing import Any, Final
 
-from broker.model.sessions import RETAIN, LoadedSession, Op, QueueRow, RetainedRow, SessionRecord
+from broker.model.sessions import RETAIN, LoadedSession, Op, QueueRow, RetainedRow, SessionRecord, WillRecord
 from broker.storage.session_batch import SEQ_BITS, Batch, runs
 
 _HEAD: Final = Struct("<BdHI")
@@ -26,12 +27,11 @@ _RETAIN_FLAG: Final = 4
 #: once in place of as many times, which a busy reactor would each time be slow to give back.
 _TOGETHER: Final = 50
 
-_SAVE_SESSION = """INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+_SAVE_SESSION = """INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (number) DO UPDATE SET owner = excluded.owner, client_id = excluded.client_id,
-        version = excluded.version, expiry = excluded.expiry, subscriptions = excluded.subscriptions,
-        will = excluded.will, disconnected_at = excluded.disconnected_at"""
+        version = excluded.version, expiry = excluded.expiry, disconnected_at = excluded.disconnected_at"""
 _RELEASE = f"UPDATE queue SET data = substr(data, 1, {_HEAD.size}) WHERE id = ?"
-_LOAD_SESSIONS = f"""SELECT number, owner, client_id, version, expiry, subscriptions, will, disconnected_at,
+_LOAD_SESSIONS = f"""SELECT number, owner, client_id, version, expiry, disconnected_at,
         max(q.id), count(q.id), sum(length(data) - {_HEAD.size})
     FROM sessions LEFT JOIN queue q ON q.id >= slot << {SEQ_BITS} AND q.id < (slot + 1) << {SEQ_BITS}
     GROUP BY number ORDER BY number"""
@@ -45,6 +45,7 @@ _INSERT_TOGETHER = _INSERT + ", (?, ?)" * (_TOGETHER - 1)
 _DELETE_RUN = "DELETE FROM queue WHERE id BETWEEN ? AND ?"
 _DELETE = "DELETE FROM queue WHERE id = ?"
 _DELETE_TOGETHER = f"DELETE FROM queue WHERE id IN (?{', ?' * (_TOGETHER - 1)})"
+_DROP_SUBSCRIPTIONS = "DELETE FROM subscriptions WHERE session IN (SELECT number FROM sessions WHERE slot = ?)"
 _LOAD_INCOMING = f"SELECT q.id & 65535 {_OWN_ROWS.format(table='incoming')} ORDER BY q.id"
 
 
@@ -67,8 +68,13 @@ def write(db: Connection, batch: Batch) -> None:
         db.executemany("INSERT OR IGNORE INTO incoming VALUES (?)", [(row,) for row in batch.ins])
     if batch.retained:
         _write_retained(db, batch)
+    if batch.subscriptions:
+        _write_subscriptions(db, batch)
+    if batch.wills:
+        _write_wills(db, batch)
     for base in batch.drops:
         last = base + (1 << SEQ_BITS) - 1
+        db.execute(_DROP_SUBSCRIPTIONS, (base >> SEQ_BITS,))
         db.execute("DELETE FROM queue WHERE id BETWEEN ? AND ?", (base, last))
         db.execute("DELETE FROM incoming WHERE id BETWEEN ? AND ?", (base, last))
         db.execute("DELETE FROM sessions WHERE slot = ?", (base >> SEQ_BITS,))
@@ -132,6 +138,24 @@ def _write_retained(db: Connection, batch: Batch) -> None:
         db.executemany("DELETE FROM retained WHERE topic = ?", [op[1:] for op in ops if op[0] != RETAIN])
 
 
+def _write_subscriptions(db: Connection, batch: Batch) -> None:
+    given = [(*key, options) for key, options in batch.subscriptions.items() if options is not None]
+    if given:
+        db.executemany("INSERT OR REPLACE INTO subscriptions VALUES (?, ?, ?)", given)
+    if len(given) < len(batch.subscriptions):
+        gone = [key for key, options in batch.subscriptions.items() if options is None]
+        db.executemany("DELETE FROM subscriptions WHERE session = ? AND topic_filter = ?", gone)
+
+
+def _write_wills(db: Connection, batch: Batch) -> None:
+    left = [astuple(one) for one in batch.wills.values() if one is not None]
+    if left:
+        db.executemany("INSERT OR REPLACE INTO wills VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", left)
+    if len(left) < len(batch.wills):
+        gone = [(number,) for number, will in batch.wills.items() if will is None]
+        db.executemany("DELETE FROM wills WHERE number = ?", gone)
+
+
 def _session_row(record: SessionRecord, slot: int) -> tuple[object, ...]:
     return (
         record.number,
@@ -140,8 +164,6 @@ def _session_row(record: SessionRecord, slot: int) -> tuple[object, ...]:
         record.client_id,
         record.version,
         record.expiry,
-        record.subscriptions,
-        record.will,
         record.disconnected_at,
     )
 
@@ -154,15 +176,25 @@ def slots(db: Connection) -> list[tuple[int, int]]:
 def load_sessions(db: Connection) -> list[LoadedSession]:
     """All, by number, with what is owed to each."""
     seq_mask = (1 << SEQ_BITS) - 1
+    subscriptions: dict[int, dict[str, int]] = {}
+    for session, topic_filter, granted in db.execute("SELECT session, topic_filter, options FROM subscriptions"):
+        subscriptions.setdefault(session, {})[topic_filter] = granted
     return [
         LoadedSession(
             record=SessionRecord(*fields),
             next_seq=1 if last is None else (last & seq_mask) + 1,
             queued=queued,
             size=size or 0,
+            subscriptions=subscriptions.get(fields[0], {}),
         )
         for *fields, last, queued, size in db.execute(_LOAD_SESSIONS)
     ]
+
+
+def load_wills(db: Connection) -> list[WillRecord]:
+    """All, by number."""
+    rows = db.execute("SELECT * FROM wills ORDER BY number")
+    return [replace(WillRecord(*row), retain=bool(row[6])) for row in rows]
 
 
 def load_queue(db: Connection, session: int, after: int, limit: int) -> list[QueueRow]:

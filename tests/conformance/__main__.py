@@ -15,6 +15,7 @@ from tests.conformance import (
     scenarios_5_flow,
     scenarios_crowd,
     scenarios_edges,
+    scenarios_interop,
     scenarios_messages,
     scenarios_sessions,
 )
@@ -28,6 +29,7 @@ SCENARIOS = (
     scenarios_5.scenarios,
     scenarios_5_flow.scenarios,
     scenarios_edges.scenarios,
+    scenarios_interop.scenarios,
     scenarios_crowd.scenarios,
 )
 

@@ -127,6 +127,47 @@ def properties_and_options(room: Room) -> Iterator[None]:
             room.client("b").publish(room.topic("t"), b"p", 1, True, sent)
 
 
+def wills(room: Room) -> Iterator[None]:
+    """Also of clean sessions: the server is killed with a connection that had one."""
+    watcher = room.lasting("watcher")
+    watcher.subscribe((room.topic("will/#"), 2))
+
+    def will(name: str, delay: int = 0) -> p.Will:
+        properties: p.Properties | None = {props.WILL_DELAY_INTERVAL: delay} if delay else None
+        return p.Will(room.topic(f"will/{name}"), b"gone", 2, name == "clean", properties)
+
+    five = room.version == p.MQTT_5
+    room.client("clean", will=will("clean"))
+    room.client("lasting", False, will=will("lasting"), properties={0x11: 600} if five else None)
+    room.client("goodbye", will=will("goodbye")).disconnect()
+    if five:
+        room.client("patient", will=will("patient", 600), properties={0x11: 900})
+        room.client("lost", will=will("lost", 2), properties={0x11: 900}).abort()
+    yield
+    watcher = room.lasting("watcher", present=True)
+    wanted = ["clean", "lasting", "lost"] if five else ["clean", "lasting"]
+    got = sorted(watcher.message(10.0).topic for _ in wanted)
+    expect(got, [room.topic(f"will/{name}") for name in wanted], "wills")
+    watcher.nothing(1.0)
+    late = room.client("late")
+    late.subscribe(room.topic("will/#"))
+    expect(late.message().topic, room.topic("will/clean"), "the retained one")
+    if five:
+        room.client("patient", False, properties={0x11: 0}, present=True).disconnect()
+        watcher.nothing()
+
+
+def wills_are_published_once(room: Room) -> Iterator[None]:
+    watcher = room.lasting("watcher")
+    watcher.subscribe((room.topic("will"), 2))
+    room.client(will=p.Will(room.topic("will"), b"gone", 2)).abort()
+    expect(watcher.message().payload, b"gone", "will")
+    watcher.ping()
+    watcher.disconnect()
+    yield
+    room.lasting("watcher", present=True).nothing(4.0)
+
+
 ALL: Final[tuple[Restarted, ...]] = (
     queued_messages,
     messages_in_flight,
@@ -135,6 +176,8 @@ ALL: Final[tuple[Restarted, ...]] = (
     retained_messages,
     clean_sessions,
     properties_and_options,
+    wills,
+    wills_are_published_once,
 )
 
 

@@ -18,6 +18,7 @@ from tests.conformance import (
     scenarios_5_flow,
     scenarios_crowd,
     scenarios_edges,
+    scenarios_interop,
     scenarios_messages,
     scenarios_sessions,
 )
@@ -106,6 +107,9 @@ class ConformanceTests(TestCase):
 
     def test_edges(self) -> Deferred[None]:
         return self.scenarios(scenarios_edges.scenarios)
+
+    def test_stories(self) -> Deferred[None]:
+        return self.scenarios(scenarios_interop.scenarios)
 
     def test_a_crowd(self) -> Deferred[None]:
         return self.scenarios(scenarios_crowd.scenarios)

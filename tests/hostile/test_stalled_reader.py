@@ -1,7 +1,8 @@
 """A subscriber of everything that stops reading under full load, with and without a session on disk.
 
 Its queue is bounded and what it misses is counted, the broker's memory stays under its limit, and the others keep their
-speed: `KEPT` of what they have alone. Longer with BROKER_TEST_STALL=60 (seconds).
+speed: `KEPT` of what the same load has in a second broker without the stalled one, in rounds that take turns, as others
+may use the machine too. Longer with BROKER_TEST_STALL=60 (seconds).
 """
 
 from __future__ import annotations
@@ -29,10 +30,9 @@ STALL = float(os.environ.get("BROKER_TEST_STALL", "3"))
 PAIRS = 20
 WINDOW = 32
 #: Messages of one round.
-ROUND = 4_000
-#: The share of their speed that the pairs keep at least. Each of their messages goes to one receiver more, which is
-#: about what it may cost; the rest is room for a noisy machine.
-KEPT = 0.25
+ROUND = 20_000
+#: The share of their speed that the pairs keep at least.
+KEPT = 0.7
 QUEUED = 5_000
 #: The default of max_inflight.
 WINDOW_OF_OURS = 256
@@ -56,9 +56,13 @@ class StalledReaderTests(TestCase):
     log: Logger = Logger(namespace="tests.hostile")
 
     def setUp(self) -> None:
+        self.broker = self._new_broker()
+        self.other = self._new_broker()
+
+    def _new_broker(self) -> RealBroker:
         folder = Path(self.mktemp()).absolute()
         folder.mkdir(parents=True)
-        self.broker = RealBroker(
+        broker = RealBroker(
             folder,
             {
                 "listeners.mqtt.limits.max_message_rate": "0",
@@ -67,7 +71,8 @@ class StalledReaderTests(TestCase):
                 "history.enabled": "false",
             },
         )
-        self.addCleanup(self.broker.kill)
+        self.addCleanup(broker.kill)
+        return broker
 
     def test_clean_session(self) -> Deferred[None]:
         return deferToThread(self._stall, True)
@@ -76,38 +81,46 @@ class StalledReaderTests(TestCase):
         return deferToThread(self._stall, False)
 
     def _stall(self, clean: bool) -> None:
-        self.broker.start()
-        secret = self.broker.made("/applications", {"id": "bench", "kind": "mqtt"})["secret"]
-        server = Application(self.broker.ports["mqtt"], secret)
-        pairs = Pairs(server, PAIRS, 1, WINDOW)
-        before = self._rate(pairs, STALL / 2)
+        server, other = self._start(self.broker), self._start(self.other)
+        pairs, free = Pairs(server, PAIRS, 1, WINDOW), Pairs(other, PAIRS, 1, WINDOW)
+        pairs.run(ROUND)
+        free.run(ROUND)
         Path(f"/proc/{self.broker.pid}/clear_refs").write_text("5")  # the peak begins anew
         memory = self._memory("VmRSS")
         stalled = self._subscribe_to_everything(server, clean)
-        beside = self._rate(pairs, STALL)
+        pairs.run(ROUND)
+        alone, beside = self._rates(free, pairs)
         grown = self._memory("VmHWM") - memory
         dropped = self._dropped()
         pairs.close()
+        free.close()
         report = (
-            f"alone {before:,.0f}/s, beside one that does not read {beside:,.0f}/s, {dropped:,.0f} dropped, "
+            f"alone {alone:,.0f}/s, beside one that does not read {beside:,.0f}/s, {dropped:,.0f} dropped, "
             f"memory {memory >> 20} MB and {grown >> 20} MB more"
         )
         self.log.info("{test}: {report}", test=self.id(), report=report)
         self.assertGreater(dropped, 0, report)
         self.assertLess(grown, MAX_GROWTH, report)
-        self.assertGreater(beside, KEPT * before, report)
+        self.assertGreater(beside, KEPT * alone, report)
         self._check_queue(stalled)
-        self.assertEqual(self.broker.stop(), 0)
-        self.assertNotIn("Traceback", "\n".join(self.broker.output))
+        for broker in (self.broker, self.other):
+            self.assertEqual(broker.stop(), 0)
+            self.assertNotIn("Traceback", "\n".join(broker.output))
 
-    def _rate(self, pairs: Pairs, seconds: float) -> float:
-        """Messages a second that arrive at the pairs."""
-        pairs.run(ROUND)
-        began = time.monotonic()
-        messages = 0
-        while time.monotonic() - began < seconds:
-            messages += pairs.run(ROUND).messages
-        return messages / (time.monotonic() - began)
+    def _start(self, broker: RealBroker) -> Application:
+        broker.start()
+        return Application(
+            broker.ports["mqtt"], broker.made("/applications", {"id": "bench", "kind": "mqtt"})["secret"]
+        )
+
+    def _rates(self, *loads: Pairs) -> list[float]:
+        """Messages a second that arrive in the best round of each load."""
+        best = [0.0] * len(loads)
+        until = time.monotonic() + STALL
+        while time.monotonic() < until:
+            for number, load in enumerate(loads):
+                best[number] = max(best[number], ROUND / load.run(ROUND).seconds)
+        return best
 
     def _subscribe_to_everything(self, server: Application, clean: bool) -> socket.socket:
         opened = socket.socket()

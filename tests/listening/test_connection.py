@@ -398,7 +398,7 @@ class FigureTests(ConnectionCase):
 
     def test_one_write_a_turn(self) -> None:
         writes: list[bytes] = []
-        self.patch(self.peer.transport, "write", writes.append)
+        self.connection.outbox.write = writes.append
         self.peer.send(b"hello a\n" + b"say 1\n" * 10)
         self.assertEqual(writes, [b"ok\n" * 10])
 

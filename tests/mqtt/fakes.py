@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from broker.listening.settings import Limits
 from broker.model.errors import Unauthenticated
-from broker.model.interfaces import IMqttIdentities, IMqttPrincipal
+from broker.model.interfaces import IKnownMqttIdentities, IMqttPrincipal
 from broker.mqtt import encode
 from broker.mqtt import packets as p
 from broker.mqtt.codec import LARGEST_PACKET, Decoder
@@ -74,7 +74,7 @@ class FakePrincipal:
         self.closers.pop()
 
 
-@implementer(IMqttIdentities)
+@implementer(IKnownMqttIdentities)
 class FakeIdentities:
     """Claims user names that begin with ``prefix``; the password is "secret"."""
 
@@ -98,6 +98,12 @@ class FakeIdentities:
         if password != b"secret":
             return fail(Unauthenticated("unknown user or wrong password"))
         return succeed(self.principal(username or ""))
+
+    def login_certified(self, client_id: str, subject: str, peer: str) -> Deferred[Any]:
+        return self.login(client_id, subject, b"secret", peer)
+
+    def find(self, name: str) -> Deferred[Any]:
+        return self.answer or succeed(self.principals.get(name))
 
 
 class Stage(Protocol):
@@ -173,6 +179,7 @@ class Bench:
         self.topics: TopicIndex[Any, Any] = TopicIndex()
         self.identities = FakeIdentities()
         self.last: list[Any] = [self.identities]
+        settings.setdefault("reason_strings", False)  # what they say is a matter of one test
         self.settings = Settings(limits=Limits(**{"auth_timeout": 10.0, **(limits or {})}), **settings)
         self.server = self._new_server()
 

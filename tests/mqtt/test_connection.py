@@ -298,7 +298,7 @@ class WhatWaitsForStorage(Case):
         self.principal.takers["t"] = lambda payload, qos, properties, done: done(None)
         sent = [p.Publish("t", b""), p.Publish("t", b"", 1, 1), p.Publish("t", b"", 2, 2)]
         self.assertEqual(self.client.ask(*sent), [p.PubAck(1), p.PubRec(2)])
-        self.assertEqual(len(self.client.connection._acks), 0)
+        self.assertEqual(self.client.connection._acks.count, 0)
 
     def test_acknowledged_in_order(self) -> None:
         answer = self.client.ask(

@@ -81,6 +81,15 @@ class Away(Case):
         self.publish((b"2", 1))
         self.assertEqual(ids(newer.got()), [(3, b"2", False)])
 
+    def test_by_another_version(self) -> None:
+        """What goes to clients of one version in the same bytes is no longer for this one."""
+        self.publish((b"1", 1))
+        for version in (p.MQTT_5, p.MQTT_3_1_1, p.MQTT_5):
+            expiry = {props.SESSION_EXPIRY_INTERVAL: 60} if version == p.MQTT_5 else {}
+            client = self.back(version=version, properties=expiry)[0]
+            self.publish((b"x", 1), (b"0", 0))
+            self.assertEqual(publishes(client.got()), [("a/b", b"x", 1), ("a/b", b"0", 0)])
+
     def test_not_somebody_elses(self) -> None:
         self.client.lose()
         self.assertEqual(self.bench.resume("keeper", "w", clean=False)[1], [p.ConnAck(0, False)])
@@ -190,6 +199,27 @@ class BeforeTheCommit(Case):
         self.journal.commit()
         self.bench.flush()
         self.assertEqual(self.client.got(), [p.PubRel(3)])
+
+    def test_what_came_in_one_chunk_is_acknowledged_in_one(self) -> None:
+        """With its own place before what comes behind it, and counted by the message."""
+        self.sender.subscribe("free", qos=1)
+        for topic in ("a/b", "a/longer", "free"):  # from now on it is known who gets them
+            self.sender.send(p.Publish(topic, b""))
+        self.sender.got()
+        self.client.got()
+        self.journal.held = True
+        run = [p.Publish("a/b", b"%d" % number, 1, number) for number in range(1, 6)]
+        others = [p.Publish("a/longer", b"6", 1, 6), p.Publish("free", b"7", 1, 7)]
+        self.assertEqual(publishes(self.sender.ask(*run, *others)), [("free", b"7", 1)])
+        self.assertEqual(ids(self.client.got()), [(number + 1, b"%d" % number, False) for number in range(1, 7)])
+        self.assertEqual(self.sender.ask(p.PingReq(), p.Unsubscribe(8, ["free"])), [p.PingResp(), p.UnsubAck(8)])
+        acks = self.sender.connection._acks
+        self.assertEqual((acks.count, acks.positions, acks.held), (7, 1, 7))
+        self.sender.send(p.Publish("free", b"", 1, 9))
+        self.journal.commit()
+        self.bench.flush()
+        self.assertEqual(self.sender.got(), [p.PubAck(number) for number in (1, 2, 3, 4, 5, 6, 7, 9)])
+        self.assertEqual((acks.count, acks.positions, acks.held), (0, 0, 0))
 
     def test_nor_when_it_failed(self) -> None:
         self.journal.held = True

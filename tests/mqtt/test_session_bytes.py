@@ -134,6 +134,8 @@ class Siege:
             step = random.choice((1, 7, 100, len(data)))
             client.send(data[at : at + step])
             at += step
+            if not client.transport.value():  # nothing but a CONNECT: its answer may have to wait for the will
+                bench.journal.commit()
             if random.random() < 0.05:
                 bench.clock.advance(0.1)
             if bench.journal.held and random.random() < 0.2:
@@ -187,7 +189,8 @@ class Siege:
                 bench.connect(client_id, owner).lose(clean=True)
         self.case.assertEqual(len(sessions), 1)
         self.case.assertEqual((sessions.persistent, bench.journal.sessions, bench.journal.queues), (0, {}, {}))
-        self.case.assertEqual(bench.journal.incoming, {})
+        self.case.assertEqual((bench.journal.incoming, bench.journal.subscriptions), ({}, {}))
+        self.case.assertEqual((bench.journal.wills, len(sessions.wills)), ({}, 0))
         self.case.assertEqual(len(sessions.groups._groups), 0)
 
 

@@ -274,6 +274,7 @@ class Subscribing(Case):
         sender = self.client("sender")
         sender.send(*(p.Publish("a/b", b"", 1, one) for one in range(1, 11)))
         self.assertEqual([len(publishes(member.got())) for member in members], [5, 5])
+        members[0].send(*(p.PubAck(one) for one in range(1, 6)))
         members[0].lose()
         sender.send(*(p.Publish("a/b", b"", 1, one) for one in range(1, 5)))
         self.assertEqual(len(publishes(members[1].got())), 4)

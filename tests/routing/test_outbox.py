@@ -22,21 +22,26 @@ class Turns:
             call()
 
 
+class Counted:
+    bytes_out = 0
+
+
 class OutboxTests(SynchronousTestCase):
     def setUp(self) -> None:
+        self.counts = Counted()
         self.turns = Turns()
         self.written: list[bytes] = []
         self.outbox = self.make(self.written.append)
 
     def make(self, write: Callable[[bytes], object], limit: int = 10) -> Outbox:
-        return Outbox(self.turns.turn, write, limit)
+        return Outbox(self.turns.turn, write, limit, self.counts)
 
     def test_one_joined_write_a_turn(self) -> None:
         for data in (b"a", b"b", b"c"):
             self.outbox.put(data)
         self.assertEqual((self.written, len(self.turns.scheduled)), ([], 1))
         self.turns.end()
-        self.assertEqual(self.written, [b"abc"])
+        self.assertEqual((self.written, self.counts.bytes_out), ([b"abc"], 3))
 
     def test_a_single_piece_is_not_copied(self) -> None:
         data = bytes(range(100))
@@ -53,6 +58,38 @@ class OutboxTests(SynchronousTestCase):
         self.turns.end()
         self.assertEqual(self.written, [b"ac", b"b"])
         self.assertEqual(self.turns.scheduled, [])
+
+    def test_the_first_lone_piece_of_a_turn_is_written_at_once(self) -> None:
+        for _ in range(2):
+            self.written.clear()
+            self.outbox.put_alone(b"a")
+            self.assertEqual((self.written, len(self.turns.scheduled)), ([b"a"], 1))
+            self.assertTrue(self.outbox.offer_alone(b"b"))
+            self.outbox.put_alone(b"c")
+            self.assertEqual(self.written, [b"a"])
+            self.turns.end()
+            self.assertEqual(self.written, [b"a", b"bc"])
+        self.assertEqual(self.counts.bytes_out, 6)
+
+    def test_a_lone_piece_overtakes_nothing(self) -> None:
+        self.outbox.put(b"a")
+        self.outbox.put_alone(b"b")
+        self.assertTrue(self.outbox.offer_alone(b"c"))
+        self.assertEqual(self.written, [])
+        self.turns.end()
+        self.assertEqual(self.written, [b"abc"])
+        self.outbox.block()
+        self.outbox.put_alone(b"d")
+        self.assertTrue(self.outbox.offer_alone(b"e" * 10))
+        self.assertFalse(self.outbox.offer_alone(b"f"))
+        self.assertEqual(self.written, [b"abc"])
+        self.outbox.unblock()
+        self.assertEqual(self.written, [b"abc", b"d" + b"e" * 10])
+        self.outbox.clear()
+        self.outbox.put_alone(b"g")
+        self.assertFalse(self.outbox.offer_alone(b"h"))
+        self.turns.end()
+        self.assertEqual(len(self.written), 2)
 
     def test_the_next_turn_is_scheduled_anew(self) -> None:
         for _ in range(3):
@@ -213,7 +250,7 @@ class OutboxTests(SynchronousTestCase):
     def test_nothing_is_lost_or_reordered(self, steps: list[str]) -> None:
         turns = Turns()
         written: list[bytes] = []
-        outbox = Outbox(turns.turn, written.append, 1000)
+        outbox = Outbox(turns.turn, written.append, 1000, Counted())
         for number, step in enumerate(steps):
             if step == "put":
                 outbox.put(b"%d," % number)

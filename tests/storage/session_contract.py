@@ -21,11 +21,16 @@ from broker.model.sessions import (
     RETAIN,
     SEEN,
     SESSION,
+    SUB,
+    UNSUB,
+    UNWILL,
+    WILL,
     LoadedSession,
     Op,
     QueueRow,
     RetainedRow,
     SessionRecord,
+    WillRecord,
 )
 from broker.mqtt.journal import SessionJournal
 
@@ -40,7 +45,6 @@ def record(number: int, **fields: Any) -> SessionRecord:
             "client_id": f"c{number}",
             "version": 4,
             "expiry": None,
-            "subscriptions": b"[\x00\xff]",
             **fields,
         }
     )
@@ -164,7 +168,7 @@ class SessionJournalContract(TestCase):
 
     async def test_sessions_come_back_whole(self) -> None:
         records = [
-            record(7, expiry=5, will=b"\x00w", disconnected_at=1.25, version=5),
+            record(7, expiry=5, disconnected_at=1.25, version=5),
             record(1, expiry=0xFFFFFFFF),
             record(9),
         ]
@@ -176,7 +180,7 @@ class SessionJournalContract(TestCase):
 
     async def test_a_session_is_replaced_and_keeps_its_rows(self) -> None:
         await self.do((SESSION, record(1)), put(1, row(1)), (IN, 1, 5))
-        changed = record(1, subscriptions=b"new", expiry=3, will=b"w", version=5)
+        changed = record(1, expiry=3, version=5)
         await self.do((SESSION, changed))
         self.assertEqual([one.record for one in await self.loaded()], [changed])
         self.assertEqual((await self.seqs(1), list(await self.journal.load_incoming(1))), ([1], [5]))
@@ -206,6 +210,35 @@ class SessionJournalContract(TestCase):
         await self.do((SESSION, record(1)), put(1, row(1)), (DROP, 1), (SESSION, record(2)), put(2, row(1)))
         self.assertEqual([one.record.number for one in await self.loaded()], [2])
         self.assertEqual((await self.seqs(1), await self.seqs(2)), ([], [1]))
+
+    async def subscriptions(self) -> dict[int, dict[str, int]]:
+        return {one.record.number: dict(one.subscriptions) for one in await self.loaded()}
+
+    async def test_subscriptions(self) -> None:
+        await self.do((SESSION, record(1)), (SESSION, record(2)), (SUB, 1, "a/+", 2), (SUB, 2, "größe/#", 1 << 31))
+        await self.do((SUB, 1, "b", 0), (SUB, 1, "a/+", 17), (UNSUB, 2, "a/+"), (SUB, 3, "none", 1), (SUB, 1, "c", 1))
+        await self.do((SESSION, record(1, expiry=5)), (UNSUB, 1, "c"), (SUB, 2, "d", 1), (UNSUB, 2, "d"))
+        expected = {1: {"a/+": 17, "b": 0}, 2: {"größe/#": 1 << 31}}
+        self.assertEqual(await self.subscriptions(), expected)
+        await self.reopen()
+        self.assertEqual(await self.subscriptions(), expected)
+        await self.do((DROP, 1), (SUB, 1, "late", 1), (SESSION, record(4)), (SUB, 4, "b", 2))
+        self.assertEqual(await self.subscriptions(), {2: {"größe/#": 1 << 31}, 4: {"b": 2}})
+
+    # wills
+
+    async def test_wills(self) -> None:
+        def will(number: int, **fields: Any) -> WillRecord:
+            plain = {"topic": "t/温度", "payload": b"\x00", "qos": 1, "retain": True, "properties": b"", "delay": 0}
+            return WillRecord(**{"number": number, "owner": "o", "client_id": "c", **plain, **fields})
+
+        wills = [will(7, properties=b"\x26", delay=5), will(2, qos=2, retain=False), will(9, payload=b"")]
+        await self.do(*((WILL, one) for one in wills), (UNWILL, 12))
+        await self.reopen()
+        self.assertEqual(await self.journal.load_wills(), [wills[1], wills[0], wills[2]])
+        waits = will(7, properties=b"\x26", delay=5, lost_at=1.5)
+        await self.do((WILL, waits), (UNWILL, 2), (WILL, will(10)), (UNWILL, 10), (UNWILL, 9), (WILL, will(9)))
+        self.assertEqual(await self.journal.load_wills(), [waits, will(9)])
 
     # messages
 

@@ -10,8 +10,11 @@ from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from broker.model.errors import Unavailable
+from broker.model.sessions import SessionRecord
+from broker.mqtt.message import options, options_of
 from broker.storage.interface import Change
 from broker.storage.schema import APPLICATION_ID, MIGRATIONS, migrate
+from broker.storage.session_sql import load_sessions, slots
 from broker.storage.sqlite import SqliteStorage
 from tests.storage.contract import product
 
@@ -57,11 +60,30 @@ class MigrationTests(SynchronousTestCase):
         row = self.db.execute("SELECT * FROM products").fetchone()
         self.assertEqual(row, ("k", "toy", "n", "[]", "[]", 1.0, "red"))
 
+    def test_subscriptions_become_rows(self) -> None:
+        migrate(self.db, MIGRATIONS[:2])
+        given = b'{"a/+": [2, 0, 0, 0], "b \xc3\xa4": [1, 1, 1, 268435455], "c": [0, 0, 1, 5]}'
+        fields = "(number, slot, owner, client_id, version, expiry, subscriptions, will, disconnected_at)"
+        for row in ((7, 3, "o", "c", 5, None, given, b"", 1.5), (9, 0, "p", "d", 4, 60, b"{}", b"", None)):
+            self.db.execute(f"INSERT INTO sessions {fields} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        migrate(self.db)
+        first, second = load_sessions(self.db)
+        self.assertEqual(first.record, SessionRecord(7, "o", "c", 5, None, 1.5))
+        granted = {one: options_of(number) for one, number in first.subscriptions.items()}
+        expected = {
+            "a/+": options(2, False, False, 0),
+            "b ä": options(1, True, True, 268435455),
+            "c": options(0, False, True, 5),
+        }
+        self.assertEqual(granted, expected)
+        self.assertEqual((second.record, second.subscriptions), (SessionRecord(9, "p", "d", 4, 60), {}))
+        self.assertEqual(dict(slots(self.db)), {7: 3, 9: 0})
+
     def test_from_the_version_before_records(self) -> None:
         migrate(self.db, MIGRATIONS[:2])
         self.db.execute("INSERT INTO retained VALUES ('a', x'01', 1, x'', NULL)")
         migrate(self.db)
-        self.assertEqual(version(self.db), 3)
+        self.assertEqual(version(self.db), len(MIGRATIONS))
         self.db.execute("INSERT INTO records VALUES ('t', 'k', x'02')")
         self.assertEqual(self.db.execute("SELECT topic FROM retained").fetchall(), [("a",)])
 

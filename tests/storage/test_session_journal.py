@@ -16,7 +16,25 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from broker.model.errors import Unavailable
-from broker.model.sessions import ACK, DROP, FORGET, IN, NEW_WORK, OUT, PUT, REC, RETAIN, SEEN, SESSION, Op
+from broker.model.sessions import (
+    ACK,
+    DROP,
+    FORGET,
+    IN,
+    NEW_WORK,
+    OUT,
+    PUT,
+    REC,
+    RETAIN,
+    SEEN,
+    SESSION,
+    SUB,
+    UNSUB,
+    UNWILL,
+    WILL,
+    Op,
+    WillRecord,
+)
 from broker.mqtt.journal import MemoryJournal
 from broker.storage import session_journal, session_sql
 from broker.storage.schema import MIGRATIONS, migrate
@@ -36,7 +54,7 @@ class MemoryContract(session_contract.SessionJournalContract):
         old, self.memory = self.memory, MemoryJournal()
         self.journal = self.memory
         if old is not None:
-            for name in ("sessions", "queues", "incoming", "retained"):
+            for name in ("sessions", "subscriptions", "wills", "queues", "incoming", "retained"):
                 setattr(self.memory, name, getattr(old, name))
         return succeed(None)
 
@@ -108,6 +126,9 @@ KINDS = st.one_of(
     st.tuples(st.just(DROP), st.integers(1, 4)),
     st.tuples(st.just(SESSION), st.integers(1, 4)),
     st.tuples(st.just(SEEN), st.integers(1, 4), st.sampled_from([None, 1.5, 2.5])),
+    st.tuples(st.just(SUB), st.integers(1, 4), st.sampled_from(["a", "b"]), st.integers(0, 2)),
+    st.tuples(st.just(UNSUB), st.integers(1, 4), st.sampled_from(["a", "b"])),
+    st.tuples(st.sampled_from([WILL, UNWILL]), st.integers(1, 3)),
     st.tuples(st.sampled_from([RETAIN, FORGET]), st.sampled_from(["a", "b"])),
 )
 STEPS = st.lists(st.tuples(st.lists(KINDS, max_size=12), st.booleans()), max_size=12)
@@ -154,6 +175,11 @@ class AnyOrderTests(SynchronousTestCase):
         word, name = kind[0], kind[1]
         if word in (RETAIN, FORGET):
             return [(RETAIN, name, b"p", 1, b"", None) if word == RETAIN else kind]
+        if word in (WILL, UNWILL):
+            seqs[1] += 1
+            return [
+                (WILL, WillRecord(name, "o", "c", "t", b"%d" % seqs[1], 1, False, b"", 0)) if word == WILL else kind
+            ]
         number = names[name]
         if word == PUT:
             seqs[name] += 1
@@ -167,6 +193,7 @@ class AnyOrderTests(SynchronousTestCase):
     def same(self, db: sqlite3.Connection, memory: MemoryJournal, numbers: int) -> None:
         result = self.successResultOf
         self.assertEqual(session_sql.load_sessions(db), result(memory.load_sessions()))
+        self.assertEqual(session_sql.load_wills(db), result(memory.load_wills()))
         self.assertEqual(session_sql.load_retained(db, "", 9), result(memory.load_retained("", 9)))
         for number in range(1, numbers + 1):
             self.assertEqual(session_sql.load_queue(db, number, 0, 99), result(memory.load_queue(number, 0, 99)))

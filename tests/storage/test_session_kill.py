@@ -87,7 +87,7 @@ async def begin():
     known = {one.record.number: one for one in await journal.load_sessions()}
     for session in range(1, 6):
         if session not in known:
-            note((SESSION, SessionRecord(session, "o", f"c{session}", 4, None, b"")), f"session {session} 0")
+            note((SESSION, SessionRecord(session, "o", f"c{session}", 4, None)), f"session {session} 0")
         left[session] = [row.seq for row in await journal.load_queue(session, 0, 1_000_000)]
         counts[session] = int(sys.argv[3])
     turn()

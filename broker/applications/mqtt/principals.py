@@ -11,17 +11,17 @@ granted and cut: what reaches the client is decided for each topic by `may_recei
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, Final
 
-from twisted.internet.defer import Deferred, inlineCallbacks, succeed
+from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
 from zope.interface import implementer
 
 from broker.applications.mqtt.commands import CommandIntake
 from broker.applications.mqtt.presence import PresenceRetained
 from broker.applications.mqtt.topics import command_topic, device_of
 from broker.core import Core
-from broker.model.errors import Unauthenticated
-from broker.model.interfaces import IMqttIdentities, IMqttPrincipal
+from broker.model.errors import Disabled, Unauthenticated
+from broker.model.interfaces import IKnownMqttIdentities, IMqttPrincipal
 from broker.mqtt.retained import Page
 from broker.mqtt.topics import matches
 from broker.storage.registry import APPLICATION_KINDS, Change, Rights
@@ -34,13 +34,18 @@ _ENDING = frozenset({"application_removed", "application_disabled", "application
 _RIGHTS = frozenset({"bound", "unbound", "device_removed", "application_removed"})
 
 
+#: Before the id in the name of an application's principal.
+_PREFIX: Final = "application:"
+
+
 @implementer(IMqttPrincipal)
 class ApplicationPrincipal:
-    """A registered application on one connection."""
+    """A registered application on one connection. ``certified``: it has shown a certificate, and not its secret."""
 
-    def __init__(self, rights: Rights, side: ApplicationIdentities) -> None:
-        self.name = f"application:{rights.id}"
+    def __init__(self, rights: Rights, side: ApplicationIdentities, certified: bool = False) -> None:
+        self.name = _PREFIX + rights.id
         self.rights = rights
+        self.certified = certified
         self._side = side
         self._close: Close | None = None
 
@@ -85,9 +90,10 @@ class ApplicationPrincipal:
             self._close("removed")
 
 
-@implementer(IMqttIdentities)
+@implementer(IKnownMqttIdentities)
 class ApplicationIdentities:
     """Log-in of applications: the id is the user name, the secret the password, the client id is free (DESIGN §6).
+    Where certificates count, the id is the common name in it.
 
     It claims every CONNECT with a user name, so it has to be the last one asked. ``strangers``: who somebody is whose
     name is no application's, where anybody may come; a wrong secret of one that is there is refused.
@@ -127,12 +133,32 @@ class ApplicationIdentities:
             return self._strangers
         return ApplicationPrincipal(rights, self)
 
+    @inlineCallbacks
+    def login_certified(
+        self, client_id: str, subject: str, peer: str
+    ) -> Generator[Deferred[Any], Any, ApplicationPrincipal]:
+        """See `IKnownMqttIdentities`. Who has a certificate is no stranger: a name that nobody has is refused."""
+        rights = yield self._core.registry.known_application(subject, APPLICATION_KINDS)
+        return ApplicationPrincipal(rights, self, certified=True)
+
+    @inlineCallbacks
+    def find(self, name: str) -> Generator[Deferred[Any], Any, ApplicationPrincipal | None]:
+        """See `IKnownMqttIdentities`."""
+        if not name.startswith(_PREFIX):
+            return None
+        try:
+            rights = yield self._core.registry.known_application(name.removeprefix(_PREFIX), APPLICATION_KINDS)
+        except (Unauthenticated, Disabled):
+            return None
+        return ApplicationPrincipal(rights, self)
+
     def _changed(self, change: Change) -> None:
         if change.what in _RIGHTS:
-            self._core.topics.rights_changed()
+            self._core.topics.rights_changed(lost=change.what != "bound")
         if change.what in _ENDING:
             for principal in list(self.connected.get(change.id, ())):
-                principal.end()
+                if change.what != "application_secret" or not principal.certified:
+                    principal.end()
 
 
 def _covers(one: str, other: str) -> bool:
@@ -179,7 +205,7 @@ class AnonymousPrincipal:
         """See `connected`."""
 
 
-@implementer(IMqttIdentities)
+@implementer(IKnownMqttIdentities)
 class AnonymousIdentities:
     """Claims every CONNECT without a user name."""
 
@@ -193,3 +219,11 @@ class AnonymousIdentities:
         self, client_id: str, username: str | None, password: bytes | None, peer: str
     ) -> Deferred[AnonymousPrincipal]:
         return succeed(self._principal)
+
+    def login_certified(self, client_id: str, subject: str, peer: str) -> Deferred[AnonymousPrincipal]:
+        """See `IKnownMqttIdentities`. A certificate has a name, so nobody comes here with one."""
+        return fail(Unauthenticated("whoever has a certificate has a name"))
+
+    def find(self, name: str) -> Deferred[AnonymousPrincipal | None]:
+        """See `IKnownMqttIdentities`."""
+        return succeed(self._principal if name == self._principal.name else None)

@@ -8,11 +8,12 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from broker.applications.mqtt.principals import AnonymousPrincipal, ApplicationIdentities, ApplicationPrincipal
-from broker.model.interfaces import IMqttIdentities, IMqttPrincipal
+from broker.model.interfaces import IKnownMqttIdentities, IMqttPrincipal
 from broker.mqtt import packets as p
+from broker.mqtt import properties as props
 from broker.storage.identity import Rights
 from tests.applications.mqtt.bed import SECRET, Bed
-from tests.mqtt.fakes import FakeIdentities, FakePrincipal, publishes
+from tests.mqtt.fakes import Client, FakeIdentities, FakePrincipal, publishes
 
 
 class Case(TestCase):
@@ -56,9 +57,9 @@ class LoggingIn(Case):
         self.assertEqual((one.closed, other.closed, again.closed), ("takeover", None, None))
 
     def test_interfaces(self) -> None:
-        side = self.bed.server._last_identities[0]
-        verifyObject(IMqttIdentities, side)
-        verifyObject(IMqttIdentities, FakeIdentities())
+        side = next(iter(self.bed.server._identities))
+        verifyObject(IKnownMqttIdentities, side)
+        verifyObject(IKnownMqttIdentities, FakeIdentities())
         assert isinstance(side, ApplicationIdentities)
         verifyObject(IMqttPrincipal, ApplicationPrincipal(Rights("a", "mqtt", set()), side))
         verifyObject(IMqttPrincipal, AnonymousPrincipal((), side.intake, side.presence))
@@ -123,6 +124,66 @@ class WhatAnApplicationMay(Case):
         await bed.registry.delete_device("d2")
         self.assertEqual(heard(), ["d1/up/data", "d1/up/log", "d3/up/log"])
 
+    async def lasting(self, name: str, topic_filter: str) -> Client:
+        """A client with a session on disk, at QoS 1, of which one message may be unacknowledged."""
+        five: p.Properties = {props.SESSION_EXPIRY_INTERVAL: 600, props.RECEIVE_MAXIMUM: 1}
+        connect = p.Connect(name, p.MQTT_5, False, user="app", password=SECRET.encode(), properties=five)
+        client = self.bed.client(connect)
+        await self.bed.settle()
+        await self.bed.ask(client, p.Subscribe(1, [(topic_filter, 1)]))
+        return client
+
+    def uplinks(self, *devices: str) -> None:
+        for device in devices:
+            self.bed.server.deliver(self.bed.core.topics.route(f"devices/{device}/up/data"), device.encode(), 1)
+        self.bed.flush()
+
+    async def lose(self, device: str) -> None:
+        await self.bed.registry.unbind("app", device)
+        self.bed.clock.advance(0)
+        self.bed.flush()
+
+    async def served(self, client: Client) -> list[bytes]:
+        """The payloads that come as long as each is acknowledged."""
+        await self.bed.settle()
+        client.got()
+        got = [one for one in client.received if isinstance(one, p.Publish)]
+        client.received.clear()
+        payloads = []
+        while got:
+            payloads += [one.payload for one in got]
+            answer = await self.bed.ask(client, *(p.PubAck(one.packet_id) for one in got))
+            got = [one for one in answer if isinstance(one, p.Publish)]
+        client.received.clear()
+        return payloads
+
+    async def test_what_is_owed_goes_with_the_binding(self) -> None:
+        """Behind a full window, in the queue on disk, and in a group: nothing of d1 is sent once it is lost."""
+        clients = [await self.lasting("own", "devices/+/up/data"), await self.lasting("shared", "$share/g/devices/#")]
+        away = await self.lasting("away", "devices/+/up/data")
+        away.lose()
+        self.uplinks("d2", "d1", "d2", "d1")
+        await self.lose("d1")
+        self.uplinks("d1", "d2")
+        for client in clients:
+            self.assertEqual(await self.served(client), [b"d2"] * 3)
+        away = await self.lasting("away", "devices/+/up/data")
+        self.assertEqual(await self.served(away), [b"d2"] * 3)
+        self.assertEqual(self.bed.server.stats.dropped, {"not_allowed": 6})
+
+    async def test_retained_presence_goes_with_the_binding(self) -> None:
+        for device in ("d1", "d2"):
+            self.bed.device(device)
+        await self.bed.settle()
+
+        async def shown() -> list[str]:
+            answer = await self.bed.ask(self.client, p.Subscribe(1, [("devices/+/presence", 0)]))
+            return [topic for topic, _, _ in publishes(answer)]
+
+        self.assertEqual(await shown(), ["devices/d1/presence", "devices/d2/presence"])
+        await self.lose("d1")
+        self.assertEqual(await shown(), ["devices/d2/presence"])
+
     async def test_no_command_after_the_binding_is_lost(self) -> None:
         _, link = self.bed.device("d1")
         command = p.Publish("devices/d1/command", b'{"payload": {"a": 1}}', 1, 1)
@@ -153,7 +214,7 @@ class WhatAnApplicationMay(Case):
             client.lose()
         self.assertIsNone(other.closed)
         other.lose()
-        side = self.bed.server._last_identities[0]
+        side = next(iter(self.bed.server._identities))
         assert isinstance(side, ApplicationIdentities)
         self.assertEqual(side.connected, {})
 
