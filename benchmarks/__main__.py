@@ -54,7 +54,7 @@ def epilog() -> str:
     width = max(len(shape.name) for shape in SHAPES)
     lines = [f"  {shape.name:<{width}}  {shape.title}" for shape in SHAPES]
     alone = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if '"__main__"' in path.read_text("utf-8"))
-    lines += ["", "Without sockets, each on its own:", *(f"  python -m benchmarks.{name}" for name in alone)]
+    lines += ["", "Apart from these, each on its own:", *(f"  python -m benchmarks.{name}" for name in alone)]
     return "\n".join(["shapes:", *lines])
 
 

@@ -136,28 +136,30 @@ class Broker(Child):
     def __init__(self, *, history: bool = False, reactor: str = "") -> None:
         super().__init__()
         self.novacloud_port = free_port()
+        self.lorawan_port = free_port()
         self.http_port = free_port()
         self._token = "benchmark-token"
         local = "interface=127.0.0.1"
         arguments = broker_arguments()
         if reactor:
             arguments.insert(arguments.index("--nodaemon"), f"--reactor={reactor}")
-        self.start(
-            apart(arguments),
-            self.http_port,
-            broker_environment(
-                {
-                    "broker.data_dir": str(self.folder / "data"),
-                    "broker.admin_token": self._token,
-                    "log.level": "warn",
-                    "history.enabled": "true" if history else "false",
-                    "limits.max_message_rate": "0",
-                    "listeners.http.bind": f'["tcp:{self.http_port}:{local}"]',
-                    "listeners.mqtt.bind": f'["tcp:{self.mqtt_port}:{local}"]',
-                    "listeners.novacloud.bind": f'["tcp:{self.novacloud_port}:{local}"]',
-                }
-            ),
+        self._command = apart(arguments)
+        self._environment = broker_environment(
+            {
+                "broker.data_dir": str(self.folder / "data"),
+                "broker.admin_token": self._token,
+                "log.level": "warn",
+                "history.enabled": "true" if history else "false",
+                "limits.max_message_rate": "0",
+                "listeners.http.bind": f'["tcp:{self.http_port}:{local}"]',
+                "listeners.mqtt.bind": f'["tcp:{self.mqtt_port}:{local}"]',
+                "listeners.novacloud.bind": f'["tcp:{self.novacloud_port}:{local}"]',
+                "listeners.lorawan.bind": f'["udp:{self.lorawan_port}:{local}"]',
+                "listeners.lorawan.region": "eu868",
+                "listeners.lorawan.unknown": "accept",
+            }
         )
+        self.start(self._command, self.http_port, self._environment)
         try:
             self._wait_until_ready()
             application = self.call("POST", "/applications", {"id": USER, "kind": "mqtt"})
@@ -165,6 +167,14 @@ class Broker(Child):
             self.stop()
             raise
         self.password = application["secret"]
+
+    def restart(self) -> None:
+        """Stop it as its operator would, and start it again with its data."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(PATIENCE)
+        self.start(self._command, self.http_port, self._environment)
+        self._wait_until_ready()
 
     def _wait_until_ready(self) -> None:
         until = time.monotonic() + PATIENCE

@@ -45,7 +45,8 @@ class Core:
     default_expires: float = 3600.0
     #: Ways of logging in over MQTT; application and device sides append theirs while they are built.
     mqtt_identities: list[IMqttIdentities] = field(default_factory=list)
-
+    #: The LoRaWAN network, an ILoraNetwork; None when that listener is not built.
+    lora: Any = None
     #: Calls of the API (`broker.web.routes.Route`) besides its own; sides append theirs while they are built.
     api_routes: list[Any] = field(default_factory=list)
 

@@ -23,6 +23,7 @@ from broker.simulate.process import broker_arguments, broker_environment
 PATIENCE = 30.0
 
 LOOPBACK = '["tcp:0:interface=127.0.0.1"]'
+LOOPBACK_UDP = '["udp:0:interface=127.0.0.1"]'
 
 
 def eventually(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
@@ -44,6 +45,7 @@ class RealBroker:
         self.settings = {
             "broker.data_dir": json.dumps(str(self.data_dir)),
             **{f"listeners.{name}.bind": LOOPBACK for name in ("http", "mqtt", "novacloud")},
+            "listeners.lorawan.bind": LOOPBACK_UDP,
             **(settings or {}),
         }
         self.output: list[str] = []
@@ -73,7 +75,7 @@ class RealBroker:
             line = self._lines.get(timeout=PATIENCE)
             if line is None:
                 raise AssertionError("the broker ended:\n" + "\n".join(self.output))
-            if found := re.search(r"listening: (\w+) tcp .*:(\d+)$", line):
+            if found := re.search(r"listening: (\w+) (?:tcp|udp) .*:(\d+)$", line):
                 self.ports[found[1]] = int(found[2])
             if "started: " in line:
                 return

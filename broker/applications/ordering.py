@@ -41,7 +41,7 @@ class CommandBody(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fiel
     expires: Annotated[float, Meta(ge=0, le=MAX_EXPIRES)] | None = None
     force: bool = False
     ack: bool | UnsetType = UNSET
-    port: Annotated[int, Meta(ge=1, le=223)] | UnsetType = UNSET
+    port: Annotated[int, Meta(ge=1, le=255)] | UnsetType = UNSET
     confirm: bool | UnsetType = UNSET
     priority: Annotated[int, Meta(ge=0, le=255)] | UnsetType = UNSET
 

@@ -133,3 +133,19 @@ class IKnownMqttIdentities(IMqttIdentities):
 
         Deferred of an IMqttPrincipal, or of None: nobody of ours, or nobody any more. It fails with Unavailable.
         """
+
+
+class ILoraNetwork(Interface):
+    """What application sides may know of the LoRaWAN network (``core.lora``)."""
+
+    def gateway(eui: str) -> dict[str, Any] | None:
+        """A gateway as the API shows it, with the ``family`` of its region; None when it is unknown."""
+
+    def nearest_gateway(dev_eui: str) -> str | None:
+        """EUI of the gateway that heard the mote best when it spoke last; None when it has not spoken."""
+
+    def class_of(dev_eui: str) -> str | None:
+        """A or C; None for a mote without a session."""
+
+    def watch_gateways(call: Callable[[str, bool], None]) -> None:
+        """``call(eui, online)`` from now on, whenever a gateway comes or goes. Must not block."""

@@ -13,6 +13,8 @@
   unanswered at once of those that went out on this link.
 * A command that was sent and lost its connection is not sent again: its device may have done it already. It is answered
   or it times out.
+* A link with a ``window`` of 0 is given nothing: its side looks at what is `waiting` when the device can be reached,
+  and takes one (`take`), which is on disk as sent before the side hears that it has it.
 * The first final state stands; a later answer is kept in ``late``.
 
 Everything is synchronous. The journal is told what to keep and calls back when that is safe; states that could not be
@@ -198,6 +200,51 @@ class Commands:
             self._on_link.pop(live.ref.id, None)
             self._dispatch(live.ref.id)
 
+    def waiting(self, device_id: str) -> list[Command]:
+        """What is queued for a device, oldest first, for a side that takes commands itself."""
+        return [command for command in self._queues.get(device_id, {}).values() if command.id not in self._adding]
+
+    def unanswered(self, device_id: str) -> list[Command]:
+        """What was sent to a device and is not in a final state, oldest first."""
+        return list(self._unanswered.get(device_id, {}).values())
+
+    def take(self, command_id: str, done: Done) -> None:
+        """Take one that is `waiting`: it is sent from now on. ``done(None)`` when that is on disk.
+
+        ``done(error)``: it is not, or there is no such command; then it waits as before.
+        """
+        command = self._open.get(command_id)
+        if command is None or command.status != QUEUED or command_id in self._adding:
+            done(NotFound("no such command waits"))
+            return
+        live = self._devices.get(command.device)
+        usual = DEFAULT_PENDING_TIMEOUT if live is None or live.link is None else live.link.answer_timeout
+        before = command.deadline
+        self._unqueue(command)
+        self._unanswered.setdefault(command.device, {})[command.id] = command
+        self._set_deadline(command, self._clock() + (usual if command.timeout is None else command.timeout))
+        command.status = SENT
+        command.updated_at = self._clock()
+
+        def kept(error: Exception | None) -> None:
+            if command.final:  # its device was removed meanwhile
+                done(error or NotFound("the command has ended"))
+                return
+            if error is not None:
+                self._put_back(command, before)
+                done(error)
+                return
+            self._router.command(command)
+            done(None)
+
+        self._journal.save_command(command, kept)
+
+    def fail(self, command_id: str, result: Any) -> None:
+        """End an open command, waiting or not, as failed; harmless when it is not open."""
+        command = self._open.get(command_id)
+        if command is not None and command_id not in self._adding:
+            self._end(command, FAILED, result)
+
     def reply(self, device_id: str, reply: Reply) -> bool:
         """A device answered. False if there is no such open command of this device (it may still become late)."""
         command = self._open.get(reply.command_id)
@@ -348,6 +395,17 @@ class Commands:
             queue.pop(command.id, None)
             if not queue:
                 del self._queues[command.device]
+
+    def _put_back(self, command: Command, deadline: float | None) -> None:
+        """It could not be taken: it waits again, in its old place."""
+        unanswered = self._unanswered[command.device]
+        del unanswered[command.id]
+        if not unanswered:
+            del self._unanswered[command.device]
+        command.status = QUEUED
+        self._queues[command.device] = {command.id: command, **self._queues.get(command.device, {})}
+        if deadline is not None:
+            self._set_deadline(command, deadline)
 
     def _set_deadline(self, command: Command, when: float) -> None:
         old, command.deadline = command.deadline, when

@@ -127,21 +127,12 @@ class LoracenterSettings(ListenerSettings, frozen=True, kw_only=True, forbid_unk
     bind: tuple[str, ...] = ("tcp:6666",)
 
 
-class LorawanSettings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """LoRaWAN packet forwarders."""
-
-    bind: tuple[str, ...] = ("udp:1700",)
-    region: str = "cn470"
-    unknown: WhenUnknown = "quarantine"
-
-
 #: A plugin of the same name takes the place of such a table.
 NOT_BUILT_YET: dict[str, type[ListenerSettings]] = {
     "gservice": GserviceSettings,
     "gateway88": Gateway88Settings,
     "files": FilesSettings,
     "loracenter": LoracenterSettings,
-    "lorawan": LorawanSettings,
 }
 
 #: The tables beside [listeners.*], in the order in which they are checked.

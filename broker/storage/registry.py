@@ -51,6 +51,8 @@ class Registry:
         self._clock = clock
         self.protocols: dict[str, DeviceRules] = dict(protocols or {})
         self.on_change: list[Callable[[Change], None]] = []
+        #: Told of each new device, which by then is on disk.
+        self.on_added: list[Callable[[DeviceRecord], None]] = []
         self._rights: WeakValueDictionary[str, Rights] = WeakValueDictionary()
         #: Changes so far that a login under way has to take notice of.
         self._device_changes = 0
@@ -101,6 +103,7 @@ class Registry:
         (refusal,) = await self._storage.add_devices([record])
         if refusal is not None:
             raise Conflict(refusal)
+        self._tell_added(record)
         return record, secret
 
     @deferred
@@ -140,6 +143,7 @@ class Registry:
                 result.failed.append((number, refusal))
                 continue
             result.created += 1
+            self._tell_added(record)
             if secret:
                 result.secrets.append((record.id, secret))
 
@@ -320,6 +324,13 @@ class Registry:
             if changes == self._application_changes:
                 self._rights[application_id] = rights
                 return rights
+
+    def _tell_added(self, record: DeviceRecord) -> None:
+        for listener in list(self.on_added):
+            try:
+                listener(record)
+            except Exception:
+                self.log.failure("fault of a listener told of the new device {id}", id=record.id)
 
     def _tell(self, what: str, id: str, other: str = "") -> None:
         if what.startswith("application"):

@@ -104,7 +104,8 @@ class ProcessTests(TestCase):
 
     def settings(self) -> dict[str, str]:
         """As for `broker.simulate.process.broker_environment`."""
-        return {f"listeners.{name}.bind": f'["tcp:{port}:interface=127.0.0.1"]' for name, port in self.ports.items()}
+        binds = {f"listeners.{name}.bind": f'["tcp:{port}:interface=127.0.0.1"]' for name, port in self.ports.items()}
+        return {**binds, "listeners.lorawan.bind": '["udp:0:interface=127.0.0.1"]'}
 
     def start(self, *arguments: str) -> Running:
         """Our interpreter with these arguments, in a process group of its own."""
