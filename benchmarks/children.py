@@ -258,7 +258,7 @@ class Mosquitto(Child):
 
 
 class Nats(Child):
-    """NATS with its MQTT listener, a user and the same rights; its sessions need its store, which is in memory."""
+    """NATS with its MQTT listener, a user and the same rights; without its store it takes no MQTT."""
 
     name = "nats"
 

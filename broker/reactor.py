@@ -11,7 +11,6 @@ context is of no use (our log lines name their connection themselves), so ``doRe
 from __future__ import annotations
 
 import errno
-import gc
 from collections.abc import Callable
 from select import EPOLLIN
 from typing import Any
@@ -77,16 +76,6 @@ class BrokerReactor(EPollReactor):
         if self._turn_end:
             self._run_turn_end()
 
-    def _read(self, selectable: Connection) -> None:
-        why: Any
-        try:
-            why = selectable.doRead()
-        except BaseException as error:
-            log.err()
-            why = error
-        if why:
-            self._disconnectSelectable(selectable, why, True)
-
     doIteration = doPoll
 
 
@@ -98,5 +87,4 @@ def suitable() -> bool:
 
 def install() -> None:
     """Install the reactor; called by twistd for ``--reactor=broker``."""
-    gc.set_threshold(20_000, 20, 50)
     installReactor(BrokerReactor() if suitable() else EPollReactor())

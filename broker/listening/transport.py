@@ -1,9 +1,10 @@
-"""A TCP transport that sends at once when nothing is waiting to be sent.
+"""A TCP transport that sends at once when nothing is waiting to be sent, and reads without a detour.
 
 Twisted's own ``write`` only buffers: it arms the poller for writing, waits for another turn, sends, and disarms it
 again. For a small answer on an idle socket that is two system calls and a turn too many. `DirectServer` tries ``send``
 first and leaves to Twisted whatever the socket did not take, so all that is said about buffering, producers and closing
-stays as it is. The price: it looks at ``dataBuffer`` and ``_tempDataBuffer``, which Twisted does not promise to keep.
+stays as it is. The price: it looks at ``dataBuffer``, ``_tempDataBuffer`` and ``_dataReceived``, which Twisted does not
+promise to keep.
 `available` says whether this Twisted still has them; without them plain ports are used.
 
 What it is worth is in NOTES.md.
@@ -11,7 +12,6 @@ What it is worth is in NOTES.md.
 
 from __future__ import annotations
 
-import errno
 from typing import Any
 
 from twisted.internet import tcp
@@ -28,9 +28,9 @@ class DirectServer(tcp.Server):
         """Like Twisted's, without the calls in between."""
         try:
             data = self.socket.recv(65536)
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EINTR):
-                return None
+        except BlockingIOError:
+            return None
+        except OSError:
             return CONNECTION_LOST
         if not data:
             return self._dataReceived(data)
@@ -65,7 +65,7 @@ class DirectPort(tcp.Port):
 
 def available() -> bool:
     """Whether Twisted's transports still have what `DirectServer` looks at."""
-    needed = ("write", "dataBuffer", "connected", "disconnecting", "TLS")
+    needed = ("write", "dataBuffer", "connected", "disconnecting", "TLS", "doRead", "_dataReceived")
     return (
         hasattr(tcp.Port, "transport")
         and all(hasattr(tcp.Server, name) for name in needed)

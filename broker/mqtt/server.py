@@ -279,7 +279,7 @@ class MqttListener(Listener):
             return None
 
         def known(packet_ids: Sequence[int]) -> None:
-            session.incoming.update(packet_ids)
+            session.incoming = session.incoming.union(packet_ids)
             session.incoming_known = True
 
         return self.journal.load_incoming(session.number).addCallback(known)

@@ -42,8 +42,9 @@ PUBCOMP: Final = 3
 
 #: Every packet id as it stands in a packet, one after the other.
 _IDS: Final = b"".join(packet_id.to_bytes(2, "big") for packet_id in range(65_536))
-#: The queue of a session that has none yet; never added to.
+#: The queue and the ids of a session that has none yet; never added to.
 _NOTHING: Final[deque[Any]] = deque(maxlen=0)
+_NO_IDS: Final[set[int]] = set()
 
 
 def topic_of(head: bytes) -> str:
@@ -117,8 +118,9 @@ class Session:
         #: Packet ids sent at QoS 1 and 2 and not settled, oldest first -> what they wait for.
         self.inflight: dict[int, int] = {}
         self.next_id = 1
-        #: Packet ids of the client's QoS 2 messages that were taken and not yet released [MQTT-4.3.3-2].
-        self.incoming: set[int] = set()
+        #: Packet ids of the client's QoS 2 messages that were taken and not yet released [MQTT-4.3.3-2]: added to by
+        #: `take_in` alone, or set anew.
+        self.incoming: set[int] = _NO_IDS
         #: Retained messages that it is owed: see `broker.mqtt.retained`.
         self.retained: Any = None
         #: Made when something waits: an empty deque is most of a kilobyte, and most sessions are idle.
@@ -360,7 +362,10 @@ class Session:
 
     def take_in(self, packet_id: int) -> int:
         """A QoS 2 message of the client was taken; the position that PUBREC has to wait for."""
-        self.incoming.add(packet_id)
+        if self.incoming:
+            self.incoming.add(packet_id)
+        else:
+            self.incoming = {packet_id}
         return 0
 
     def let_go(self, packet_id: int) -> int:
