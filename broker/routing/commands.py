@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
-from typing import Any, Protocol
+from typing import Any
 
 from broker.model.errors import BrokerError, Conflict, DeviceOffline, LimitExceeded, NotFound
 from broker.model.interfaces import IDeviceLink
@@ -40,10 +40,9 @@ from broker.model.messages import (
     Command,
     Reply,
 )
+from broker.routing.command_journal import CommandCounters, Done, Journal
 from broker.routing.live import LiveDevice, LiveDevices
 from broker.routing.router import Router
-
-Done = Callable[[Exception | None], None]
 
 #: How many late answers one command keeps.
 MAX_LATE = 10
@@ -56,30 +55,6 @@ NO_WAIT_GRACE = 2.0
 
 #: Time that a 'pending' answer adds when its device's link is gone before we could ask it.
 DEFAULT_PENDING_TIMEOUT = 300.0
-
-
-class Journal(Protocol):
-    """Where commands are kept. Each call ends in one ``done(error or None)``, in the order of the calls."""
-
-    def add_command(self, command: Command, done: Done) -> None:
-        """Keep a new command."""
-
-    def save_command(self, command: Command, done: Done) -> None:
-        """Keep the present state of a known command; it is copied before this returns."""
-
-    def find_command(self, command_id: str, done: Callable[[Command | None], None]) -> None:
-        """Look up a command that is no longer open, as the calls before left it; None also when storage fails."""
-
-
-class CommandCounters:
-    """How many commands ended how; plain numbers, read by the metrics."""
-
-    def __init__(self) -> None:
-        self.submitted = 0
-        self.ended: dict[str, int] = {}
-        self.unmapped_replies = 0
-        self.late_replies = 0
-        self.failed_saves = 0
 
 
 class Commands:

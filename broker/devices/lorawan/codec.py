@@ -102,19 +102,19 @@ class Rxpk(msgspec.Struct, gc=False):
     time: str | None = None
 
 
-class Stat(msgspec.Struct, omit_defaults=True):
+class Stat(msgspec.Struct):
     """The state of a gateway (PROTOCOL 1.5, chapter 4)."""
 
     time: str | None = None
     lati: float | None = None
     long: float | None = None
     alti: float | None = None
-    rxnb: float = 0
-    rxok: float = 0
-    rxfw: float = 0
-    ackr: float = 0
-    dwnb: float = 0
-    txnb: float = 0
+    rxnb: int | float = 0
+    rxok: int | float = 0
+    rxfw: int | float = 0
+    ackr: int | float = 0
+    dwnb: int | float = 0
+    txnb: int | float = 0
     temp: float | None = None
 
 

@@ -96,7 +96,7 @@ class Network:
     @deferred
     async def load(self) -> None:
         """Read what is on disk. Raises Unavailable."""
-        await self.store.load()
+        self.uplinks.resume(await self.store.load())
         self.downlinks.resume()
 
     def configure(self, settings: Settings) -> None:

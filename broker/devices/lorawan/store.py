@@ -87,8 +87,12 @@ class Store:
     # -- start -----------------------------------------------------------------------------------------------------
 
     @deferred
-    async def load(self) -> None:
-        """Gateways, and every mote that has a session. Raises Unavailable."""
+    async def load(self) -> list[tuple[float, Mote]]:
+        """Gateways, and every mote that has a session. Raises Unavailable.
+
+        Answers with the motes that were on-line when the broker ended, and when each was seen last (UNIX seconds).
+        """
+        recent: list[tuple[float, Mote]] = []
         for _, gateway in await self.gateways.all():
             self._gateways.register(gateway)
         sessions = dict(await self.sessions.all())
@@ -100,22 +104,28 @@ class Store:
                     identity = Identity(record)
                 except (KeyError, ValueError):
                     self.log.error("the registration of mote {mote} cannot be read", mote=record.id)
-                else:
-                    self.place(identity, sessions.pop(record.id, None))
+                    continue
+                mote = self.place(identity, sessions.pop(record.id, None))
+                if mote is not None and record.presence_reason == "restart" and record.last_seen is not None:
+                    recent.append((record.last_seen, mote))
             if cursor is None:
                 break
         after: str | None = None
         while True:
             rows = await self._storage.list_records(COUNTERS, "", SLICE, after)
             for dev_eui, raw in rows:
-                mote = self._motes.get(dev_eui)
-                if mote is not None:
-                    self._take_counters(mote, raw)
+                known = self._motes.get(dev_eui)
+                if known is not None:
+                    self._take_counters(known, raw)
             if len(rows) < SLICE:
                 break
             after = rows[-1][0]
-        self.log.info("lorawan: {motes} motes with a session, {gateways} gateways",
-                      motes=len(self._motes), gateways=len(self._gateways))  # fmt: skip
+        self.log.info(
+            "lorawan: {motes} motes with a session, {gateways} gateways",
+            motes=len(self._motes),
+            gateways=len(self._gateways),
+        )
+        return recent
 
     def place(self, identity: Identity, session: SessionRecord | None) -> Mote | None:
         """Put a mote into memory as its record and its last join have it; None when it has no session."""

@@ -135,14 +135,24 @@ class Uplinks:
 
     # -- presence --------------------------------------------------------------------------------------------------
 
+    def resume(self, motes: list[tuple[float, Mote]]) -> None:
+        """After a restart: motes that were on-line before are so still, as far as anybody can know."""
+        now, clock = self._core.monotonic(), self._core.clock()
+        for last_seen, mote in sorted(motes, key=lambda one: one[0]):
+            if last_seen > clock - self.settings.mote_offline_after:
+                self._present_at(mote, now - (clock - last_seen), last_seen)
+
     def present(self, mote: Mote, heard: Heard) -> None:
         """The mote was heard."""
-        mote.heard_at = heard.arrived
+        self._present_at(mote, heard.arrived, heard.at)
+
+    def _present_at(self, mote: Mote, heard_at: float, at: float) -> None:
+        mote.heard_at = heard_at
         live = mote.live
         if live is None or live.link is not mote:
             live = mote.live = self._core.devices.attach(DeviceRef(PROTOCOL, mote.dev_eui), mote, _nothing_known)
             live.ready = True
-        live.last_seen = heard.at
+        live.last_seen = at
         self._present.pop(mote, None)
         self._present[mote] = None
 

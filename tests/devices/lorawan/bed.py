@@ -118,7 +118,6 @@ class Bed:
         self.wire = Wire()
         self.socket = self.listener.datagram_protocol()
         self.socket.transport = self.wire  # type: ignore[assignment]  # all that is used of it is write
-        self._number = 0
 
     @property
     def counted(self) -> Any:
@@ -160,10 +159,9 @@ class Bed:
 
     def command(self, payload: dict[str, Any] | bytes, mote: Mote, expires: float = 3600.0, **options: Any) -> Command:
         """A command that was submitted and kept."""
-        self._number += 1
         now = self.clock.seconds()
         made = Command(
-            f"00000000-0000-4000-8000-{int(now) % 10**6:06d}{self._number:06d}",
+            f"00000000-0000-4000-8000-{len(self.storage.commands):012d}",
             mote.dev_eui,
             "lorawan",
             payload,

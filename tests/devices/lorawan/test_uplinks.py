@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import msgspec
 from pamoja import lorawan as pamoja
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -190,6 +191,35 @@ class DataTests(Case):
         first.says(b"y", gateway)
         self.bed.advance(1)
         self.assertEqual(self.bed.heard.presences[-1], (first.dev_eui, True, "connected"))
+
+    def test_presence_goes_on_after_a_restart(self) -> None:
+        mote, other = self.bed.abp(), self.bed.abp("AA00000000000002", "26010002")
+        now = self.bed.clock.seconds()
+        for eui, seen in ((mote.dev_eui, now - 100.0), (other.dev_eui, now - 90_000.0)):
+            self.bed.storage.devices[eui].presence_reason = "restart"
+            self.bed.storage.devices[eui].last_seen = seen
+        second = self.bed.again()
+        self.assertEqual(second.heard.presences, [(mote.dev_eui, True, "connected")])
+        live = second.core.devices.get(mote.dev_eui)
+        assert live is not None
+        self.assertEqual(live.last_seen, now - 100.0)
+        second.advance(0.1)
+        second.network.uplinks.tick(second.clock.seconds() + 86_400 - 101)
+        self.assertTrue(live.online)
+        second.network.uplinks.tick(second.clock.seconds() + 86_400 - 99)
+        self.assertFalse(live.online)
+
+    def test_new_settings_while_it_runs(self) -> None:
+        settings = msgspec.structs.replace(self.bed.settings, deduplication=0.5, unknown="refuse")
+        self.assertEqual(self.bed.listener.reload(settings), ("receive_buffer", "net_id"))
+        mote = self.bed.abp()
+        mote.says(b"x", self.gateway)
+        self.bed.advance(0.3)
+        self.assertEqual(self.bed.heard.uplinks, [])
+        self.bed.advance(0.3)
+        self.assertEqual(len(self.bed.heard.uplinks), 1)
+        self.bed.forwarder(OTHER, "192.0.2.2")
+        self.assertEqual(self.bed.counted.unknown_gateways, 1)
 
     def test_what_no_packet_is(self) -> None:
         mote = self.bed.abp()
