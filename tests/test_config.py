@@ -122,8 +122,8 @@ class FileTests(ConfigCase):
         self.assertEqual(config.listeners["echo"].limits, expected)
 
     def test_protocols_that_are_not_built_yet(self) -> None:
-        config = self.config("[listeners.loracenter]\n[listeners.files]\nbind = []")
-        self.assertEqual(config.not_built, ("files", "loracenter"))
+        config = self.config("[listeners.gservice]\n[listeners.files]\nbind = []")
+        self.assertEqual(config.not_built, ("files", "gservice"))
         self.assertEqual(set(config.listeners), {"echo"})
 
 
@@ -210,7 +210,7 @@ class WrongTests(ConfigCase):
             "[listeners.echo.limits]\nx = 1": "listeners.echo.limits.x = 1: there is no such key; allowed keys: "
             + ", ".join(sorted(Limits.__struct_fields__)),
             "[listeners.ech]": "[listeners.ech]: there is no such protocol; allowed protocols: "
-            "echo, files, gateway88, gservice, loracenter",
+            "echo, files, gateway88, gservice",
             "[listeners.gateway88]\nunknown = 'x'": 'listeners.gateway88.unknown = "x": '
             'must be one of "accept", "quarantine", "refuse"',
             "[tls]\ncertificate = 'c.pem'": 'tls.certificate = "c.pem": needs tls.private_key beside it',

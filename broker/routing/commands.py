@@ -153,6 +153,15 @@ class Commands:
         """An open command; ended ones are in storage."""
         return self._open.get(command_id)
 
+    def waiting_of(self, origin: str) -> list[Command]:
+        """What is queued of one origin, for any device."""
+        return [
+            command
+            for queue in self._queues.values()
+            for command in queue.values()
+            if command.origin == origin and command.id not in self._adding
+        ]
+
     def wait(self, command_id: str, call: Callable[[Command], None]) -> Callable[[], None]:
         """``call(command)`` once when an open command reaches its final state. Returns what stops the waiting."""
         waiters = self._waiters.setdefault(command_id, [])

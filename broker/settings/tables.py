@@ -121,18 +121,11 @@ class FilesSettings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_
     public_url: str = ""
 
 
-class LoracenterSettings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Customer servers."""
-
-    bind: tuple[str, ...] = ("tcp:6666",)
-
-
 #: A plugin of the same name takes the place of such a table.
 NOT_BUILT_YET: dict[str, type[ListenerSettings]] = {
     "gservice": GserviceSettings,
     "gateway88": Gateway88Settings,
     "files": FilesSettings,
-    "loracenter": LoracenterSettings,
 }
 
 #: The tables beside [listeners.*], in the order in which they are checked.

@@ -6,3 +6,6 @@ novacloud = ProtocolPlugin("novacloud", "NovaCloud devices: JSON lines over TCP"
 mqtt = ProtocolPlugin("mqtt", "MQTT 3.1, 3.1.1 and 5.0 for applications", "broker.applications.mqtt")
 http = ProtocolPlugin("http", "HTTP API, event stream and metrics", "broker.applications.http")
 lorawan = ProtocolPlugin("lorawan", "LoRaWAN motes behind Semtech packet forwarders", "broker.devices.lorawan")
+loracenter = ProtocolPlugin(
+    "loracenter", "LoRaCenter customer servers: NUL-delimited JSON over TCP", "broker.applications.loracenter"
+)

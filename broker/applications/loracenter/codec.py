@@ -36,8 +36,11 @@ MAX_TOKEN: Final = 0xFFFF_FFFF
 _EUI = re.compile(r"(?:0[xX])?([0-9A-Fa-f]{1,16})")
 _HEX128 = re.compile(r"(?:0[xX])?([0-9A-Fa-f]{1,32})")
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]*={0,2}\s*")
-#: A comma with nothing behind it but the end of its object or list. Texts are skipped as a whole.
-_SPARE_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])')
+#: A comma with nothing behind it but the end of its object or list. Texts are skipped as a whole, also one that has no
+#: end: looking for an end from each quotation mark anew would take the square of the time.
+_SPARE_COMMA = re.compile(r'("(?:[^"\\]|\\.)*+(?:"|\\?\Z))|,(?=\s*[}\]])', re.DOTALL)
+#: What of a CMD may be echoed.
+_CMD = re.compile(r"[A-Z0-9_]{1,32}")
 
 
 class Malformed(Exception):
@@ -58,7 +61,7 @@ class FrameDecoder:
         #: Bytes that a frame may have.
         self.limit = limit
         self.keep_alives = 0
-        self._held = b""
+        self._held = bytearray()
 
     @property
     def buffered(self) -> int:
@@ -66,24 +69,30 @@ class FrameDecoder:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The frames that are complete now. Raises Malformed with ``too_long``; nothing is to be fed after that."""
-        if self._held:
-            data = self._held + data
-            self._held = b""
+        held = self._held
         start = 0
-        while True:
+        end = data.find(NUL)
+        if end >= 0 and held:
+            held += data[:end]
+            self._check(len(held))
+            self._held = bytearray()
+            yield bytes(held)
+            start = end + 1
             end = data.find(NUL, start)
-            if end < 0:
-                break
-            if end - start > self.limit:
-                raise Malformed(f"a message has at most {self.limit} bytes", "too_long")
+        while end >= 0:
+            self._check(end - start)
             if end == start:
                 self.keep_alives += 1
             else:
                 yield data[start:end]
             start = end + 1
-        if len(data) - start > self.limit:
+            end = data.find(NUL, start)
+        self._held += data[start:]
+        self._check(len(self._held))
+
+    def _check(self, size: int) -> None:
+        if size > self.limit:
             raise Malformed(f"a message has at most {self.limit} bytes", "too_long")
-        self._held = data[start:]
 
 
 class Request:
@@ -94,8 +103,9 @@ class Request:
     def __init__(self, fields: dict[str, Any]) -> None:
         self.fields = fields
         cmd = fields.get("cmd")
-        #: In upper case; empty when there is none.
-        self.cmd = cmd.strip().upper() if isinstance(cmd, str) else ""
+        word = cmd.strip().upper() if isinstance(cmd, str) else ""
+        #: In upper case; empty when there is none, or none that could be echoed.
+        self.cmd = word if _CMD.fullmatch(word) is not None else ""
         #: What is echoed: a number of 32 bits, or such a number in quotes; anything else becomes 0.
         self.token: int | str = _token(fields.get("token"))
 
@@ -104,7 +114,7 @@ class Request:
         return self.fields.get(name)
 
     def __repr__(self) -> str:
-        return f"<Request {self.cmd[:16]}>"
+        return f"<Request {self.cmd}>"
 
 
 def parse(frame: bytes) -> Request | None:

@@ -126,8 +126,9 @@ class FieldTests(SynchronousTestCase):
         assert data is not None
         self.assertEqual(data.hex(), "a8930f0c0002eeeeeeeeeeeed200071f04126216")
         self.assertEqual(codec.payload(""), b"")
-        for sent in ("qBMD.AAC", "qBMD-_AC", "a", "abcde", "=", "ab=c", "é", 5, None, ["qBM="]):
-            self.assertIsNone(codec.payload(sent) or None, repr(sent))
+        wrong: tuple[object, ...] = ("qBMD.AAC", "qBMD-_AC", "a", "abcde", "=", "ab=c", "é", 5, None, ["qBM="])
+        for value in wrong:
+            self.assertIsNone(codec.payload(value) or None, repr(value))
 
     @given(st.binary())
     def test_any_payload(self, data: bytes) -> None:
@@ -135,7 +136,16 @@ class FieldTests(SynchronousTestCase):
         self.assertEqual((codec.payload(text), codec.payload(text.rstrip("="))), (data, data))
 
     def test_integers(self) -> None:
-        for sent, read in ((231, 231), ("231", 231), (0, None), (256, None), (1.0, None), (True, None), ("x", None)):
+        cases: tuple[tuple[object, int | None], ...] = (
+            (231, 231),
+            ("231", 231),
+            (0, None),
+            (256, None),
+            (1.0, None),
+            (True, None),
+            ("x", None),
+        )
+        for sent, read in cases:
             self.assertEqual(codec.integer(sent, 1, 255), read, repr(sent))
 
     def test_flags(self) -> None:
