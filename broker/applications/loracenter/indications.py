@@ -48,13 +48,11 @@ NO_PORT: Final = 1
 class Alias:
     """The DevEUI of a device that is no mote; while it is looked up, ``waiting`` holds what to do with it then."""
 
-    __slots__ = ("again", "eui", "waiting")
+    __slots__ = ("eui", "waiting")
 
     def __init__(self) -> None:
         self.eui: str | None = None
         self.waiting: list[Callable[[str | None], None]] | None = []
-        #: The device has changed since.
-        self.again = False
 
 
 @implementer(IConsumer)
@@ -131,17 +129,16 @@ class Indications:
             call(alias.eui)
         elif len(alias.waiting) < MAX_WAITING:
             alias.waiting.append(call)
+        else:
+            self._counted.lost_uploads += 1
 
     async def _look_up(self, device_id: str, alias: Alias) -> None:
-        while True:
-            alias.again = False
-            try:
-                record = await self._core.storage.get_device(device_id)
-            except BrokerError:
-                del self._aliases[device_id]
-                return
-            if not alias.again:
-                break
+        try:
+            record = await self._core.storage.get_device(device_id)
+        except BrokerError:
+            self._counted.lost_uploads += len(alias.waiting or ())
+            del self._aliases[device_id]
+            return
         alias.eui = None if record is None else record.dev_eui
         waiting, alias.waiting = alias.waiting or [], None
         for call in waiting:
@@ -153,12 +150,10 @@ class Indications:
     def _changed(self, change: Change) -> None:
         if change.what not in ("device_updated", "device_removed"):
             return
+        # One that is being looked up was asked for after this change, or it would have been answered before it.
         alias = self._aliases.get(change.id)
-        if alias is not None:
-            if alias.waiting is None:
-                del self._aliases[change.id]
-            else:
-                alias.again = True
+        if alias is not None and alias.waiting is None:
+            del self._aliases[change.id]
 
     # -- what is said ----------------------------------------------------------------------------------------------
 

@@ -150,7 +150,8 @@ class FieldTests(SynchronousTestCase):
 
     def test_flags(self) -> None:
         self.assertEqual([codec.flag(sent) for sent in (True, 1, "true", " TRUE ")], [True] * 4)
-        self.assertEqual([codec.flag(sent) for sent in (False, 0, "false", None, [], 2)], [False] * 6)
+        others: tuple[object, ...] = (False, 0, "false", None, [], 2)
+        self.assertEqual([codec.flag(sent) for sent in others], [False] * 6)
 
 
 class WriteTests(SynchronousTestCase):
