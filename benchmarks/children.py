@@ -137,6 +137,7 @@ class Broker(Child):
         super().__init__()
         self.novacloud_port = free_port()
         self.lorawan_port = free_port()
+        self.loracenter_port = free_port()
         self.http_port = free_port()
         self._token = "benchmark-token"
         local = "interface=127.0.0.1"
@@ -154,6 +155,7 @@ class Broker(Child):
                 "listeners.http.bind": f'["tcp:{self.http_port}:{local}"]',
                 "listeners.mqtt.bind": f'["tcp:{self.mqtt_port}:{local}"]',
                 "listeners.novacloud.bind": f'["tcp:{self.novacloud_port}:{local}"]',
+                "listeners.loracenter.bind": f'["tcp:{self.loracenter_port}:{local}"]',
                 "listeners.lorawan.bind": f'["udp:{self.lorawan_port}:{local}"]',
                 "listeners.lorawan.region": "eu868",
                 "listeners.lorawan.unknown": "accept",
