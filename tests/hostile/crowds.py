@@ -16,10 +16,11 @@ HALF_OPEN = 100
 FIRST_WORDS = {
     "novacloud": b'{"type":"auth","payload":{"device_id":"a","device_key":"b"}}\n',
     "mqtt": encode(p.Connect(client_id="x")),
+    "loracenter": b'{"CMD":"SENDTO","Token":1}\0',
     "http": b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
 }
 #: Why a stranger who says nothing is closed.
-SILENT = {"novacloud": "auth_timeout", "mqtt": "auth_timeout", "http": "idle"}
+SILENT = {"novacloud": "auth_timeout", "mqtt": "auth_timeout", "http": "idle", "loracenter": "auth_timeout"}
 
 
 def _name(attack: partial[None], name: str) -> Attack:
