@@ -76,10 +76,16 @@ class Broadcasts:
         cursor: str | None = None
         while True:
             records, cursor = await self._core.registry.list_devices(query, PAGE, cursor)
-            for record in records:
-                if self._reached(record, asked.app_eui):
-                    for _ in range(tries):
-                        await self._send(asked, record, content, options)
+            reached = [record for record in records if self._reached(record, asked.app_eui)]
+            await self._kept(
+                [
+                    new_command(
+                        self._core, record, content, asked.customer.origin, self.settings.queue_time, options=options
+                    )
+                    for record in reached
+                    for _ in range(tries)
+                ]
+            )
             if cursor is None:
                 return
 
@@ -90,16 +96,24 @@ class Broadcasts:
             return False
         return app_eui is None or codec.eui(record.attributes.get("join_eui")) == app_eui
 
-    async def _send(self, asked: Asked, record: DeviceRecord, content: bytes, options: dict[str, Any]) -> None:
-        command = new_command(
-            self._core, record, content, asked.customer.origin, self.settings.queue_time, options=options
-        )
-        try:
-            await self._kept(command)
-        except LimitExceeded:
-            pass  # this mote's queue is full: it has more to hear than it can take
+    def _kept(self, commands: list[Command]) -> Deferred[None]:
+        """Fires when all are on disk; fails with the first error, when all are over.
 
-    def _kept(self, command: Command) -> Deferred[None]:
-        kept: Deferred[None] = Deferred()
-        self._core.commands.submit(command, lambda error: kept.callback(None) if error is None else kept.errback(error))
-        return kept
+        A mote whose queue is full has more to hear than it can take already: that is none.
+        """
+        over: Deferred[None] = Deferred()
+        left = len(commands) + 1
+        wrong: Exception | None = None
+
+        def done(error: Exception | None) -> None:
+            nonlocal left, wrong
+            left -= 1
+            if error is not None and not isinstance(error, LimitExceeded):
+                wrong = wrong or error
+            if not left:
+                over.callback(None) if wrong is None else over.errback(wrong)
+
+        for command in commands:
+            self._core.commands.submit(command, done)
+        done(None)
+        return over

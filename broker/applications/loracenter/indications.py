@@ -139,7 +139,9 @@ class Indications:
             self._counted.lost_uploads += len(alias.waiting or ())
             del self._aliases[device_id]
             return
-        alias.eui = None if record is None else record.dev_eui
+        if record is not None:
+            # An id may be an EUI itself, as in SENDTO.
+            alias.eui = record.dev_eui or (record.id if codec.eui(record.id) == record.id else None)
         waiting, alias.waiting = alias.waiting or [], None
         for call in waiting:
             call(alias.eui)

@@ -122,6 +122,13 @@ class ForeignUploadTests(Stage):
         self.say(b"x")
         self.assertEqual([one["DevEUI"] for one in self.peer.got()], [SECOND])
 
+    def test_an_id_that_is_an_eui(self) -> None:
+        for device in (SECOND, MAC):
+            self.bed.rows.devices[device] = DeviceRecord(id=device, protocol="other")
+            self.bed.bind(device)
+            self.say(b"x", device=device)
+        self.assertEqual([got["DevEUI"] for got in self.peer.got()], [SECOND])
+
     def test_storage_is_away_for_a_moment(self) -> None:
         self.foreign()
         self.bed.storage.away = True
@@ -180,6 +187,23 @@ class BroadcastTests(Stage):
         self.assertEqual(said(other.ask("BROADCAST", **{**self.BROADCAST, "CsEUI": OTHER_EUI}))[0][0], 1)
         self.bed.advance(1.1)
         self.assertEqual(said(self.peer.ask("BROADCAST", **self.BROADCAST)), [(1, "BROADCAST OK")])
+
+    def test_a_full_queue_and_no_disk(self) -> None:
+        mote = self.class_c("CC00000000000001", "26020001")
+        self.gateway.silent = True
+        self.bed.core.commands.max_queued = 3
+        self.peer.got()
+        self.assertEqual(said(self.peer.ask("BROADCAST", **self.BROADCAST, TryCnt=5)), [(1, "BROADCAST OK")])
+        self.assertEqual(self.bed.core.commands.queued(mote.dev_eui), 3)
+        self.bed.advance(901)
+        self.gateway.pull()
+        self.peer.got()
+        self.bed.storage.held = True
+        self.assertEqual(self.peer.ask("BROADCAST", **self.BROADCAST), [])
+        for away in (False, False, False, True):
+            self.bed.storage.away = away
+            self.bed.storage.go_on()
+        self.assertEqual(said(self.peer.got()), [(0, "TRY LATER")])
 
     def test_two_at_once(self) -> None:
         second = self.bed.customer(service=1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from tests.applications.loracenter.bed import CS_EUI, KEY
 from tests.applications.loracenter.socket_customer import SocketCustomer, add_customer
 from tests.applications.loracenter.test_registration import RIGHT, WRONG
 from tests.devices.lorawan.bed import APP_S_KEY, GATEWAY, NWK_S_KEY
@@ -115,6 +118,28 @@ class RealTests(TestCase):
         customer.ask("SENDTO", DevEUI=FOREIGN, payload="AQI=", Port=1)
         answers = [customer.until("SENDTO")["MSG"] for _ in range(2)]
         self.assertEqual(answers, ["READY SEND", "SEND FAIL 11"])
+
+    def test_the_example(self) -> Deferred[None]:
+        return self.blocking(self.example)
+
+    def example(self) -> None:
+        session = self.add_mote()
+        add_customer(self.broker, MOTE)
+        arguments = ["127.0.0.1", str(self.broker.ports["loracenter"]), CS_EUI, KEY]
+        script = Path(__file__).parents[3] / "examples" / "customer_server.py"
+        customer = subprocess.Popen([sys.executable, str(script), *arguments], stdout=subprocess.PIPE, text=True)
+        try:
+            assert customer.stdout is not None
+            self.assertIn("CSREG ACCEPT", customer.stdout.readline())
+            forwarder = self.forwarder()
+            forwarder.hears(session.encode_uplink(0, 5, b"hello"))
+            self.assertEqual(session.decode(forwarder.told()[1], 0).payload, b'{"heard":true}')
+            told = [customer.stdout.readline() for _ in range(5)]
+            self.assertEqual(told[2], f"{MOTE} b'hello'\n")
+            self.assertIn("SENDED TO GW", told[4])
+        finally:
+            customer.kill()
+            customer.communicate()
 
     def test_kill_with_sendtos_waiting(self) -> Deferred[None]:
         return self.blocking(self.kill)
