@@ -104,7 +104,8 @@ def order(
 @inlineCallbacks
 def check_content(core: Core, record: DeviceRecord, content: Payload) -> Generator[Deferred[Any], Any, None]:
     """Fails with Invalid for keys that the device's product, if it has one, does not know."""
-    if record.product is None:
+    keyed = getattr(core.registry.protocols.get(record.protocol), "keyed", True)
+    if record.product is None or not keyed:
         return
     product = yield core.registry.get_product(record.product)
     if product is not None:  # it may have been deleted this moment, together with its last device
@@ -139,7 +140,10 @@ def new_command(
 
 
 def _check_keys(content: Payload, known: frozenset[str]) -> None:
-    """A product's device takes only its actuators' keys (NovaCloud guide 7.1)."""
-    unknown = sorted(set(payload_object(content)) - known)[:MAX_NAMED]
+    """A product's device takes only its actuators' keys (NovaCloud guide 7.1); bytes that are no object have none."""
+    fields = payload_object(content)
+    if isinstance(content, bytes) and "base64" in fields:
+        return
+    unknown = sorted(set(fields) - known)[:MAX_NAMED]
     if unknown:
         raise Invalid(f"the product has no actuator {', '.join(unknown)}; force: true sends it all the same")

@@ -406,6 +406,16 @@ class DeviceLoginTests(RegistryCase):
         self.assertEqual(len(texts), 1)
         await self.registry.login_device("open", "o1", "abc")
 
+    async def test_identified_without_a_secret(self) -> None:
+        """For protocols whose devices have none."""
+        await self.add("d1", secret="abc")
+        login = await self.registry.identify_device("toy", "D1")
+        self.assertEqual((login.record.id, login.values), ("d1", {}))
+        for protocol, id in (("toy", "d2"), ("toy", ""), ("open", "d1")):
+            await self.refused(Unauthenticated, self.registry.identify_device(protocol, id))
+        await self.registry.update_device("d1", {"disabled": True})
+        await self.refused(Disabled, self.registry.identify_device("toy", "d1"))
+
     async def test_unknown_ids_cost_the_same(self) -> None:
         """As many look-ups, and one comparison, whatever is wrong."""
         await self.add("d1", secret="abc")

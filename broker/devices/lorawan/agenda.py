@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 from typing import Any, Final
 
 #: Seconds; deadlines of radio windows are kept with far more to spare.
-GRAIN: Final = 0.002
+GRAIN: Final = 0.001
 
 
 class Agenda:

@@ -33,13 +33,23 @@ from broker.devices.lorawan.motes import Delivery, Mote, Motes
 from broker.devices.lorawan.reception import Heard
 from broker.devices.lorawan.settings import Settings
 from broker.devices.lorawan.store import Store
-from broker.devices.lorawan.transmitter import CODES, RX2_AFTER_RX1, Plan, Transmission, Transmitter
+from broker.devices.lorawan.transmitter import (
+    CODES,
+    FRAME_OVER_PAYLOAD,
+    RX2_AFTER_RX1,
+    Plan,
+    Transmission,
+    Transmitter,
+)
 from broker.model.messages import FAILED, PENDING, SUCCEEDED, Command, Reply, payload_bytes
 
 #: Seconds until another look when counters are not on disk yet.
 NOT_YET: Final = 0.02
 #: Seconds after the start of RX2 in which a class C mote may still be busy with it.
 RX2_LENGTH: Final = 1.0
+#: How often a mote is told its channels if it does not say that it has them, and how many they are.
+MAX_CHANNELS_TOLD: Final = 3
+CHANNELS_OF_A_BLOCK: Final = 8
 #: Class C motes whose gateways are away that are looked at in one tick.
 MAX_STRANDED: Final = 200
 #: Numbers of customer servers' answers that are no TX_ACK errors.
@@ -98,7 +108,8 @@ class Downlinks:
                 heard.receptions, mote.region, size, float(mote.rx1_delay), mote.rx1_offset
             )
 
-        self._answer(mote, windows)
+        if not self._tell_channels(mote, heard, windows):
+            self._answer(mote, windows)
         if mote.class_c and not mote.sending:
             self.wake(mote)
 
@@ -116,12 +127,22 @@ class Downlinks:
             self.wake(mote)
             return
 
+        if not mote.near:
+            return  # nobody knows where it is
+
         def windows(size: int) -> Plan:
             return self._transmitter.continuous(mote.near, mote.region, size)
 
-        self._answer(mote, windows)
-        if not mote.sending and self._has_more(mote):
-            self._stranded[mote] = None
+        # What is too long for RX2 may go out in RX1, after its next uplink.
+        region = mote.region or mote.near[0].region
+        limit = region.max_payload[region.rx2_rate] - frames.OVERHEAD + FRAME_OVER_PAYLOAD - len(self._owed(mote))
+        waits = (
+            len(mote.delivery.payload) <= limit if mote.delivery is not None else self._next(mote, limit) is not None
+        )
+        if waits:
+            self._answer(mote, windows, limit)
+            if not mote.sending:
+                self._stranded[mote] = None
 
     def resume(self) -> None:
         """After a restart: class C motes whose commands were waiting."""
@@ -140,13 +161,13 @@ class Downlinks:
 
     # -- what goes out ---------------------------------------------------------------------------------------------
 
-    def _answer(self, mote: Mote, windows: Windows) -> None:
-        """Send the next frame that is owed, if there is one and a window for it."""
+    def _answer(self, mote: Mote, windows: Windows, limit: int | None = None) -> None:
+        """Send the next frame that is owed, if there is one and a window for it. ``limit``: bytes of a command."""
         if self._drop_done(mote):
             self._send_again(mote, windows)
             return
         while True:
-            command = self._next(mote)
+            command = self._next(mote, limit)
             if command is None:
                 self._send_alone(mote, windows)
                 return
@@ -164,10 +185,12 @@ class Downlinks:
         self._end(mote, delivery, FAILED, {"error": "NOT_ACKNOWLEDGED", "code": CODES["NOT_ACKNOWLEDGED"]})
         return False
 
-    def _next(self, mote: Mote) -> Command | None:
-        """The oldest of the highest priority."""
+    def _next(self, mote: Mote, limit: int | None) -> Command | None:
+        """The oldest of the highest priority, of those that are not longer than ``limit``."""
         default = self.settings.default_priority
         waiting = self._commands.waiting(mote.dev_eui)
+        if limit is not None:
+            waiting = [command for command in waiting if len(payload_bytes(command.payload)) <= limit]
         return max(waiting, key=lambda command: int(command.options.get("priority", default)), default=None)
 
     def _send_command(self, mote: Mote, command: Command, windows: Windows) -> bool:
@@ -210,6 +233,11 @@ class Downlinks:
         assert delivery is not None
         fopts = self._owed(mote)
         plan = windows(frames.OVERHEAD + len(fopts) + len(delivery.payload))
+        if plan.too_long:  # by now: the mote has become slower
+            mote.delivery = None
+            self._end(mote, delivery, FAILED, {"error": "TOO_LONG", "code": CODES["TOO_LONG"]})
+            self._answer(mote, windows)
+            return
         transmission = self._booked(mote, plan, fopts, delivery)
         if transmission is not None:
             delivery.tries += 1
@@ -229,6 +257,28 @@ class Downlinks:
             self._use_counter(mote)
             self._transmitter.launch(transmission)
 
+    def _tell_channels(self, mote: Mote, heard: Heard, windows: Windows) -> bool:
+        """Tell a CN470 mote its channels, before anything else: on the others nobody hears it."""
+        block = self.settings.cn470_block
+        if block < 0 or mote.channels_told >= MAX_CHANNELS_TOLD or mote.delivery is not None:
+            return False
+        best = heard.receptions[0]
+        region = mote.region or best.gateway.region
+        if region.name != "cn470":
+            return False
+        rate = region.rate_of(best.datr) or 0
+        commands = mote.answers + mac.link_adr_channels(block * CHANNELS_OF_A_BLOCK, CHANNELS_OF_A_BLOCK, rate)
+        plan = windows(frames.OVERHEAD + len(commands))
+        if not plan.slots or not self._counter_left(mote):
+            return False
+        transmission = self._booked(mote, plan, b"", None, commands)
+        if transmission is None:
+            return False
+        mote.channels_told += 1
+        self._use_counter(mote)
+        self._transmitter.launch(transmission)
+        return True
+
     def _owed(self, mote: Mote) -> bytes:
         """MAC commands for the mote; they fit into FOpts."""
         interval = self.settings.status_interval
@@ -236,16 +286,21 @@ class Downlinks:
             return mote.answers + mac.DEV_STATUS_REQ
         return mote.answers
 
-    def _booked(self, mote: Mote, plan: Plan, fopts: bytes, delivery: Delivery | None) -> Transmission | None:
-        """The frame with a slot that is booked for it; the mote is owed nothing any more."""
+    def _booked(
+        self, mote: Mote, plan: Plan, fopts: bytes, delivery: Delivery | None, commands: bytes = b""
+    ) -> Transmission | None:
+        """The frame with a slot that is booked for it; the mote is owed nothing any more.
+
+        ``commands``: MAC commands in place of a payload, where they are too many for FOpts.
+        """
         more = self._commands.queued(mote.dev_eui) > (1 if delivery is not None and not delivery.tries else 0)
         frame = frames.data_down(
             mote.nwk_s_key,
             mote.app_s_key,
             mote.dev_addr,
             mote.down if delivery is None else delivery.fcnt,
-            port=None if delivery is None else delivery.port,
-            payload=b"" if delivery is None else delivery.payload,
+            port=delivery.port if delivery is not None else 0 if commands else None,
+            payload=commands if delivery is None else delivery.payload,
             confirmed=delivery is not None and delivery.confirmed,
             ack=mote.ack,
             pending=more and not mote.class_c,
@@ -254,7 +309,7 @@ class Downlinks:
         transmission = Transmission(frame, plan.slots, self._sent, (mote, delivery))
         if self._transmitter.book(transmission) is not None:
             return None
-        if fopts != mote.answers:
+        if fopts.endswith(mac.DEV_STATUS_REQ) and fopts != mote.answers:
             mote.status_at = self._monotonic()
         mote.ack = mote.prompt = False
         mote.answers = b""

@@ -4,7 +4,7 @@
 CID         from the mote          bytes after it  what the network does
 ==========  =====================  ==============  =====================================
 02          LinkCheckReq           0               answers margin and number of gateways
-03          LinkADRAns             1               nothing: we never ask
+03          LinkADRAns             1               notes that the mote has its channels (CN470)
 04          DutyCycleAns           0               nothing
 05          RXParamSetupAns        1               nothing
 06          DevStatusAns           2               a status message: battery and margin
@@ -23,6 +23,7 @@ from __future__ import annotations
 from typing import Final
 
 LINK_CHECK: Final = 0x02
+LINK_ADR: Final = 0x03
 DEV_STATUS: Final = 0x06
 DEVICE_TIME: Final = 0x0D
 
@@ -63,6 +64,21 @@ def parse_commands(data: bytes) -> tuple[list[tuple[int, bytes]], bool]:
 def link_check_ans(margin: float, gateways: int) -> bytes:
     """``margin``: dB above what demodulation needs (0..254); ``gateways``: how many heard the request."""
     return bytes((LINK_CHECK, max(0, min(254, int(margin))), max(1, min(255, gateways))))
+
+
+def link_adr_channels(first: int, count: int, rate: int) -> bytes:
+    """LinkADRReq that leave a CN470 mote these of its 96 channels (1.0.3 Regional Parameters, 2.7.5): a block of six.
+
+    Each tells of sixteen channels. ``rate``: the data rate that it has; power is the largest, each frame is sent once.
+    """
+    wanted = (1 << count) - 1 << first
+    masks = [(wanted >> 16 * part & 0xFFFF).to_bytes(2, "little") for part in range(6)]
+    return b"".join(bytes((LINK_ADR, rate << 4)) + mask + bytes((part << 4 | 1,)) for part, mask in enumerate(masks))
+
+
+def channels_taken(body: bytes) -> bool:
+    """Whether a LinkADRAns says that the channels are right."""
+    return bool(body[0] & 1)
 
 
 def device_time_ans(at: float) -> bytes:

@@ -18,6 +18,8 @@ from broker.model.interfaces import IDeviceLink
 from broker.model.messages import Command
 
 PROTOCOL: Final = "lorawan"
+#: More often than anything is said.
+TOLD: Final = 255
 
 
 class Delivery:
@@ -55,6 +57,7 @@ class Mote:
         "ack",
         "answers",
         "app_s_key",
+        "channels_told",
         "class_c",
         "delivery",
         "dev_addr",
@@ -111,6 +114,8 @@ class Mote:
         self.ack = False
         self.prompt = False
         self.answers = b""
+        #: How often it was told its channels; `TOLD` when it said yes.
+        self.channels_told = 0
         self.delivery: Delivery | None = None
         #: A downlink is being written, or is at a gateway that has not answered.
         self.sending = False

@@ -49,6 +49,9 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     class_c_gap: Seconds = 1.0
     #: Seconds in which it has to answer a confirmed one.
     class_c_timeout: Seconds = 8.0
+    #: Which eight of the 96 channels of CN470 the gateways hear: 0 (470.3 MHz and on) to 11; motes are told after their
+    #: first frame. -1: motes are set to them by themselves.
+    cn470_block: Annotated[int, Meta(ge=-1, le=11)] = -1
     #: How often a confirmed downlink is sent at most.
     transmissions: Annotated[int, Meta(ge=1, le=15)] = 3
     #: Seconds between two questions for battery and margin (DevStatusReq); 0: never.

@@ -25,7 +25,7 @@ from broker.devices.lorawan.counter import MAX_COUNTER, reconstruct, repeated
 from broker.devices.lorawan.counters import LorawanCounters
 from broker.devices.lorawan.downlinks import Downlinks
 from broker.devices.lorawan.frames import DataUp
-from broker.devices.lorawan.motes import PROTOCOL, Mote, Motes
+from broker.devices.lorawan.motes import PROTOCOL, TOLD, Mote, Motes
 from broker.devices.lorawan.reception import Heard
 from broker.devices.lorawan.settings import Settings
 from broker.devices.lorawan.store import Store
@@ -126,6 +126,8 @@ class Uplinks:
             mote.answers += mac.link_check_ans(best, len(heard.receptions))
         if mac.DEVICE_TIME in asked:
             mote.answers += mac.device_time_ans(heard.at)
+        if mac.LINK_ADR in asked and mac.channels_taken(asked[mac.LINK_ADR]):
+            mote.channels_told = TOLD
         if mac.DEV_STATUS in asked:
             battery, above = mac.dev_status(asked[mac.DEV_STATUS])
             status = {"battery": battery, "margin": above}

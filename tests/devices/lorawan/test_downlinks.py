@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from broker.devices.lorawan import keys
+from broker.devices.lorawan import keys, mac
 from broker.devices.lorawan.airtime import airtime
 from broker.devices.lorawan.gateway import GatewayRecord
 from broker.devices.lorawan.regions import EU868
@@ -265,6 +265,35 @@ class RegionTests(SynchronousTestCase):
             bed.advance(3)
             self.assertEqual([packet["freq"] for packet in gateway.sent()][1], rx2)
 
+    def test_a_cn470_mote_is_told_its_channels(self) -> None:
+        bed = Bed(region="cn470", cn470_block=10)
+        gateway = bed.forwarder()
+        mote = bed.abp()
+        command = bed.command(b"x", mote)
+        got = []
+        for fopts in (b"", b"\x02" + b"\x03\x06" * 6, b"\x03\x07" * 6, b""):
+            mote.says(b"x", gateway, freq=486.3, confirmed=True, fopts=fopts or None)
+            bed.advance(3)
+            got += [mote.reads(frame) for frame in gateway.frames()]
+        told = mac.link_adr_channels(80, 8, 5)
+        self.assertEqual([down.fport for down in got], [0, 0, 5, None])
+        self.assertEqual([down.payload for down in got[:2]], [told, b"\x02\x0f\x01" + told])
+        self.assertEqual([down.ack for down in got], [True] * 4)
+        self.assertEqual(command.status, "succeeded")
+
+    def test_one_that_does_not_say_yes_is_left_alone(self) -> None:
+        bed = Bed(region="cn470", cn470_block=10)
+        gateway = bed.forwarder()
+        mote = bed.abp()
+        for _ in range(6):
+            mote.says(b"x", gateway, freq=486.3)
+            bed.advance(3)
+        self.assertEqual([mote.reads(frame).fport for frame in gateway.frames()], [0, 0, 0])
+        other = bed.abp("AA00000000000002", "26010002", region="as923")
+        other.says(b"x", gateway, freq=923.2)
+        bed.advance(3)
+        self.assertEqual(gateway.sent(), [])
+
     def test_windows_as_the_join_said(self) -> None:
         bed = Bed(rx1_delay=3, rx1_offset=2)
         gateway = bed.forwarder()
@@ -308,6 +337,17 @@ class ConfirmedTests(Case):
             [(status, result) for _, status, result in self.bed.heard.commands if status == "pending"],
             [("pending", {"gateway": "AA555A0000000001", "transmission": n}) for n in (1, 2, 3)],
         )
+
+    def test_too_long_for_the_second_time(self) -> None:
+        """The mote has become slower, and what waits behind must not wait for ever."""
+        mote = self.bed.abp()
+        command, after = self.bed.command(bytes(100), mote, confirm=True), self.bed.command(b"after", mote)
+        mote.says(b"x", self.gateway, datr="SF7BW125")
+        self.bed.advance(3)
+        self.assertEqual(command.status, "pending")
+        mote.says(b"x", self.gateway, datr="SF12BW125")
+        self.bed.advance(3)
+        self.assertEqual((command.status, command.result["error"], after.status), ("failed", "TOO_LONG", "succeeded"))
 
     def test_acknowledged_after_a_restart(self) -> None:
         mote = self.bed.abp()
@@ -374,6 +414,25 @@ class ClassCTests(Case):
         self.bed.advance(0.35)
         (packet,) = self.gateway.sent()
         self.assertEqual(packet["tmst"], heard_at + 1_000_000)
+
+    def test_what_is_too_long_for_rx2_waits_for_rx1(self) -> None:
+        mote = self.mote()
+        long, short = self.bed.command(bytes(52), mote, priority=64), self.bed.command(bytes(51), mote)
+        self.keep_alive(5)
+        self.assertEqual((long.status, short.status), ("queued", "succeeded"))
+        self.gateway.sent()
+        mote.says(b"x", self.gateway)
+        self.keep_alive(5)
+        self.assertEqual((long.status, [packet["datr"] for packet in self.gateway.sent()]), ("succeeded", ["SF7BW125"]))
+
+    def test_a_long_confirmed_one_is_sent_again_in_rx1(self) -> None:
+        mote = self.mote()
+        command = self.bed.command(bytes(100), mote, confirm=True)
+        for _ in range(4):
+            mote.says(b"x", self.gateway)
+            self.keep_alive(15)
+        self.assertEqual([packet["datr"] for packet in self.gateway.sent()], ["SF7BW125"] * 3)
+        self.assertEqual((command.status, command.result["error"]), ("failed", "NOT_ACKNOWLEDGED"))
 
     def test_no_clock_known(self) -> None:
         mote = self.mote()

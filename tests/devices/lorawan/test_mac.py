@@ -68,6 +68,14 @@ class CommandTests(SynchronousTestCase):
         # 2020-01-01T00:00:00.5Z is GPS second 1261872018.
         self.assertEqual(mac.device_time_ans(1577836800.5), b"\x0d" + (1261872018).to_bytes(4, "little") + b"\x80")
 
+    def test_channels(self) -> None:
+        """Channels 80 to 87 at data rate 5: the lower half of the sixth sixteen."""
+        empty = "".join(f"03500000{part}1" for part in range(5))
+        self.assertEqual(mac.link_adr_channels(80, 8, 5).hex(), empty + "0350ff0051")
+        self.assertEqual(mac.link_adr_channels(8, 8, 0).hex()[:10], "030000ff01")
+        self.assertTrue(mac.channels_taken(b"\x07"))
+        self.assertFalse(mac.channels_taken(b"\x06"))
+
     def test_device_status(self) -> None:
         self.assertEqual(mac.dev_status(b"\xfe\x1f"), (254, 31))
         self.assertEqual(mac.dev_status(b"\x00\x20"), (0, -32))

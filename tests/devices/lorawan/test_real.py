@@ -77,6 +77,11 @@ class UdpForwarder:
         return packet, b64decode(packet["data"])
 
 
+def memory_of(pid: int) -> int:
+    """Resident bytes of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+
+
 class RealTests(TestCase):
     timeout = 120
 
@@ -139,6 +144,40 @@ class RealTests(TestCase):
         self.assertEqual((down.fport, down.payload, down.confirmed), (231, b"\xff", True))
         forwarder.hears(session.encode_uplink(2, 7, b"\x04", False, False, True))
         eventually(lambda: self.call("GET", f"/commands/{command}")["status"] == "succeeded", "the acknowledgement")
+
+    async def test_a_flood_of_lies(self) -> None:
+        await self.blocking(self.flood_of_lies)
+
+    def flood_of_lies(self) -> None:
+        """Forgeries, replays, strangers and noise, and the mote next to them is heard as if nothing was."""
+        abp = {"dev_addr": "26011BDA", "nwk_s_key": NWK_S_KEY, "app_s_key": APP_S_KEY}
+        self.call("POST", "/devices", {"protocol": "lorawan", "id": EUI, **abp}, 201)
+        session = pamoja.session(0x26011BDA, bytes.fromhex(NWK_S_KEY), bytes.fromhex(APP_S_KEY))
+        forwarder = UdpForwarder(self.broker.ports["lorawan"])
+        self.addCleanup(forwarder.close)
+        forwarder.pull()
+        old = session.encode_uplink(0, 5, b"first")
+        forwarder.hears(old)
+        eventually(lambda: self.messages(EUI, "raw"), "the first uplink")
+        before = memory_of(self.broker.pid)
+        thief = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(thief.close)
+        thief.bind(("127.0.0.2", 0))
+        thief.connect(("127.0.0.1", self.broker.ports["lorawan"]))
+        for number in range(10_000):
+            stranger = b"\x40" + number.to_bytes(4, "little") + bytes(12)
+            forged = old[:6] + (number & 0xFFFF).to_bytes(2, "little") + old[8:-1] + b"!"
+            thief.send(b"\x02ab\x02" + bytes.fromhex(GATEWAY))
+            thief.send(b"\x02ab\x00" + bytes(8) + b'{"rxpk":[{' + b"[" * 900)
+            if number % 10 == 0:
+                forwarder.hears(stranger)
+                forwarder.hears(forged)
+                forwarder.hears(old)
+        forwarder.pull()
+        forwarder.hears(session.encode_uplink(1, 5, b"second"))
+        eventually(lambda: len(self.messages(EUI, "raw")) == 2, "the second uplink")
+        self.assertLess(memory_of(self.broker.pid) - before, 64 << 20)
+        self.assertEqual([line for line in self.broker.output if "Traceback" in line], [])
 
     def settled(self, eui: str) -> bool:
         """Nothing is on its way to this mote."""
