@@ -95,7 +95,7 @@ def _gateway(result: dict[str, Any]) -> str | None:
 def _answered(result: Any) -> str:
     """What a gateway answered, as base64: its ``payload`` where there is one, else all of it as JSON."""
     body = result
-    for name in ("ack", "result"):
+    for name in ("ack", "result", "rs485"):
         if isinstance(body, dict) and isinstance(body.get(name), dict):
             body = body[name]
     if isinstance(body, dict) and isinstance(body.get("payload"), str):

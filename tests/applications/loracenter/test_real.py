@@ -16,12 +16,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from broker.simulate.gateway88.behaviour import mac_of, mac_text, registration
 from tests.applications.loracenter.bed import CS_EUI, KEY
 from tests.applications.loracenter.socket_customer import SocketCustomer, add_customer
 from tests.applications.loracenter.test_registration import RIGHT, WRONG
 from tests.devices.lorawan.bed import APP_S_KEY, GATEWAY, NWK_S_KEY
 from tests.devices.lorawan.test_real import UdpForwarder
-from tests.real import PATIENCE, RealBroker, eventually
+from tests.real import LOOPBACK, PATIENCE, RealBroker, eventually
 
 MOTE = "AA00000000000001"
 FOREIGN = "FF00000000000001"
@@ -140,6 +141,39 @@ class RealTests(TestCase):
         finally:
             customer.kill()
             customer.communicate()
+
+    def test_a_0x88_gateway(self) -> Deferred[None]:
+        self.broker.settings["listeners.gateway88.bind"] = LOOPBACK
+        return self.blocking(self.gateway88)
+
+    def gateway88(self) -> None:
+        """Its presence, its heartbeat, and what is passed through it."""
+        mac = mac_text(mac_of(1, 0))
+        eui = f"{mac[:6]}FFFE{mac[6:]}"
+        self.broker.made("/devices", {**registration(mac_of(1, 0)), "dev_eui": FOREIGN})
+        self.broker.made("/devices", registration(mac_of(1, 1)))
+        add_customer(self.broker, mac, mac_text(mac_of(1, 1)))
+        customer = self.customer()
+        port = str(self.broker.ports["gateway88"])
+        arguments = ["-m", "broker.simulate", "gateway88", "--plain", "--every", "1", "--count", "2", "--port", port]
+        gateways = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
+        try:
+            states = {customer.until("GWSTATEUPLOAD")["GWEUI"] for _ in range(2)}
+            other = mac_text(mac_of(1, 1))
+            self.assertEqual(states, {FOREIGN, f"{other[:6]}FFFE{other[6:]}"})
+            upload = customer.until("UPLOAD")
+            self.assertEqual((upload["DevEUI"], upload["Port"]), (FOREIGN, 1))
+            self.assertIn("totalram", json.loads(b64decode(upload["payload"]))["hb"])
+            for asked in (FOREIGN, eui):
+                token = customer.ask("GWCOMSEND", DevEUI=asked, payload="AQI=", BrandRate=9600, ParityCheck=0)
+                answer = customer.until("GWCOMSEND")
+                self.assertEqual((answer["CODE"], answer["Token"], answer["MSG"]), (1, token, "GWCOMUPLOAD"))
+                cmd = {"rs485": {"payload": "AQI=", "baud_rate": 9600, "parity": 0}}
+                self.assertEqual(json.loads(b64decode(answer["payload"]))["cmd"], cmd)
+        finally:
+            gateways.kill()
+            gateways.wait()
+        self.assertEqual({customer.until("GWSTATEUPLOAD")["STATE"] for _ in range(2)}, {"OFFLIN"})
 
     def test_kill_with_sendtos_waiting(self) -> Deferred[None]:
         return self.blocking(self.kill)
