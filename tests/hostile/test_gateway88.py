@@ -187,15 +187,15 @@ def tls_on_plain(siege: Siege) -> None:
 
 def guessed_urls(siege: Siege) -> None:
     """Tokens that are none, commands that are not there, ways that do not exist."""
-    clients = [siege.connect(FILES, kind) for kind in ("tcp", "tls") * 3]
     token = "ffffffffff." + "A" * 32
-    for number in range(120):
-        client = clients[number % len(clients)]
+    for number, kind in enumerate(("tcp", "tls") * 30):
+        client = siege.connect(FILES, kind)
         path = ("/firmware/a/", "/recovery/../", "/backups/%00/", "/x/", "/firmware/%ff/", "/")[number % 6] + token
         client.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         status, body = read_answer(client)
         check_problem(status, body, path)
         assert status in (404, 405), (status, path)
+        client.close()
 
 
 def upload_to_nowhere(siege: Siege) -> None:

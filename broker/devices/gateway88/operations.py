@@ -1,13 +1,13 @@
 """What a gateway can be told to do, and when it has done it (DESIGN §5).
 
-==================  ===========  ===================================================  ============
-                    ``ok``       done                                                 in time
-==================  ===========  ===================================================  ============
-remote_control      is the end   the answer                                           18 s
-firmware_update     pending      a later gateway_info with that swversion             30 min
-datafile_backup     pending      the upload has arrived                               10 min
-datafile_recovery   pending      the data fetched, and then a gateway_info or hb      30 min
-==================  ===========  ===================================================  ============
+==================  ===========  =====================================================  ============
+                    ``ok``       done                                                   in time
+==================  ===========  =====================================================  ============
+remote_control      is the end   the answer                                             18 s
+firmware_update     pending      a later gateway_info with that swversion               30 min
+datafile_backup     pending      the upload has arrived                                 10 min
+datafile_recovery   pending      the next gateway_info or hb, if no fetch is half done  30 min
+==================  ===========  =====================================================  ============
 
 Any of them fails by an answer that says so. A second status, whether under the same id or of its own accord, is the
 outcome. What is pending is in the journal of commands, with everything that its end needs, so a broker that was killed
@@ -41,7 +41,7 @@ log = Logger(namespace="broker.gateway88")
 OPERATION: Final = "operation"
 #: The option with the id of the command that has to succeed before this one is sent (`broker.routing.commands`).
 AFTER: Final = "after"
-#: Of a recovery's result: its data has been fetched.
+#: Of a recovery's result: how far the gateway has got with its data. False: some of it, True: all.
 FETCHED: Final = "fetched"
 #: The commands that are not over with their first ok.
 LONG: Final = frozenset({codec.FIRMWARE_UPDATE, codec.DATAFILE_BACKUP, codec.DATAFILE_RECOVERY})
@@ -75,8 +75,8 @@ class Operations:
 
     def __init__(self, core: Core, settings: Settings) -> None:
         self._core = core
-        #: Recoveries that were fetched before they were answered.
-        self._early: set[str] = set()
+        #: Recoveries whose data was asked for before they were answered -> whether all of it was fetched.
+        self._early: dict[str, bool] = {}
         self.configure(settings)
 
     def configure(self, settings: Settings) -> None:
@@ -96,7 +96,8 @@ class Operations:
         if command is not None and good and command.status != PENDING:
             operation = operation_of(command)
             if operation in LONG:
-                self._pend(command, with_fetched(result) if command_id in self._early else result, now)
+                whole = self._early.pop(command_id, None)
+                self._pend(command, result if whole is None else with_fetched(result, whole), now)
                 return
         self._end(device_id, command_id, SUCCEEDED if good else FAILED, result, now)
 
@@ -111,7 +112,7 @@ class Operations:
         """A heartbeat came, or a gateway_info with this swversion: what waited for it is done."""
         for command in self._core.commands.unanswered(device_id):
             operation = operation_of(command)
-            if operation == codec.DATAFILE_RECOVERY and command.status == PENDING and was_fetched(command):
+            if operation == codec.DATAFILE_RECOVERY and command.status == PENDING and not half_fetched(command):
                 self._end(device_id, command.id, SUCCEEDED, None, now)
             elif operation == codec.FIRMWARE_UPDATE and version is not None and same(version, asked_version(command)):
                 self._end(device_id, command.id, SUCCEEDED, {"swversion": version}, now)
@@ -120,15 +121,16 @@ class Operations:
         """The upload that a backup asked for is complete and kept; ``result`` tells of it."""
         self._end(command.device, command.id, SUCCEEDED, result, now)
 
-    def fetched(self, command: Command, now: float) -> None:
-        """The last byte of what a recovery goes back to has been handed to its gateway.
+    def fetching(self, command: Command, whole: bool, now: float) -> None:
+        """A gateway has asked for what a recovery goes back to, or (``whole``) was handed the last byte of it.
 
-        Before that no sign of life means that it is done: a gateway that loses its connection tells about itself, too.
+        In between no sign of life means that it is done: a gateway that loses its connection tells about itself, too.
         """
-        if command.status == PENDING:
-            self._pend(command, with_fetched(command.result), now)
-        else:
-            self._early = {id for id in self._early if self._core.commands.get(id) is not None} | {command.id}
+        if command.status != PENDING:
+            early = {id: done for id, done in self._early.items() if self._core.commands.get(id) is not None}
+            self._early = {**early, command.id: whole or early.get(command.id, False)}
+        elif progress(command) is None or (whole and progress(command) is False):
+            self._pend(command, with_fetched(command.result, whole), now)
 
     def _pend(self, command: Command, result: Any, now: float) -> None:
         reply = Reply(command.id, PENDING, result, now)
@@ -231,14 +233,19 @@ class Operations:
         )
 
 
-def with_fetched(result: Any) -> dict[str, Any]:
-    """The result of a recovery whose data has been fetched."""
-    return {**(result if isinstance(result, dict) else {}), FETCHED: True}
+def with_fetched(result: Any, whole: bool) -> dict[str, Any]:
+    """The result of a recovery whose data is being fetched, or has been."""
+    return {**(result if isinstance(result, dict) else {}), FETCHED: whole}
 
 
-def was_fetched(command: Command) -> bool:
-    """Whether a recovery's data has been fetched."""
-    return isinstance(command.result, dict) and command.result.get(FETCHED) is True
+def progress(command: Command) -> bool | None:
+    """None: nothing of a recovery's data was asked for; False: some of it; True: all of it is with the gateway."""
+    found = command.result.get(FETCHED) if isinstance(command.result, dict) else None
+    return found if isinstance(found, bool) else None
+
+
+def half_fetched(command: Command) -> bool:
+    return progress(command) is False
 
 
 def same(version: Any, asked: Any) -> bool:

@@ -136,7 +136,8 @@ class _Body(Protocol):
             transport.pauseProducing()
             delay = BEAT * len(data) / per_beat
             if self._timer is not None:  # what had been read already comes all the same
-                delay += self._timer.getTime() - self._transfers.clock.seconds()
+                # One that is overdue on a busy machine gives no time back.
+                delay += max(0.0, self._timer.getTime() - self._transfers.clock.seconds())
                 self._timer.cancel()
             self._timer = self._transfers.clock.callLater(delay, self._go_on, transport)
 

@@ -49,13 +49,14 @@ class Told:
     def __init__(self) -> None:
         self.operations = self
         self.arrivals: list[tuple[str, dict[str, Any]]] = []
+        self.begun: list[str] = []
         self.fetches: list[str] = []
 
     def arrived(self, command: Command, result: dict[str, Any], now: float) -> None:
         self.arrivals.append((command.id, result))
 
-    def fetched(self, command: Command, now: float) -> None:
-        self.fetches.append(command.id)
+    def fetching(self, command: Command, whole: bool, now: float) -> None:
+        (self.fetches if whole else self.begun).append(command.id)
 
 
 class FilesCase(WebCase):
@@ -277,10 +278,11 @@ class DownloadTests(FilesCase):
         info = await self.file(BACKUPS, f"{MAC}-1", b"saved")
         command = await self.command("datafile_recovery", {"backup": info.id, "md5": info.md5})
         url = self.listener.recovery_url(command)
+        self.assertEqual((await self.ask(f"HEAD {urlsplit(url).path}"))[0], 200)
+        self.assertEqual(self.told.begun, [])
         for part in ("bytes=0-1", "bytes=1-3"):
             self.assertEqual((await self.get(url, f"Range: {part}"))[0], 206)
-        self.assertEqual((await self.ask(f"HEAD {urlsplit(url).path}"))[0], 200)
-        self.assertEqual(self.told.fetches, [])
+        self.assertEqual((self.told.begun, self.told.fetches), ([command.id] * 2, []))
         self.assertEqual((await self.get(url, "Range: bytes=2-"))[0], 206)
         self.assertEqual(self.told.fetches, [command.id])
 

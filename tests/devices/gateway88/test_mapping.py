@@ -263,20 +263,31 @@ class LongOperationTests(GatewayTestCase):
         self.ok("datafile_recovery", message_id)
         self.assertEqual(command.status, "pending")
         self.gateway.say({"type": "hb", "hb": {}}, 4)
-        self.assertEqual(command.status, "pending", "it has not got its data yet")
-        self.bed.listener.operations.fetched(command, self.bed.clock.seconds())
+        self.assertEqual(command.status, "succeeded")
+
+    def test_recovery_that_is_half_fetched(self) -> None:
+        command, message_id, _ = self.ordered("datafile_recovery", {"backup": "b", "md5": "1" * 32})
+        operations, now = self.bed.listener.operations, self.bed.clock.seconds()
+        self.ok("datafile_recovery", message_id)
+        operations.fetching(command, False, now)
+        self.gateway.say({"type": "hb", "hb": {}}, 4)
+        self.assertEqual((command.status, command.result), ("pending", {"status": "ok", "fetched": False}))
+        operations.fetching(command, True, now)
+        operations.fetching(command, False, now)
         self.assertEqual((command.status, command.result), ("pending", {"status": "ok", "fetched": True}))
         self.gateway.say({"type": "hb", "hb": {}}, 5)
         self.assertEqual(command.status, "succeeded")
 
     def test_recovery_that_is_fetched_before_it_is_answered(self) -> None:
-        command, message_id, _ = self.ordered("datafile_recovery", {"backup": "b", "md5": "1" * 32})
-        self.bed.listener.operations.fetched(command, self.bed.clock.seconds())
-        self.assertEqual(command.status, "sent")
-        self.ok("datafile_recovery", message_id)
-        self.assertEqual(command.status, "pending")
-        self.gateway.say({"type": "hb", "hb": {}}, 4)
-        self.assertEqual(command.status, "succeeded")
+        for whole, status in ((False, "pending"), (True, "succeeded")):
+            command, message_id, _ = self.ordered("datafile_recovery", {"backup": "b", "md5": "1" * 32}, 2 * whole)
+            self.bed.listener.operations.fetching(command, whole, self.bed.clock.seconds())
+            self.assertEqual(command.status, "sent")
+            self.ok("datafile_recovery", message_id)
+            self.assertEqual(command.status, "pending")
+            self.gateway.say({"type": "hb", "hb": {}}, 4 + whole)
+            self.gateway.read()
+            self.assertEqual(command.status, status)
 
     def test_refused(self) -> None:
         for number, name in enumerate(("firmware_update", "datafile_backup", "datafile_recovery")):

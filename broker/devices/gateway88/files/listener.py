@@ -137,7 +137,10 @@ class FilesListener(WebListener):
             (b"Content-Disposition", b"attachment"),
             (b"Repr-Digest", b"sha-256=:%b:, md5=:%b:" % (in_field(info.sha256), in_field(info.md5))),
         )
-        sent = partial(self._fetched, command) if purpose == RECOVERY else None
+        sent = None
+        if purpose == RECOVERY and call.request.method == b"GET":
+            self._fetching(command, False)
+            sent = partial(self._fetching, command, True)
         return FileAnswer(call.core.files.path(info), info.size, OCTETS, fields, info.sha256, sent)
 
     async def _digest(self, purpose: str, call: Call) -> Any:
@@ -159,12 +162,12 @@ class FilesListener(WebListener):
             raise NotFound("this file is not there any more")
         return command, info
 
-    def _fetched(self, command: Command) -> None:
-        """A gateway has been handed all that it goes back to."""
+    def _fetching(self, command: Command, whole: bool) -> None:
+        """A gateway asks for what it goes back to, or has been handed all of it."""
         operations: Operations | None = getattr(self.core.listeners.get("gateway88"), "operations", None)
         now = self.core.commands.get(command.id)
         if operations is not None and now is not None:
-            operations.fetched(now, self.clock())
+            operations.fetching(now, whole, self.clock())
 
     async def _command(self, purpose: str, call: Call) -> Command:
         """The command that the URL was made for. Raises NotFound."""
