@@ -146,6 +146,7 @@ class Broker(Child):
         self.novacloud_port = free_port()
         self.gateway88_port = free_port()
         self.lorawan_port = free_port()
+        self.loracenter_port = free_port()
         self.http_port = free_port()
         self.gservice_port = free_port()
         self._token = "benchmark-token"
@@ -167,6 +168,7 @@ class Broker(Child):
             "listeners.gservice.bind": f'["tcp:{self.gservice_port}:{local}"]',
             "listeners.gservice.users.max_new_users_per_address": "1000000",
             "listeners.gateway88.bind": f'["tls:{self.gateway88_port}:{local}"]',
+            "listeners.loracenter.bind": f'["tcp:{self.loracenter_port}:{local}"]',
             "listeners.lorawan.bind": f'["udp:{self.lorawan_port}:{local}"]',
             "listeners.lorawan.region": "eu868",
             "listeners.lorawan.unknown": "accept",
