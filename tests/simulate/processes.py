@@ -100,7 +100,8 @@ class ProcessTests(TestCase):
     def setUp(self) -> None:
         self.folder = Path(self.mktemp())
         self.folder.mkdir()
-        self.ports = dict(zip(("http", "mqtt", "novacloud", "loracenter"), free_ports(4), strict=True))
+        names = ("http", "mqtt", "novacloud", "gservice", "loracenter")
+        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
 
     def settings(self) -> dict[str, str]:
         """As for `broker.simulate.process.broker_environment`."""
