@@ -92,6 +92,9 @@ class Intake(Connection):
         """A PUBLISH whose topic is not at hand in ``_routes``, or that is not of the plainest kind."""
         session = self._session
         assert session is not None
+        refused = self._server.settings.refuse_published_identifiers
+        if properties and refused and props.SUBSCRIPTION_IDENTIFIER in properties:
+            raise ProtocolError("property_not_allowed")  # [MQTT-3.3.4-6]
         if properties and props.TOPIC_ALIAS in properties:
             topic = self._named(topic, props.number(properties, props.TOPIC_ALIAS, 0))
             if self.closing:
@@ -124,6 +127,13 @@ class Intake(Connection):
         assert session is not None
         qos = message.qos
         position = 0
+        if qos == 2 and not message.retain and not session.persistent:
+            plan = route.plan or plan_of(route)
+            if not plan.lasting:  # nothing for the disk: PUBREC at once, before the sender's own copy
+                session.take_in(packet_id)
+                self._answer(2, packet_id, r.SUCCESS)
+                distribute(plan, message)
+                return
         if message.retain:
             position = self._server.keep(message)
             if position < 0:  # there is no room for it

@@ -239,7 +239,8 @@ class Subscribing(Case):
         client = self.client()
         for number, (topic_filter, qos) in enumerate((("a/b", 0), ("a/+", 2), ("#", 1)), 1):
             client.ask(p.Subscribe(1, [(topic_filter, qos)], {props.SUBSCRIPTION_IDENTIFIER: number}))
-        (heard, _) = client.ask(p.Publish("a/b", b"", 2, 1))
+        (answer, heard) = client.ask(p.Publish("a/b", b"", 2, 1))
+        self.assertEqual(answer, p.PubRec(1))  # its answer first, then its own copy
         assert isinstance(heard, p.Publish) and heard.properties
         self.assertEqual(heard.qos, 2)
         identifiers: Any = heard.properties[props.SUBSCRIPTION_IDENTIFIER]
