@@ -410,8 +410,8 @@ class MqttConnection(Stream):
             self._session.fill()
             self._retained.go_on()
 
-    def close(self, reason: str, last: bytes | None = None) -> None:
-        super().close(reason, last)
+    def close(self, reason: str, last: bytes | None = None, linger: bool = False) -> None:
+        super().close(reason, last, linger)
         self._leave()
 
     def abort(self, reason: str) -> None:
@@ -451,4 +451,4 @@ class MqttConnection(Stream):
         answer = last_words(
             error, self._decoder.version, self._accepted, self._server.settings.malformed_connect_unanswered
         )
-        self.close(_CLOSE_AS.get(error.reason, "malformed"), answer)
+        self.close(_CLOSE_AS.get(error.reason, "malformed"), answer, linger=True)

@@ -77,7 +77,7 @@ class Intake(Connection):
 
     def fail(self, reason: str, code: int) -> None:
         """Close, in 5.0 with a DISCONNECT of this code."""
-        self.close(reason, self._words.disconnect(code) if self._version == MQTT_5 else b"")
+        self.close(reason, self._words.disconnect(code) if self._version == MQTT_5 else b"", linger=True)
 
     def _publish(
         self,
