@@ -47,6 +47,8 @@ setup(
             "hypothesis>=6.100,<7",
             "paho-mqtt>=2,<3",
             "aiomqtt>=2.5,<3",
+            # motes of somebody else
+            "pamoja-lorawan>=0.1.17,<0.2",
             # validates the OpenAPI document
             "openapi-spec-validator>=0.7,<1",
             "coverage>=7.10,<8",

@@ -40,7 +40,7 @@ def options() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="a tenth of the messages, two repetitions")
     parser.add_argument("--repetitions", type=int, metavar="N", help="how often each is measured (default: 5)")
-    names = [kind.name for kind in PEERS]
+    names = list(dict.fromkeys(kind.name for kind in PEERS))
     parser.add_argument("--peers", nargs="*", choices=names, default=names, help="the other brokers (none: ours alone)")
     parser.add_argument("--reactor", default="", help="twistd's --reactor (default: its own choice)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there as well")
@@ -54,7 +54,7 @@ def epilog() -> str:
     width = max(len(shape.name) for shape in SHAPES)
     lines = [f"  {shape.name:<{width}}  {shape.title}" for shape in SHAPES]
     alone = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if '"__main__"' in path.read_text("utf-8"))
-    lines += ["", "Without sockets, each on its own:", *(f"  python -m benchmarks.{name}" for name in alone)]
+    lines += ["", "Apart from these, each on its own:", *(f"  python -m benchmarks.{name}" for name in alone)]
     return "\n".join(["shapes:", *lines])
 
 

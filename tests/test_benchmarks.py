@@ -27,7 +27,7 @@ class BenchmarkTests(TestCase):
 
     async def test_a_quick_run(self) -> None:
         file = Path(self.mktemp()).absolute()
-        names = ("novacloud", "pair-qos1", "command-http-32")
+        names = ("novacloud", "gateway-idle", "tls-resume", "pair-qos1", "command-http-32")
         only = [word for name in names for word in ("--only", name)]
         run = await benchmarks("--quick", "--peers", "--json", str(file), *only)
         self.assertEqual((run.returncode, run.stderr), (0, ""))

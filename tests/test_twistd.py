@@ -69,6 +69,11 @@ def build(core, settings):
 """
 
 
+def kind_of(protocol: str) -> str:
+    """How a protocol listens."""
+    return "udp" if protocol == "lorawan" else "tcp"
+
+
 class Child(ProcessProtocol):
     """A child process; ``lines`` is what it has written, ``ended`` fires with its exit status (minus a signal)."""
 
@@ -133,7 +138,8 @@ class TwistdCase(TestCase):
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("BROKER_", "PYTHON"))}
         path = os.pathsep.join([str(self.home), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         binds = {
-            f"BROKER__LISTENERS__{name.upper()}__BIND": '["tcp:0:interface=127.0.0.1"]' for name in found_protocols()
+            f"BROKER__LISTENERS__{name.upper()}__BIND": f'["{kind_of(name)}:0:interface=127.0.0.1"]'
+            for name in found_protocols()
         }
         return {**kept, **binds, "PYTHONPATH": path, **more}
 
@@ -194,7 +200,7 @@ class ForegroundTests(TwistdCase):
         child = self.spawn("-n", "broker", "--config", str(config))
         await self.line(child, "started: version ")
         for name in found_protocols():
-            await self.line(child, rf"listening: {name} tcp 127\.0\.0\.1:\d+$")
+            await self.line(child, rf"listening: {name} {kind_of(name)} 127\.0\.0\.1:\d+$")
         await self.line(child, r"listening: echo tls 127\.0\.0\.1:\d+$")
         token_file = await self.line(child, r"admin token: in the file (.*)")
         self.assertEqual(token_file[1], str(self.home / "var" / "admin.token"))

@@ -41,7 +41,7 @@ class CommandBody(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fiel
     expires: Annotated[float, Meta(ge=0, le=MAX_EXPIRES)] | None = None
     force: bool = False
     ack: bool | UnsetType = UNSET
-    port: Annotated[int, Meta(ge=1, le=223)] | UnsetType = UNSET
+    port: Annotated[int, Meta(ge=1, le=255)] | UnsetType = UNSET
     confirm: bool | UnsetType = UNSET
     priority: Annotated[int, Meta(ge=0, le=255)] | UnsetType = UNSET
 
@@ -82,7 +82,8 @@ def order(
     """
     content = body.content()
     record = yield core.registry.get_device(device_id)
-    if record.product is not None and not body.force:
+    keyed = getattr(core.registry.protocols.get(record.protocol), "keyed", True)
+    if record.product is not None and keyed and not body.force:
         product = yield core.registry.get_product(record.product)
         if product is not None:  # it may have been deleted this moment, together with its last device
             _check_keys(content, product.command_keys)
@@ -106,7 +107,10 @@ def order(
 
 
 def _check_keys(content: Payload, known: frozenset[str]) -> None:
-    """A product's device takes only its actuators' keys (NovaCloud guide 7.1)."""
-    unknown = sorted(set(payload_object(content)) - known)[:MAX_NAMED]
+    """A product's device takes only its actuators' keys (NovaCloud guide 7.1); bytes that are no object have none."""
+    fields = payload_object(content)
+    if isinstance(content, bytes) and "base64" in fields:
+        return
+    unknown = sorted(set(fields) - known)[:MAX_NAMED]
     if unknown:
         raise Invalid(f"the product has no actuator {', '.join(unknown)}; force: true sends it all the same")

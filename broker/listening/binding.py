@@ -11,7 +11,7 @@ stand bare, in brackets, or with its colons escaped as Twisted wants them. Port 
 Two steps, so that a port that is taken is known before anything else is done: `reserve` binds the socket and lets the
 system queue what connects, `Reserved.serve` puts the listener's factory behind it. ``tls`` and ``wss`` use the
 broker's certificate. For ``ws`` and ``wss`` the listener gives a ``websocket_factory()``, for ``udp`` a
-``datagram_protocol()``; a binding whose listener does not have it is not served.
+``datagram_protocol()``, for the others it is a factory itself; a binding whose listener has none is not served.
 
 Where connections come through proxies, their PROXY header is read before anything else, also before the TLS of ``tls``
 and ``wss``; an endpoint string with a TLS of its own has it inside that. Datagrams have none.
@@ -28,10 +28,10 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress, IListeningPort
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.internet.interfaces import IListeningPort
 from twisted.python.failure import Failure
 
+from broker.listening.tls_transport import OverTLS
 from broker.listening.transport import adopt
 
 OURS = ("tcp", "tls", "ws", "wss", "udp")
@@ -84,15 +84,6 @@ def parse_bind(text: str) -> Bind:
     if name != "interface" or not address:
         raise ValueError(f"after {kind}:{port} only :interface=ADDRESS is allowed, with an IPv4 or IPv6 address")
     return Bind(text, kind, int(port), address)
-
-
-class OverTLS(TLSMemoryBIOFactory):
-    """TLS around a listener, which may refuse: Twisted's own would wrap the None and fall over it."""
-
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Close the socket at once when the listener says so."""
-        inner = self.wrappedFactory.buildProtocol(addr)
-        return None if inner is None else self.protocol(self, inner)
 
 
 class Reserved:
@@ -197,7 +188,7 @@ def _on_top(listener: Any, bind: Bind) -> Any:
     """What of the listener goes onto such a binding, or None."""
     needed = {"ws": "websocket_factory", "wss": "websocket_factory", "udp": "datagram_protocol"}.get(bind.kind)
     if needed is None:
-        return listener
+        return listener if hasattr(listener, "buildProtocol") else None
     make: Callable[[], Any] | None = getattr(listener, needed, None)
     return None if make is None else make()
 

@@ -32,7 +32,7 @@ from broker.listening.settings import Limits
 from broker.listening.stats import ListenerStats
 from broker.routing.outbox import Outbox, Turn
 
-#: See `Connection.close`. Short, as the session and the will wait for the end of the connection.
+#: See `Connection.dismiss`. Short, as the session and the will wait for the end of the connection.
 LINGER: Final = 0.25
 
 
@@ -63,7 +63,8 @@ class Connection(Protocol):
     __slots__ = (
         "_auth_deadline",
         "_blocked_since",
-        "_lingering",
+        "_cutting",
+        "_lingers",
         "_opened_at",
         "_paused_for",
         "_refilled_at",
@@ -101,7 +102,8 @@ class Connection(Protocol):
         self._tokens = float(home.limits.message_burst)
         self._refilled_at = 0.0
         self._unthrottle: Any = None
-        self._lingering: Any = None
+        self._lingers = False
+        self._cutting: Any = None
 
     # -- for protocols ---------------------------------------------------------------------------------------------
 
@@ -156,12 +158,8 @@ class Connection(Protocol):
         """Write at the end of this turn, joined with whatever else there is."""
         self.outbox.put(data)
 
-    def close(self, reason: str, last: bytes | None = None, linger: bool = False) -> None:
-        """End the connection: what waits and ``last`` (default: `goodbye`) go out first. Harmless twice.
-
-        ``linger``: the peer is in the middle of sending. What comes is thrown away for `LINGER` seconds more: a socket
-        that is shut to it answers with a reset, which may cost the peer our last words or fail its next write first.
-        """
+    def close(self, reason: str, last: bytes | None = None) -> None:
+        """End the connection: what waits and ``last`` (default: `goodbye`) go out first. Harmless twice."""
         if self.closing:
             return
         self.closing = True
@@ -179,11 +177,19 @@ class Connection(Protocol):
             self._paused_for = frozenset()
             self._transport.resumeProducing()
         self._transport.unregisterProducer()
-        if linger and words and isinstance(transport, tcp.Connection):
+        if self._lingers and words and isinstance(transport, tcp.Connection):
             transport.loseWriteConnection()
-            self._lingering = self.home.reactor.callLater(LINGER, self._cut)
+            self._cutting = self.home.reactor.callLater(LINGER, self._cut)
         else:
             self._transport.loseConnection()
+
+    def dismiss(self, reason: str, last: bytes) -> None:
+        """`close` for a peer that may be in the middle of sending: over TCP, what comes is thrown away for `LINGER`
+        seconds more. A socket that is shut to it would answer with a reset, which may cost the peer our last words or
+        fail its next write before it has read them.
+        """
+        self._lingers = not self.closing
+        self.close(reason, last)
 
     def abort(self, reason: str) -> None:
         """End the connection at once; what waits is thrown away."""
@@ -273,8 +279,8 @@ class Connection(Protocol):
         self.outbox.clear()
         if self._unthrottle is not None:
             self._unthrottle.cancel()
-        if self._lingering is not None:
-            self._lingering.cancel()
+        if self._cutting is not None:
+            self._cutting.cancel()
         try:
             self.home.ended(self)
         finally:  # the rest of the broker must hear of it, whatever else is wrong
@@ -311,7 +317,7 @@ class Connection(Protocol):
         """There is room again after a jam. Override to go on with what was held back."""
 
     def _cut(self) -> None:
-        self._lingering = None
+        self._cutting = None
         self._transport.loseConnection()
 
     # -- inside ----------------------------------------------------------------------------------------------------

@@ -11,8 +11,11 @@
   restart (`restore`).
 * It is written to the device when the device is there and ready, in the order of arrival, at most ``link.window``
   unanswered at once of those that went out on this link.
+* A command whose options name another one in ``after`` leaves when that one has ended; those behind it wait with it.
 * A command that was sent and lost its connection is not sent again: its device may have done it already. It is answered
   or it times out.
+* A link with a ``window`` of 0 is given nothing: its side looks at what is `waiting` when the device can be reached,
+  and takes one (`take`), which is on disk as sent before the side hears that it has it.
 * The first final state stands; a later answer is kept in ``late``.
 
 Everything is synchronous. The journal is told what to keep and calls back when that is safe; states that could not be
@@ -23,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
-from typing import Any, Protocol
+from typing import Any
 
 from broker.model.errors import BrokerError, Conflict, DeviceOffline, LimitExceeded, NotFound
 from broker.model.interfaces import IDeviceLink
@@ -38,10 +41,9 @@ from broker.model.messages import (
     Command,
     Reply,
 )
+from broker.routing.command_journal import CommandCounters, Done, Journal
 from broker.routing.live import LiveDevice, LiveDevices
 from broker.routing.router import Router
-
-Done = Callable[[Exception | None], None]
 
 #: How many late answers one command keeps.
 MAX_LATE = 10
@@ -54,30 +56,6 @@ NO_WAIT_GRACE = 2.0
 
 #: Time that a 'pending' answer adds when its device's link is gone before we could ask it.
 DEFAULT_PENDING_TIMEOUT = 300.0
-
-
-class Journal(Protocol):
-    """Where commands are kept. Each call ends in one ``done(error or None)``, in the order of the calls."""
-
-    def add_command(self, command: Command, done: Done) -> None:
-        """Keep a new command."""
-
-    def save_command(self, command: Command, done: Done) -> None:
-        """Keep the present state of a known command; it is copied before this returns."""
-
-    def find_command(self, command_id: str, done: Callable[[Command | None], None]) -> None:
-        """Look up a command that is no longer open, as the calls before left it; None also when storage fails."""
-
-
-class CommandCounters:
-    """How many commands ended how; plain numbers, read by the metrics."""
-
-    def __init__(self) -> None:
-        self.submitted = 0
-        self.ended: dict[str, int] = {}
-        self.unmapped_replies = 0
-        self.late_replies = 0
-        self.failed_saves = 0
 
 
 class Commands:
@@ -163,6 +141,7 @@ class Commands:
         if command.status != QUEUED:
             raise Conflict(f"the command is {command.status} and cannot be cancelled any more")
         self._end(command, CANCELLED, None)
+        self._dispatch(command.device)
         return command
 
     def cancel_device(self, device_id: str, reason: str) -> None:
@@ -175,6 +154,10 @@ class Commands:
     def get(self, command_id: str) -> Command | None:
         """An open command; ended ones are in storage."""
         return self._open.get(command_id)
+
+    def unanswered(self, device_id: str) -> list[Command]:
+        """The commands of a device that are sent or pending, in the order in which they left."""
+        return list(self._unanswered.get(device_id, {}).values())
 
     def wait(self, command_id: str, call: Callable[[Command], None]) -> Callable[[], None]:
         """``call(command)`` once when an open command reaches its final state. Returns what stops the waiting."""
@@ -198,17 +181,65 @@ class Commands:
             self._on_link.pop(live.ref.id, None)
             self._dispatch(live.ref.id)
 
-    def reply(self, device_id: str, reply: Reply) -> bool:
-        """A device answered. False if there is no such open command of this device (it may still become late)."""
+    def waiting(self, device_id: str) -> list[Command]:
+        """What is queued for a device, oldest first, for a side that takes commands itself."""
+        return [command for command in self._queues.get(device_id, {}).values() if command.id not in self._adding]
+
+    def take(self, command_id: str, done: Done) -> None:
+        """Take one that is `waiting`: it is sent from now on. ``done(None)`` when that is on disk.
+
+        ``done(error)``: it is not, or there is no such command; then it waits as before.
+        """
+        command = self._open.get(command_id)
+        if command is None or command.status != QUEUED or command_id in self._adding:
+            done(NotFound("no such command waits"))
+            return
+        live = self._devices.get(command.device)
+        usual = DEFAULT_PENDING_TIMEOUT if live is None or live.link is None else live.link.answer_timeout
+        before = command.deadline
+        self._unqueue(command)
+        self._unanswered.setdefault(command.device, {})[command.id] = command
+        self._set_deadline(command, self._clock() + (usual if command.timeout is None else command.timeout))
+        command.status = SENT
+        command.updated_at = self._clock()
+
+        def kept(error: Exception | None) -> None:
+            if command.final:  # its device was removed meanwhile
+                done(error or NotFound("the command has ended"))
+                return
+            if error is not None:
+                self._put_back(command, before)
+                done(error)
+                return
+            self._router.command(command)
+            done(None)
+
+        self._journal.save_command(command, kept)
+
+    def fail(self, command_id: str, result: Any) -> None:
+        """End an open command, waiting or not, as failed; harmless when it is not open."""
+        command = self._open.get(command_id)
+        if command is not None and command_id not in self._adding:
+            self._end(command, FAILED, result)
+
+    def reply(self, device_id: str, reply: Reply, pending_for: float | None = None) -> bool:
+        """A device answered. False if there is no such open command of this device (it may still become late).
+
+        ``pending_for``: seconds that this 'pending' adds, if not the link's own.
+        """
         command = self._open.get(reply.command_id)
         if command is None or command.device != device_id or command.status == QUEUED:
             self._late_reply(device_id, reply)
             return False
         if reply.status == PENDING:
             live = self._devices.get(device_id)
-            extra = live.link.pending_timeout if live is not None and live.link is not None else DEFAULT_PENDING_TIMEOUT
-            self._set_deadline(command, reply.received_at + extra)
+            link = live.link if live is not None else None
+            extra = DEFAULT_PENDING_TIMEOUT if link is None else link.pending_timeout
+            self._set_deadline(command, reply.received_at + (extra if pending_for is None else pending_for))
             self._change(command, PENDING, reply.payload)
+            if not getattr(link, "pending_in_window", True):
+                self._off_link(command)
+                self._dispatch(device_id)
         else:
             self._end(command, reply.status, reply.payload)
             self._dispatch(device_id)
@@ -241,6 +272,10 @@ class Commands:
             table = self._queues if command.status == QUEUED else self._unanswered
             table.setdefault(command.device, {})[command.id] = command
             self._watch(command)
+
+    def every(self) -> list[Command]:
+        """All open commands."""
+        return list(self._open.values())
 
     @property
     def open(self) -> int:
@@ -280,7 +315,7 @@ class Commands:
         if len(self._on_link.get(device_id, ())) >= live.link.window:
             return False
         command = next(iter(queue.values()))
-        if command.id in self._adding:
+        if command.id in self._adding or command.options.get("after") in self._open:
             return False  # the next one may not overtake it
         self._send(command, live.link)
         return True
@@ -336,6 +371,10 @@ class Commands:
             unanswered.pop(command.id, None)
             if not unanswered:
                 del self._unanswered[command.device]
+        self._off_link(command)
+
+    def _off_link(self, command: Command) -> None:
+        """It takes no place in the window of its device's link any more."""
         on_link = self._on_link.get(command.device)
         if on_link is not None:
             on_link.discard(command.id)
@@ -348,6 +387,17 @@ class Commands:
             queue.pop(command.id, None)
             if not queue:
                 del self._queues[command.device]
+
+    def _put_back(self, command: Command, deadline: float | None) -> None:
+        """It could not be taken: it waits again, in its old place."""
+        unanswered = self._unanswered[command.device]
+        del unanswered[command.id]
+        if not unanswered:
+            del self._unanswered[command.device]
+        command.status = QUEUED
+        self._queues[command.device] = {command.id: command, **self._queues.get(command.device, {})}
+        if deadline is not None:
+            self._set_deadline(command, deadline)
 
     def _set_deadline(self, command: Command, when: float) -> None:
         old, command.deadline = command.deadline, when

@@ -16,7 +16,6 @@ from broker.listening.settings import Limits, ListenerSettings
 
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
-Port = Annotated[int, Meta(ge=0, le=65535)]
 LevelName = Literal["debug", "info", "warn", "error", "critical"]
 WhenUnknown = Literal["quarantine", "accept", "refuse"]
 #: Applications send ``<id>:<secret>`` where the administrator sends the token, so it has no colon.
@@ -98,50 +97,15 @@ class LimitsTable(Limits, frozen=True, kw_only=True, forbid_unknown_fields=True)
 # -- protocols that are not built yet: their tables are read and checked, and have no effect ---------------------------
 
 
-class GserviceSettings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The HTTP that Gizwits devices and apps call."""
-
-    bind: tuple[str, ...] = ("tcp:8081",)
-    public_host: str = ""
-    m2m_host: str = ""
-    m2m_port: Port = 0
-
-
-class Gateway88Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """0x88 gateways."""
-
-    bind: tuple[str, ...] = ("tls:30000",)
-    unknown: WhenUnknown = "quarantine"
-
-
-class FilesSettings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Firmware and backups that 0x88 gateways fetch and post."""
-
-    bind: tuple[str, ...] = ("tls:8443",)
-    public_url: str = ""
-
-
 class LoracenterSettings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Customer servers."""
 
     bind: tuple[str, ...] = ("tcp:6666",)
 
 
-class LorawanSettings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """LoRaWAN packet forwarders."""
-
-    bind: tuple[str, ...] = ("udp:1700",)
-    region: str = "cn470"
-    unknown: WhenUnknown = "quarantine"
-
-
 #: A plugin of the same name takes the place of such a table.
 NOT_BUILT_YET: dict[str, type[ListenerSettings]] = {
-    "gservice": GserviceSettings,
-    "gateway88": Gateway88Settings,
-    "files": FilesSettings,
     "loracenter": LoracenterSettings,
-    "lorawan": LorawanSettings,
 }
 
 #: The tables beside [listeners.*], in the order in which they are checked.

@@ -24,6 +24,7 @@ def new_device(
     """The record, the readable secret and whether that was made here."""
     protocol = rules.protocol(fields.get("protocol"), protocols)
     own = protocols[protocol]
+    fields = _own_words(fields, own)
     rules.known_fields(fields, rules.DEVICE_FIELDS | own.known_fields)
     given = rules.optional_text(fields, "secret")
     secret = own.make_secret() if given is None else rules.secret(given)
@@ -50,6 +51,7 @@ def changed_device(
     own = protocols.get(old.protocol)
     if own is None:
         raise Invalid(f"the protocol {old.protocol!r} of this device is not running")
+    changes = _own_words(changes, own)
     changeable = (rules.DEVICE_FIELDS - {"protocol", "id"}) | own.known_fields
     rules.known_fields(changes, changeable)
     values: dict[str, Any] = {}
@@ -75,6 +77,18 @@ def changed_device(
             own.check_secret(rules.secret(secret))
         values["secret"] = hash_secret(secret) if own.hashed else secret
     return msgspec.structs.replace(old, **values), made
+
+
+def _own_words(fields: dict[str, Any], own: DeviceRules) -> dict[str, Any]:
+    """The fields with the secret under that name, where the protocol has another one for it as well."""
+    other: str | None = getattr(own, "secret_name", None)
+    if other is None or other not in fields:
+        return fields
+    if "secret" in fields:
+        raise Invalid(f"{other} is the secret of such a device: give one of the two")
+    renamed = dict(fields)
+    renamed["secret"] = renamed.pop(other)
+    return renamed
 
 
 def check_product(record: DeviceRecord, product: Product | None) -> None:

@@ -51,6 +51,8 @@ class Registry:
         self._clock = clock
         self.protocols: dict[str, DeviceRules] = dict(protocols or {})
         self.on_change: list[Callable[[Change], None]] = []
+        #: Told of each new device, which by then is on disk.
+        self.on_added: list[Callable[[DeviceRecord], None]] = []
         self._rights: WeakValueDictionary[str, Rights] = WeakValueDictionary()
         #: Changes so far that a login under way has to take notice of.
         self._device_changes = 0
@@ -101,6 +103,7 @@ class Registry:
         (refusal,) = await self._storage.add_devices([record])
         if refusal is not None:
             raise Conflict(refusal)
+        self._tell_added(record)
         return record, secret
 
     @deferred
@@ -140,6 +143,7 @@ class Registry:
                 result.failed.append((number, refusal))
                 continue
             result.created += 1
+            self._tell_added(record)
             if secret:
                 result.secrets.append((record.id, secret))
 
@@ -261,8 +265,25 @@ class Registry:
     async def login_device(self, protocol: str, device_id: str, secret: str) -> Login:
         """Raises Unauthenticated (one text, one cost for unknown ids and wrong secrets), Disabled, Unavailable."""
         own = self.protocols[protocol]
+
+        def proven(record: DeviceRecord | None) -> bool:
+            stored = record.secret if record is not None else ""
+            if own.hashed:
+                return verify_secret(secret, stored or self._nobody_hashed)
+            return same_text(secret, stored or self._nobody_readable)
+
+        return await self._admit_device(protocol, device_id, proven)
+
+    @deferred
+    async def identify_device(self, protocol: str, device_id: str) -> Login:
+        """For protocols whose devices have no secret. Raises Unauthenticated (unknown), Disabled, Unavailable."""
+        return await self._admit_device(protocol, device_id, lambda record: True)
+
+    async def _admit_device(
+        self, protocol: str, device_id: str, proven: Callable[[DeviceRecord | None], bool]
+    ) -> Login:
         try:
-            device_id = own.normal_id(device_id, {})
+            device_id = self.protocols[protocol].normal_id(device_id, {})
         except Invalid:
             device_id = ""
         while True:
@@ -275,12 +296,7 @@ class Registry:
                 values, unmapped = await reading
             if record is not None and record.protocol != protocol:
                 record = None
-            stored = record.secret if record is not None else ""
-            if own.hashed:
-                same = verify_secret(secret, stored or self._nobody_hashed)
-            else:
-                same = same_text(secret, stored or self._nobody_readable)
-            if record is None or not same:
+            if not proven(record) or record is None:
                 raise Unauthenticated(WRONG)
             if record.disabled:
                 raise Disabled("the device is disabled")
@@ -320,6 +336,13 @@ class Registry:
             if changes == self._application_changes:
                 self._rights[application_id] = rights
                 return rights
+
+    def _tell_added(self, record: DeviceRecord) -> None:
+        for listener in list(self.on_added):
+            try:
+                listener(record)
+            except Exception:
+                self.log.failure("fault of a listener told of the new device {id}", id=record.id)
 
     def _tell(self, what: str, id: str, other: str = "") -> None:
         if what.startswith("application"):

@@ -194,7 +194,7 @@ def no_more_in_flight_than_the_server_takes(room: Room) -> None:
 
 @scenarios(5)
 def who_answers_what_is_behind_hears_why(room: Room) -> None:
-    """All at once, and an answer to each PUBREC on the way to the DISCONNECT: no write of the client fails before it."""
+    """All at once, and an answer to each PUBREC before the DISCONNECT: no write of the client fails."""
     a = room.client()
     a.send(*[p.Publish(room.topic("t"), b"p", 2, packet_id) for packet_id in range(1, 22)])
     for packet_id in range(1, 21):

@@ -9,7 +9,8 @@ from zope.interface import implementer
 
 from broker.model.interfaces import IConsumer, IDeviceLink
 from broker.model.messages import QUEUED, Command, DeviceRef, Presence, Reply, Uplink
-from broker.routing.commands import Commands, Done
+from broker.routing.command_journal import Done
+from broker.routing.commands import Commands
 from broker.routing.live import LiveDevice, LiveDevices
 from broker.routing.router import Router
 from broker.routing.values import LastValues

@@ -17,7 +17,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from broker.simulate.process import broker_environment
+from broker.simulate.process import broker_environment, nothing_else
 
 reactor: Any = _reactor
 #: Seconds within which a line has to come.
@@ -104,14 +104,15 @@ class ProcessTests(TestCase):
 
     def settings(self) -> dict[str, str]:
         """As for `broker.simulate.process.broker_environment`."""
-        return {f"listeners.{name}.bind": f'["tcp:{port}:interface=127.0.0.1"]' for name, port in self.ports.items()}
+        binds = {f"listeners.{name}.bind": f'["tcp:{port}:interface=127.0.0.1"]' for name, port in self.ports.items()}
+        return {**binds, "listeners.lorawan.bind": '["udp:0:interface=127.0.0.1"]'}
 
     def start(self, *arguments: str) -> Running:
         """Our interpreter with these arguments, in a process group of its own."""
         leader = "import os, sys; os.setpgid(0, 0); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
         command: Sequence[str] = [sys.executable, "-c", leader, "-u", *arguments]
         running = Running()
-        environment = broker_environment(self.settings())
+        environment = broker_environment(nothing_else(self.settings()))
         process = reactor.spawnProcess(running, sys.executable, command, environment, str(self.folder))
 
         def clean() -> Deferred[Any]:

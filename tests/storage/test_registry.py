@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from broker.model.errors import BrokerError, Conflict, Disabled, Invalid, NotFound, Unauthenticated, Unavailable
-from broker.model.records import Actuator, DeviceQuery, Product, Sensor
+from broker.model.records import Actuator, DeviceQuery, DeviceRecord, Product, Sensor
 from broker.model.secrets import verify_secret
 from broker.storage import registry as registry_module
 from broker.storage.registry import Change, Registry
@@ -63,7 +63,9 @@ class RegistryCase(TestCase):
         self.addCleanup(self.storage.close)
         self.registry = Registry(self.storage, lambda: 1234.5, {"toy": Rules(True), "open": Rules(False)})
         self.changes: list[tuple[str, ...]] = []
+        self.added: list[DeviceRecord] = []
         self.registry.on_change.append(self.changed)
+        self.registry.on_added.append(self.added.append)
         return self.storage.open()
 
     def changed(self, change: Change) -> None:
@@ -134,6 +136,7 @@ class DeviceTests(RegistryCase):
         self.assertEqual(await self.registry.get_device("d1"), record)
         self.assertEqual(await self.registry.find_device("d1"), record)
         self.assertIsNone(await self.registry.find_device("D1"))
+        self.assertEqual((self.added, self.changes), ([record], []))
         await self.refused(NotFound, self.registry.get_device("d2"))
 
     async def test_made(self) -> None:
@@ -243,10 +246,15 @@ class DeviceTests(RegistryCase):
         def raising(_: Change) -> None:
             raise ZeroDivisionError
 
+        def raising_too(_: DeviceRecord) -> None:
+            raise ZeroDivisionError
+
         self.registry.on_change.insert(0, raising)
+        self.registry.on_added.insert(0, raising_too)
         await self.add("d1")
+        self.assertEqual([record.id for record in self.added], ["d1"])
         await self.registry.delete_device("d1")
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
         self.assertEqual(self.changes, [("device_removed", "d1")])
 
 
@@ -396,6 +404,16 @@ class DeviceLoginTests(RegistryCase):
             texts.add(str(await self.refused(Unauthenticated, self.registry.login_device(protocol, id, secret))))
         self.assertEqual(len(texts), 1)
         await self.registry.login_device("open", "o1", "abc")
+
+    async def test_identified_without_a_secret(self) -> None:
+        """For protocols whose devices have none."""
+        await self.add("d1", secret="abc")
+        login = await self.registry.identify_device("toy", "D1")
+        self.assertEqual((login.record.id, login.values), ("d1", {}))
+        for protocol, id in (("toy", "d2"), ("toy", ""), ("open", "d1")):
+            await self.refused(Unauthenticated, self.registry.identify_device(protocol, id))
+        await self.registry.update_device("d1", {"disabled": True})
+        await self.refused(Disabled, self.registry.identify_device("toy", "d1"))
 
     async def test_unknown_ids_cost_the_same(self) -> None:
         """As many look-ups, and one comparison, whatever is wrong."""

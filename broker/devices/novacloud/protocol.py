@@ -344,8 +344,8 @@ class NovaCloudConnection(Connection):
             return b""
         return codec.auth_response(False, text) if self.session is None else codec.error_line(text)
 
-    def close(self, reason: str, last: bytes | None = None, linger: bool = False) -> None:
-        super().close(reason, last, linger)
+    def close(self, reason: str, last: bytes | None = None) -> None:
+        super().close(reason, last)
         self._leave()
 
     def ended(self, reason: str) -> None:

@@ -79,7 +79,7 @@ class RequestTests(SiteCase):
                     "expires": (-1, "1", True, 30 * 86_400 + 1),
                     "force": (1, "true", None),
                     "ack": (1, "x"),
-                    "port": (0, 224, "1", 1.5),
+                    "port": (0, 256, "1", 1.5),
                     "confirm": (1,),
                     "unknown": wrong,
                 },

@@ -1,0 +1,196 @@
+"""``/api/v1/lorawan/gateways``: the packet forwarders that may speak, with what they said last.
+
+A registration is on disk when it is answered. A gateway that the settings let in without one is listed too, with
+``registered`` false.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from broker.devices.lorawan.codec import Stat
+from broker.devices.lorawan.gateway import GatewayRecord, Position, Radio
+from broker.devices.lorawan.identity import canonical_eui
+from broker.devices.lorawan.network import Network
+from broker.devices.lorawan.settings import RegionName
+from broker.model.errors import Conflict, Invalid, LimitExceeded, NotFound
+from broker.storage import rules
+from broker.storage.deferred import deferred
+from broker.storage.quarantine import Entry
+from broker.web.problems import Problem
+from broker.web.routes import ADMIN, API, Call, Route
+
+Text = Annotated[str, Meta(max_length=128)]
+
+
+class NewGateway(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A gateway to register. ``eui``: 16 hexadecimal digits. ``radio``: its centre frequencies in Hz."""
+
+    eui: Text
+    name: Text = ""
+    region: RegionName | None = None
+    radio: Radio | None = None
+    position: Position | None = None
+
+
+class GatewayChanges(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What is to change; what is left out stays, null takes it away."""
+
+    name: Text | UnsetType = UNSET
+    region: RegionName | UnsetType | None = UNSET
+    radio: Radio | UnsetType | None = UNSET
+    position: Position | UnsetType | None = UNSET
+
+
+class GatewayShape(msgspec.Struct, kw_only=True):
+    """A gateway. ``stat`` is the last that it sent, ``stat_at`` when that came (UNIX seconds)."""
+
+    eui: str
+    name: str
+    region: str | None
+    radio: Radio | None
+    position: Position | None
+    registered: bool
+    online: bool
+    last_seen: float | None
+    address: str
+    version: Literal[1, 2]
+    stat: Stat | None
+    stat_at: float | None
+
+
+class GatewayFilter(msgspec.Struct, kw_only=True):
+    """``cursor``: the ``next`` of the page before."""
+
+    online: bool | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    cursor: Text | None = None
+
+
+class GatewayPage(msgspec.Struct, kw_only=True):
+    """Gateways by EUI."""
+
+    items: list[GatewayShape]
+    next: str | None
+
+
+class GatewayCalls:
+    """The calls on one network."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._records = network.store.gateways
+
+    def routes(self) -> list[Route]:
+        path = f"{API}/lorawan/gateways"
+        one = f"{path}/{{eui}}"
+        taken = {409: (Problem, "It is registered already")}
+        return [
+            Route("GET", path, self.list_gateways, ADMIN, query=GatewayFilter, answers=GatewayPage),
+            Route("POST", path, self.add_gateway, ADMIN, body=NewGateway, answers=GatewayShape, status=201, also=taken),
+            Route("GET", one, self.get_gateway, ADMIN, answers=GatewayShape),
+            Route("PATCH", one, self.change_gateway, ADMIN, body=GatewayChanges, answers=GatewayShape),
+            Route("DELETE", one, self.delete_gateway, ADMIN, status=204),
+        ]
+
+    async def list_gateways(self, call: Call) -> GatewayPage:
+        """The gateways, by EUI."""
+        wish: GatewayFilter = call.query
+        after = wish.cursor or ""
+        found = sorted(
+            (gateway for gateway in self._network.gateways if wish.online in (None, gateway.online)),
+            key=lambda gateway: gateway.eui,
+        )
+        rest = [gateway for gateway in found if gateway.eui > after]
+        page = rest[: wish.limit]
+        more = len(rest) > len(page)
+        return GatewayPage(items=[shape(one.as_dict()) for one in page], next=page[-1].eui if more else None)
+
+    async def add_gateway(self, call: Call) -> GatewayShape:
+        """Register a gateway."""
+        wish: NewGateway = call.body
+        return await self._add(wish)
+
+    async def _add(self, wish: NewGateway) -> GatewayShape:
+        network = self._network
+        eui = self._eui(wish.eui, Invalid("eui must be 16 hexadecimal digits"))
+        known = network.gateways.get(eui)
+        if known is not None and known.record is not None:
+            raise Conflict(f"the gateway {eui} is registered already")
+        if known is None and len(network.gateways) >= network.settings.max_gateways:
+            raise LimitExceeded("too many gateways", limit="listeners.lorawan.max_gateways")
+        record = GatewayRecord(
+            eui=eui,
+            name=rules.name(wish.name),
+            region=wish.region,
+            radio=wish.radio,
+            position=wish.position,
+            created_at=network.core.clock(),
+        )
+        await self._records.add(eui, record)
+        return shape(network.gateways.register(record).as_dict())
+
+    async def get_gateway(self, call: Call) -> GatewayShape:
+        """One gateway, with the last it said of itself."""
+        eui = self._eui(call.path["eui"])
+        gateway = self._network.gateways.get(eui)
+        if gateway is None:
+            raise NotFound(f"there is no gateway {eui}")
+        return shape(gateway.as_dict())
+
+    async def change_gateway(self, call: Call) -> GatewayShape:
+        """Change a gateway."""
+        wish: GatewayChanges = call.body
+        eui = self._eui(call.path["eui"])
+        look = await self._records.look(eui)
+        if look is None:
+            raise NotFound(f"there is no registered gateway {eui}")
+        record, before = look
+        changes: dict[str, Any] = {
+            name: value for name in wish.__struct_fields__ if (value := getattr(wish, name)) is not UNSET
+        }
+        if "name" in changes:
+            changes["name"] = rules.name(changes["name"])
+        record = msgspec.structs.replace(record, **changes)
+        await self._network.core.storage.write_records([self._records.change(eui, record, before)])
+        return shape(self._network.gateways.register(record).as_dict())
+
+    async def delete_gateway(self, call: Call) -> None:
+        """Forget a gateway; it is not listened to any more."""
+        eui = self._eui(call.path["eui"])
+        if await self._records.get(eui) is None:
+            raise NotFound(f"there is no registered gateway {eui}")
+        await self._records.remove(eui)
+        self._network.gateways.remove(eui)
+
+    @deferred
+    async def approve(self, entry: Entry, fields: dict[str, Any]) -> dict[str, Any]:
+        """Register one that is in quarantine."""
+        try:
+            wish = msgspec.convert({**fields, "eui": entry.id}, NewGateway)
+        except ValueError as error:
+            raise Invalid(str(error)) from None
+        answer: dict[str, Any] = msgspec.to_builtins(await self._add(wish))
+        return answer
+
+    @staticmethod
+    def _eui(text: str, error: Exception | None = None) -> str:
+        eui = canonical_eui(text)
+        if eui is None:
+            raise error or NotFound("a gateway's EUI has 16 hexadecimal digits")
+        return eui
+
+
+def shape(gateway: dict[str, Any]) -> GatewayShape:
+    return msgspec.convert(gateway, GatewayShape)
+
+
+def add_calls(network: Network) -> None:
+    """Make the calls part of the API, and approvals part of the quarantine."""
+    calls = GatewayCalls(network)
+    network.core.api_routes.extend(calls.routes())
+    approve: Any = calls.approve
+    network.core.quarantine.approvers["lorawan"] = approve

@@ -1,0 +1,103 @@
+"""The listener: datagrams from the sockets to the network and back, and what the service asks of a listener.
+
+One protocol object stands behind each ``udp:`` binding. Where a datagram came from is said together with the socket
+that it came to: a PULL_RESP leaves through the socket of the gateway's last PULL_DATA, as behind a NAT no other would
+do.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
+
+from broker.core import Core
+from broker.devices.lorawan.gateway import Address
+from broker.devices.lorawan.network import Network
+from broker.devices.lorawan.settings import Settings
+from broker.listening.stats import ListenerStats
+
+
+class LorawanDatagrams(DatagramProtocol):
+    """One socket."""
+
+    noisy = False
+
+    def __init__(self, home: LorawanListener) -> None:
+        self.home = home
+
+    def startProtocol(self) -> None:
+        handle: Any = getattr(self.transport, "socket", None)
+        if handle is not None:
+            handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.home.settings.receive_buffer)
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        self.home.received(self, datagram, (addr[0], addr[1]))
+
+
+class LorawanListener:
+    """All sockets of one network."""
+
+    log = Logger(namespace="broker.lorawan")
+
+    def __init__(self, core: Core, settings: Settings) -> None:
+        self.settings = settings
+        self.limits = settings.limits
+        self.stats = ListenerStats()
+        self.network = Network(core, settings, self.write)
+
+    @property
+    def connections(self) -> tuple[Any, ...]:
+        """Nobody is ever connected; something is open while counters are written, for which a stop waits."""
+        return (self.network.store,) if self.network.store.writing else ()
+
+    def prepare(self) -> Deferred[None]:
+        """Read what is on disk."""
+        return self.network.load()
+
+    def datagram_protocol(self) -> LorawanDatagrams:
+        return LorawanDatagrams(self)
+
+    def received(self, through: LorawanDatagrams, data: bytes, address: tuple[str, int]) -> None:
+        """A datagram. Nothing that it holds may raise out of here: the socket would be lost."""
+        self.stats.messages_in += 1
+        self.stats.bytes_in += len(data)
+        try:
+            self.network.datagram(data, (*address, through))
+        except Exception:
+            self.log.failure("fault while a datagram of {host} was read", host=address[0])
+
+    def write(self, data: bytes, address: Address) -> None:
+        """Send a datagram to where one came from."""
+        host, port, through = address
+        transport = through.transport
+        if transport is None:
+            return
+        self.stats.messages_out += 1
+        self.stats.bytes_out += len(data)
+        transport.write(data, (host, port))
+
+    def counters(self) -> dict[str, float]:
+        """For the metrics."""
+        network = self.network
+        figures = network.counted.as_dict()
+        figures["lorawan_motes"] = len(network.motes)
+        figures["lorawan_gateways_online"] = network.gateways.online
+        return figures
+
+    def tick(self) -> None:
+        """About once a second."""
+        self.network.tick()
+
+    def reload(self, settings: Settings) -> tuple[str, ...]:
+        """Take new settings; the receive buffer is a socket's own."""
+        self.settings = settings
+        self.network.configure(settings)
+        return ("receive_buffer", "net_id")
+
+    def shut_down(self) -> None:
+        """Nothing more is sent."""
+        self.network.stop()

@@ -1,0 +1,122 @@
+"""``lorawan``: packet forwarders with motes."""
+
+from __future__ import annotations
+
+import argparse
+import random
+from typing import Any
+
+from broker.devices.lorawan.regions import REGIONS
+from broker.simulate.api import Api, ApiError
+from broker.simulate.lorawan_mote import SimulatedMote, mote_identity
+from broker.simulate.lorawan_radio import Air, Forwarder
+from broker.simulate.options import add_api, api_of
+from broker.simulate.running import CommandError, repeat, run_until_done, say
+
+#: Gateways that hear one mote, at most.
+HEARD_BY = 3
+
+
+def add(several: Any) -> None:
+    parser = several.add_parser(
+        "lorawan",
+        help="LoRaWAN packet forwarders and motes",
+        description="Simulated Semtech packet forwarders with motes that join over the air, until Ctrl-C. With --api "
+        "all of them are registered first; what is registered already stays as it is. The same --seed gives the same "
+        "gateways and motes.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address of the broker (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=1700, help="its LoRaWAN port (default: %(default)s)")
+    parser.add_argument("--gateways", type=int, default=2, help="how many gateways (default: %(default)s)")
+    parser.add_argument("--motes", type=int, default=10, help="how many motes (default: %(default)s)")
+    parser.add_argument("--class-c", type=int, default=2, help="how many of them are class C (default: %(default)s)")
+    parser.add_argument("--region", choices=sorted(REGIONS), default="cn470", help="(default: %(default)s)")
+    parser.add_argument("--every", type=float, default=10.0, help="seconds between messages (default: %(default)s)")
+    parser.add_argument("--confirmed", type=float, default=0.1, help="share of confirmed ones (default: %(default)s)")
+    parser.add_argument("--loss", type=float, default=0.0, help="share of packets lost in the air (default: 0)")
+    parser.add_argument("--late", type=float, default=0.0, help="share of TX_ACK that come late (default: 0)")
+    parser.add_argument("--silent", action="store_true", help="forwarders of version 1, which send no TX_ACK")
+    parser.add_argument("--seed", type=int, default=1, help="ids, keys and values follow from it (default: 1)")
+    add_api(parser)
+    parser.add_argument("--verbose", action="store_true", help="a line for each join and each command")
+    parser.set_defaults(run=_run)
+
+
+def _run(reactor: Any, arguments: argparse.Namespace) -> int:
+    return run_until_done(reactor, _lorawan(reactor, arguments))
+
+
+def gateway_eui(seed: int, number: int) -> str:
+    return f"5EED{seed & 0xFFFF:04X}FFFE{number:04X}"
+
+
+async def _lorawan(reactor: Any, arguments: argparse.Namespace) -> None:
+    if arguments.gateways < 1:
+        raise CommandError("--gateways: motes need one")
+    api = api_of(reactor, arguments)
+    if api is not None:
+        await _register(api, arguments)
+        await api.close()
+    # Not from the seed: a mote that begins anew has to have other nonces.
+    air = Air(reactor, REGIONS[arguments.region], random.Random(), arguments.loss)
+    server = (arguments.host, arguments.port)
+    for number in range(arguments.gateways):
+        version = 1 if arguments.silent else 2
+        Forwarder(air, gateway_eui(arguments.seed, number), server, version=version, late=arguments.late)
+
+    def told(mote: SimulatedMote, what: str) -> None:
+        if arguments.verbose:
+            say(f"{mote.identity.dev_eui}  {what}")
+
+    motes = [
+        SimulatedMote(
+            air,
+            mote_identity(arguments.seed, number),
+            [(number + step) % arguments.gateways for step in range(min(HEARD_BY, arguments.gateways))],
+            class_c=number < arguments.class_c,
+            every=arguments.every,
+            confirmed=arguments.confirmed,
+            told=told,
+        )
+        for number in range(arguments.motes)
+    ]
+
+    def stop() -> None:
+        for mote in motes:
+            mote.stop()
+        for forwarder in air.forwarders:
+            forwarder.stop()
+
+    reactor.addSystemEventTrigger("before", "shutdown", stop)
+    for forwarder in air.forwarders:
+        forwarder.start()
+    for number, mote in enumerate(motes):
+        mote.start(0.5 + number * min(0.1, arguments.every / len(motes)))
+
+    def figures() -> None:
+        joined = sum(mote.joined for mote in motes)
+        sent, commands = sum(mote.sent for mote in motes), sum(len(mote.commands) for mote in motes)
+        refused = sum(forwarder.refused for forwarder in air.forwarders)
+        say(f"{joined} of {len(motes)} joined, {sent} messages sent, {commands} commands received, {refused} refused")
+
+    await repeat(reactor, figures)
+
+
+async def _register(api: Api, arguments: argparse.Namespace) -> None:
+    for number in range(arguments.gateways):
+        gateway = {"eui": gateway_eui(arguments.seed, number), "name": "simulated", "region": arguments.region}
+        try:
+            await api.call("POST", "/lorawan/gateways", gateway)
+        except ApiError as error:
+            if error.slug != "conflict":
+                raise
+    motes = [
+        mote_identity(arguments.seed, number).registration(
+            name="simulated", region=arguments.region, **({"class": "C"} if number < arguments.class_c else {})
+        )
+        for number in range(arguments.motes)
+    ]
+    answer = await api.import_devices(motes)
+    say(f"registered {answer['created']} of {len(motes)} motes")
+    for failed in answer["failed"][:1]:
+        say(f"not registered: {len(answer['failed'])}, the first because: {failed['error']}")
