@@ -146,7 +146,9 @@ class Broker(Child):
         self.novacloud_port = free_port()
         self.gateway88_port = free_port()
         self.lorawan_port = free_port()
+        self.loracenter_port = free_port()
         self.http_port = free_port()
+        self.gservice_port = free_port()
         self._token = "benchmark-token"
         self._gateways = 0
         local = "interface=127.0.0.1"
@@ -159,10 +161,14 @@ class Broker(Child):
             "log.level": "warn",
             "history.enabled": "true" if history else "false",
             "limits.max_message_rate": "0",
+            "limits.max_connections": "100000",
             "listeners.http.bind": f'["tcp:{self.http_port}:{local}"]',
             "listeners.mqtt.bind": f'["tcp:{self.mqtt_port}:{local}"]',
             "listeners.novacloud.bind": f'["tcp:{self.novacloud_port}:{local}"]',
+            "listeners.gservice.bind": f'["tcp:{self.gservice_port}:{local}"]',
+            "listeners.gservice.users.max_new_users_per_address": "1000000",
             "listeners.gateway88.bind": f'["tls:{self.gateway88_port}:{local}"]',
+            "listeners.loracenter.bind": f'["tcp:{self.loracenter_port}:{local}"]',
             "listeners.lorawan.bind": f'["udp:{self.lorawan_port}:{local}"]',
             "listeners.lorawan.region": "eu868",
             "listeners.lorawan.unknown": "accept",

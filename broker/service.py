@@ -227,9 +227,6 @@ class BrokerService(Service):
         self._loop(self._tick_commands, COMMAND_TICK)
         self._loop(core.quarantine.tick, QUARANTINE_TICK)
         self._problem = ""
-        if self.config.not_built:
-            names = ", ".join(f"listeners.{name}" for name in self.config.not_built)
-            log.warn("not built yet, without effect: {names}", names=names)
         log.info(
             "started: version {version}, node {name}, data in {data_dir}",
             version=core.version,

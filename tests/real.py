@@ -44,7 +44,7 @@ class RealBroker:
         self.data_dir = folder / "var"
         self.settings = {
             "broker.data_dir": json.dumps(str(self.data_dir)),
-            **{f"listeners.{name}.bind": LOOPBACK for name in ("http", "mqtt", "novacloud", "gservice")},
+            **{f"listeners.{name}.bind": LOOPBACK for name in ("http", "mqtt", "novacloud", "gservice", "loracenter")},
             "listeners.lorawan.bind": LOOPBACK_UDP,
             **(settings or {}),
         }

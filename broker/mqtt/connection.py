@@ -273,7 +273,7 @@ class MqttConnection(Stream):
                 gap,
                 self.home.reactor,
                 self.home.monotonic,
-                lambda: self._last_packet,
+                lambda: terms.answers,
                 lambda: self._blocked_since is not None,
                 self.writable,
             )
@@ -379,6 +379,8 @@ class MqttConnection(Stream):
             self.send(encode.PINGRESP)
 
     def _subscribe(self, session: Session, packet: p.Subscribe) -> None:
+        if self._terms is not None:
+            self._terms.answers += 1  # clients that need care subscribe one after the other
         codes, owed, position = self._server.subscribe(session, packet)
         answer = self._words.suback if self._version == MQTT_5 else encode.suback
         retained = self._retained

@@ -15,6 +15,10 @@ from broker.mqtt.codec import frame
 from broker.routing.outbox import Outbox
 from broker.routing.topic_index import Route
 
+#: Seconds after which a packet that a client was sent is taken as read, answered or not.
+_READ_BY_THEN: Final = 0.25
+#: Unread packets that are counted.
+_MANY: Final = 64
 #: Larger than any packet: what is cut apart here is our own.
 _ANY: Final = 1 << 28
 
@@ -24,6 +28,8 @@ class Terms:
 
     #: A longer keep-alive, or none, is treated as this one.
     max_keep_alive: float = inf
+    #: How many messages the client has published, as far as they may be answers to what it was sent; see `Paced`.
+    answers: int = 0
 
     def ping(self, now: float) -> bool:
         """A PINGREQ came. False closes the connection as a flood."""
@@ -54,9 +60,10 @@ class Watched:
 class Paced:
     """Writes one packet at a time, for clients that lose the second of two that they receive together.
 
-    The outbox goes on collecting while packets are kept apart. ``heard_at()`` is when the client was last heard of: who
-    has said something since the last packet was written has read it, and is not kept waiting. ``jammed()``: the socket
-    is full. ``emptied()`` is called when packets were kept apart and there is room again.
+    The outbox goes on collecting while packets are kept apart. ``answers()`` is how many messages have come from the
+    client: when it has said as many as it was sent, it has read those and is not kept waiting. (That it has said
+    something since the last one is not enough: that may have been on its way.) ``jammed()``: the socket is full.
+    ``emptied()`` is called when packets were kept apart and there is room again.
     """
 
     def __init__(
@@ -65,7 +72,7 @@ class Paced:
         gap: float,
         reactor: Any,
         monotonic: Callable[[], float],
-        heard_at: Callable[[], float],
+        answers: Callable[[], int],
         jammed: Callable[[], bool],
         emptied: Callable[[], None],
     ) -> None:
@@ -73,11 +80,14 @@ class Paced:
         self._gap = gap
         self._reactor = reactor
         self._monotonic = monotonic
-        self._heard_at = heard_at
+        self._answers = answers
         self._jammed = jammed
         self._emptied = emptied
         self._packets: deque[bytes] = deque()
         self._wrote_at = -inf
+        #: When packets were written that may not have been read, and how many had come when we last looked.
+        self._unread: deque[float] = deque()
+        self._answered = 0
         self._call: Any = None
         self._write = outbox.redirect(self.write)
 
@@ -106,13 +116,15 @@ class Paced:
         self._call = None
         now = self._monotonic()
         wait = self._wrote_at + self._gap - now
-        if wait > 0 and self._heard_at() <= self._wrote_at:
+        if self._may_be_unread(now) and wait > 0:
             self._later(wait)
             return
         if self._jammed():  # the socket is full: the outbox is told when there is room again, and nothing is lost here
             self._later(max(self._gap, 0.1))
             return
         self._wrote_at = now
+        if len(self._unread) < _MANY:
+            self._unread.append(now)
         self._write(self._packets.popleft())
         if self._packets:
             self._later(self._gap)
@@ -120,6 +132,18 @@ class Paced:
             self._outbox.unblock()
             if self._call is None:
                 self._emptied()
+
+    def _may_be_unread(self, now: float) -> bool:
+        """Whether something that was written may still lie before the client."""
+        unread = self._unread
+        answers = self._answers()
+        for _ in range(min(answers - self._answered, len(unread))):
+            unread.pop()
+        self._answered = answers
+        # Not everything is answered.
+        while unread and unread[0] < now - max(_READ_BY_THEN, self._gap):
+            unread.popleft()
+        return bool(unread)
 
     def _later(self, wait: float) -> None:
         self._outbox.block()

@@ -155,6 +155,15 @@ class Commands:
         """An open command; ended ones are in storage."""
         return self._open.get(command_id)
 
+    def waiting_of(self, origin: str) -> list[Command]:
+        """What is queued of one origin, for any device."""
+        return [
+            command
+            for queue in self._queues.values()
+            for command in queue.values()
+            if command.origin == origin and command.id not in self._adding
+        ]
+
     def unanswered(self, device_id: str) -> list[Command]:
         """The commands of a device that are sent or pending, in the order in which they left."""
         return list(self._unanswered.get(device_id, {}).values())

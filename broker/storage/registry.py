@@ -224,6 +224,8 @@ class Registry:
             self._tell("application_disabled", application_id)
         if "secret" in changes:
             self._tell("application_secret", application_id)
+        if not set(changes).isdisjoint(("cs_eui", "app_key")):
+            self._tell("application_key", application_id)
         return record, made
 
     @deferred

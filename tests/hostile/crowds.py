@@ -16,6 +16,7 @@ HALF_OPEN = 100
 FIRST_WORDS = {
     "novacloud": b'{"type":"auth","payload":{"device_id":"a","device_key":"b"}}\n',
     "mqtt": encode(p.Connect(client_id="x")),
+    "loracenter": b'{"CMD":"SENDTO","Token":1}\0',
     "http": b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
     "gservice": b"GET /dev/devices/x HTTP/1.1\r\nHost: x\r\n\r\n",
     "gateway88": b"\x88\x88\x88\x88",
@@ -29,6 +30,7 @@ SILENT = {
     "gateway88": "auth_timeout",
     "files": "idle",
     "gservice": "idle",
+    "loracenter": "auth_timeout",
 }
 
 

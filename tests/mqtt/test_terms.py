@@ -246,16 +246,33 @@ class PaceTests(Case):
         found = [self.passed(0.5) for _ in range(5)]
         self.assertEqual(found, [[b"0"], [b"1"], [b"2"], [], []])
 
-    def test_who_speaks_is_not_kept_waiting(self) -> None:
-        self.bench.clock.advance(0.01)
-        self.client.send(p.PingReq())
-        self.assertEqual(self.client.writes(), [b"\xd0\0"])
-        self.bench.clock.advance(0.01)
-        self.client.send(p.Publish("up", b""))
+    def test_who_has_answered_everything_is_not_kept_waiting(self) -> None:
+        self.passed(1.0)
         self.deliver(b"1")
-        self.assertEqual(self.passed(0), [b"1"])
+        self.assertEqual(self.passed(0.01), [b"1"])
+        self.terms.answers += 1
         self.deliver(b"2")
-        self.assertEqual(self.passed(0.2), [])
+        self.assertEqual(self.passed(0.01), [b"2"])
+        self.deliver(b"3")
+        self.assertEqual(self.passed(0.4), [])
+        self.assertEqual(self.passed(0.1), [b"3"])
+
+    def test_an_answer_to_an_earlier_packet_does_not_shorten_the_wait(self) -> None:
+        self.passed(1.0)
+        self.deliver(b"1", b"2")
+        self.assertEqual(self.passed(0.5), [b"1", b"2"])
+        self.terms.answers += 1
+        self.deliver(b"3")
+        self.assertEqual(self.passed(0.4), [])
+        self.assertEqual(self.passed(0.1), [b"3"])
+
+    def test_a_ping_answers_nothing(self) -> None:
+        self.passed(1.0)
+        self.deliver(b"1")
+        self.assertEqual(self.passed(0.01), [b"1"])
+        self.client.send(p.PingReq())
+        self.assertEqual(self.client.writes(), [])
+        self.assertEqual(self.passed(0.5), [b"\0"])
 
     def test_acknowledged_messages_go_on_when_there_is_room(self) -> None:
         """The outbox is over its limit while packets are kept apart, and nobody jams."""

@@ -93,14 +93,15 @@ class Running(ProcessProtocol):
 
 
 class ProcessTests(TestCase):
-    """A test with a folder and three free ports, and the settings of a broker that uses them."""
+    """A test with a folder and four free ports, and the settings of a broker that uses them."""
 
     timeout = 90
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp())
         self.folder.mkdir()
-        self.ports = dict(zip(("http", "mqtt", "novacloud"), free_ports(3), strict=True))
+        names = ("http", "mqtt", "novacloud", "gservice", "loracenter")
+        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
 
     def settings(self) -> dict[str, str]:
         """As for `broker.simulate.process.broker_environment`."""

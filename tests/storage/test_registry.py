@@ -345,7 +345,8 @@ class ApplicationTests(RegistryCase):
         self.assertEqual((record.name, record.cs_eui, record.app_key, made), ("n", "0" * 15 + "1", "1" * 32, None))
         _, made = await self.registry.update_application("a1", {"secret": None, "disabled": True})
         assert made is not None
-        self.assertEqual(self.changes, [("application_disabled", "a1"), ("application_secret", "a1")])
+        whats = ("application_key", "application_disabled", "application_secret")
+        self.assertEqual(self.changes, [(what, "a1") for what in whats])
         await self.refused(Disabled, self.registry.login_application("a1", made, ["mqtt"]))
         await self.registry.update_application("a1", {"disabled": False})
         await self.registry.login_application("a1", made, ["mqtt"])

@@ -9,3 +9,6 @@ mqtt = ProtocolPlugin("mqtt", "MQTT 3.1, 3.1.1 and 5.0 for applications", "broke
 http = ProtocolPlugin("http", "HTTP API, event stream and metrics", "broker.applications.http")
 lorawan = ProtocolPlugin("lorawan", "LoRaWAN motes behind Semtech packet forwarders", "broker.devices.lorawan")
 gservice = ProtocolPlugin("gservice", "Gizwits devices and apps: GService and Open API", "broker.applications.gizwits")
+loracenter = ProtocolPlugin(
+    "loracenter", "LoRaCenter customer servers: NUL-delimited JSON over TCP", "broker.applications.loracenter"
+)

@@ -74,8 +74,9 @@ class Side:
         """Where an app finds the broker, if it has found it as this call did."""
         host, port = m2m_address(self.devices, call)
         mqtt, web = dict(reversed(self.core.ports("mqtt"))), dict(reversed(self.core.ports("gservice")))
-        others = {"port_s": mqtt.get("tls"), "ws_port": web.get("tcp"), "wss_port": web.get("tls")}
-        return {"host": host, "port": port, **{name: port for name, port in others.items() if port}}
+        # Apps read all of them, even those that nobody listens on; 0 is nobody's.
+        others = {"port_s": mqtt.get("tls", 0), "ws_port": web.get("tcp", 0), "wss_port": web.get("tls", 0)}
+        return {"host": host, "port": port, **others}
 
 
 def side_of(call: Call) -> Side:

@@ -195,6 +195,7 @@ class DevicePrincipal:
         """A business message to all apps, or to us."""
         live = self._live
         assert live is not None
+        self.terms.answers += 1
         try:
             command, at = g.open_business(payload)
             now = live.last_seen = self._clock()
@@ -214,6 +215,7 @@ class DevicePrincipal:
 
     def _private(self, payload: bytes) -> bool:
         """A business message to one app: its own affair, but for the log setting."""
+        self.terms.answers += 1
         try:
             command, _ = g.open_business(payload)
             if command in (g.LOG, g.LOG_SET):
