@@ -277,10 +277,13 @@ class Network:
         if mote is not None and _same_session(mote, identity):
             mote.class_c = identity.class_c
             mote.region = identity.region
+            if mote.class_c:
+                self.downlinks.wake(mote)
             return
         if mote is not None:
             self.motes.remove(record.id)
             self.uplinks.leave(mote, "removed")
+            self.downlinks.session_over(mote)
             await self.store.forget_session(record.id)
         await self.store.place_again(identity)
 
