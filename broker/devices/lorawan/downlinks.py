@@ -288,7 +288,7 @@ class Downlinks:
         return True
 
     def _fitted(self, mote: Mote, size: int, windows: Windows) -> tuple[bytes, Plan]:
-        """What goes along with a frame of ``size`` bytes: what is owed, without our own question if that is too much."""
+        """What goes along with a frame of ``size`` bytes: what is owed, without our own question if it is too long."""
         fopts = self._owed(mote)
         plan = windows(size + len(fopts))
         if plan.too_long and fopts != mote.answers:

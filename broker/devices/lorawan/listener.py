@@ -43,7 +43,7 @@ class LorawanDatagrams(DatagramProtocol):
             self.transport.write(data, address)
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
-        self.home.received(self, datagram, (addr[0], addr[1]))
+        self.home.received(self, datagram, addr)
 
 
 class LorawanListener:
@@ -74,7 +74,7 @@ class LorawanListener:
         self.stats.messages_in += 1
         self.stats.bytes_in += len(data)
         try:
-            self.network.datagram(data, (*address, through))
+            self.network.datagram(data, (address[0], address[1], through))
         except Exception:
             self.log.failure("fault while a datagram of {host} was read", host=address[0])
 
