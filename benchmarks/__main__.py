@@ -40,7 +40,7 @@ def options() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="a tenth of the messages, two repetitions")
     parser.add_argument("--repetitions", type=int, metavar="N", help="how often each is measured (default: 5)")
-    names = [kind.name for kind in PEERS]
+    names = list(dict.fromkeys(kind.name for kind in PEERS))
     parser.add_argument("--peers", nargs="*", choices=names, default=names, help="the other brokers (none: ours alone)")
     parser.add_argument("--reactor", default="", help="twistd's --reactor (default: its own choice)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there as well")

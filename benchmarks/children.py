@@ -16,11 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from broker.simulate.process import apart, broker_arguments, broker_environment
+from broker.simulate.process import apart, broker_arguments, broker_environment, nothing_else
 
 HERE = Path(__file__).parent
 PEERS = HERE.parent / ".venv" / "peers"
@@ -49,6 +49,8 @@ class Child:
     """A server process. ``user`` and ``password`` are what MQTT clients log in with; they may use ``bench/#``."""
 
     name = ""
+    #: The kind of load that a peer can take.
+    speaks = "mqtt"
     #: Of a shape's messages: a slow server need not take minutes.
     share = 1.0
 
@@ -109,6 +111,12 @@ class Child:
         lines = self.log.read_text("utf-8", "replace").strip().splitlines()
         return lines[-1] if lines else "(no output)"
 
+    def kill(self) -> None:
+        """kill -9; its data stays."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
     def stop(self) -> None:
         """End it and remove its data."""
         process = self._process
@@ -136,45 +144,60 @@ class Broker(Child):
     def __init__(self, *, history: bool = False, reactor: str = "") -> None:
         super().__init__()
         self.novacloud_port = free_port()
+        self.gateway88_port = free_port()
         self.lorawan_port = free_port()
+        self.loracenter_port = free_port()
         self.http_port = free_port()
+        self.gservice_port = free_port()
         self._token = "benchmark-token"
+        self._gateways = 0
         local = "interface=127.0.0.1"
         arguments = broker_arguments()
         if reactor:
             arguments.insert(arguments.index("--nodaemon"), f"--reactor={reactor}")
+        settings = {
+            "broker.data_dir": str(self.folder / "data"),
+            "broker.admin_token": self._token,
+            "log.level": "warn",
+            "history.enabled": "true" if history else "false",
+            "limits.max_message_rate": "0",
+            "limits.max_connections": "100000",
+            "listeners.http.bind": f'["tcp:{self.http_port}:{local}"]',
+            "listeners.mqtt.bind": f'["tcp:{self.mqtt_port}:{local}"]',
+            "listeners.novacloud.bind": f'["tcp:{self.novacloud_port}:{local}"]',
+            "listeners.gservice.bind": f'["tcp:{self.gservice_port}:{local}"]',
+            "listeners.gservice.users.max_new_users_per_address": "1000000",
+            "listeners.gateway88.bind": f'["tls:{self.gateway88_port}:{local}"]',
+            "listeners.loracenter.bind": f'["tcp:{self.loracenter_port}:{local}"]',
+            "listeners.lorawan.bind": f'["udp:{self.lorawan_port}:{local}"]',
+            "listeners.lorawan.region": "eu868",
+            "listeners.lorawan.unknown": "accept",
+        }
         self._command = apart(arguments)
-        self._environment = broker_environment(
-            {
-                "broker.data_dir": str(self.folder / "data"),
-                "broker.admin_token": self._token,
-                "log.level": "warn",
-                "history.enabled": "true" if history else "false",
-                "limits.max_message_rate": "0",
-                "listeners.http.bind": f'["tcp:{self.http_port}:{local}"]',
-                "listeners.mqtt.bind": f'["tcp:{self.mqtt_port}:{local}"]',
-                "listeners.novacloud.bind": f'["tcp:{self.novacloud_port}:{local}"]',
-                "listeners.lorawan.bind": f'["udp:{self.lorawan_port}:{local}"]',
-                "listeners.lorawan.region": "eu868",
-                "listeners.lorawan.unknown": "accept",
-            }
-        )
-        self.start(self._command, self.http_port, self._environment)
+        self._environment = broker_environment(nothing_else(settings))
+        self.start_again()
         try:
-            self._wait_until_ready()
             application = self.call("POST", "/applications", {"id": USER, "kind": "mqtt"})
         except BaseException:
             self.stop()
             raise
         self.password = application["secret"]
 
+    def start_again(self) -> None:
+        """Start and wait until it takes work."""
+        self.start(self._command, self.http_port, self._environment)
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
     def restart(self) -> None:
         """Stop it as its operator would, and start it again with its data."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(PATIENCE)
-        self.start(self._command, self.http_port, self._environment)
-        self._wait_until_ready()
+        self.start_again()
 
     def _wait_until_ready(self) -> None:
         until = time.monotonic() + PATIENCE
@@ -208,6 +231,14 @@ class Broker(Child):
             raise BenchmarkError(f"{method} {path}: {status} {answer.decode('utf-8', 'replace')[:200]}")
         return json.loads(answer) if answer else None
 
+    def sample(self, name: str) -> float:
+        """A figure of /metrics by its name with labels; 0 for one that is not there."""
+        for line in self.request("GET", "/metrics")[1].decode().splitlines():
+            found, _, value = line.rpartition(" ")
+            if found == name:
+                return float(value)
+        return 0.0
+
     def add_device(self) -> tuple[str, str]:
         """Id and key of a new NovaCloud device of a product, bound to the benchmark's application."""
         if self.request("GET", "/api/v1/products/bench")[0] == 404:
@@ -215,6 +246,26 @@ class Broker(Child):
         device = self.call("POST", "/devices", {"protocol": "novacloud", "product": "bench"})
         self.call("PUT", f"/applications/{USER}/devices/{device['id']}")
         return device["id"], device["secret"]
+
+    def add_gateway(self) -> bytes:
+        """The MAC of a new 0x88 gateway."""
+        return self.add_gateways(1)[0]
+
+    def add_gateways(self, count: int) -> list[bytes]:
+        """The MACs of new 0x88 gateways."""
+        first = 0x020000000001 + self._gateways
+        self._gateways += count
+        macs = [(first + number).to_bytes(6, "big") for number in range(count)]
+        self.register({"protocol": "gateway88", "id": mac.hex()} for mac in macs)
+        return macs
+
+    def register(self, devices: Iterable[dict[str, Any]]) -> None:
+        """Register many devices. Raises BenchmarkError when one is refused."""
+        lines = b"".join(json.dumps(device).encode() + b"\n" for device in devices)
+        status, answer = self.request("POST", "/api/v1/devices/import", lines, "application/x-ndjson")
+        failed = json.loads(answer)["failed"] if status == 200 else answer
+        if failed:
+            raise BenchmarkError(f"not registered: {status} {failed!r}"[:200])
 
 
 PRODUCT: dict[str, Any] = {
@@ -230,6 +281,10 @@ class Mosquitto(Child):
     """Eclipse Mosquitto with a password file and an access list, so that it does the same work."""
 
     name = "mosquitto"
+
+    def extra_lines(self) -> list[str]:
+        """Of its configuration."""
+        return []
 
     def __init__(self) -> None:
         binary, passwords = (shutil.which(name, path=_PATH) for name in ("mosquitto", "mosquitto_passwd"))
@@ -252,6 +307,7 @@ class Mosquitto(Child):
             "max_queued_messages 0",
             "log_type error",
             *(["user root"] if os.geteuid() == 0 else []),
+            *self.extra_lines(),
         ]
         (self.folder / "mosquitto.conf").write_text("\n".join(lines) + "\n")
         self.start([binary, "-c", str(self.folder / "mosquitto.conf")], self.mqtt_port)

@@ -3,6 +3,7 @@
 ::
 
     uplinks      so many a second, each heard by three gateways, to an MQTT subscriber: how many arrive, and when
+    uploads      the same to a customer server (LoRaCenter)
     downlinks    500 class A motes with a command each: how long before RX1 its PULL_RESP is at the gateway
     memory       100,000 motes registered, the broker started again: how much memory it has
 
@@ -25,6 +26,7 @@ from collections.abc import Sequence
 
 from benchmarks.children import USER, BenchmarkError, Broker
 from benchmarks.pairs import open_client
+from broker.applications.loracenter.challenge import tag
 from broker.devices.lorawan import keys
 
 COPIES = 3
@@ -33,6 +35,8 @@ MOTES = 500
 GATEWAYS = 120
 NWK_S_KEY = bytes(range(16))
 APP_S_KEY = bytes(range(16, 32))
+CS_EUI = "AA555A0000000000"
+CS_KEY = bytes(range(32, 48))
 FIRST_ADDRESS = 0x26000000
 #: Seconds after the last uplink in which all have to have arrived.
 PATIENCE = 5.0
@@ -130,9 +134,9 @@ def open_gateways(broker: Broker, count: int) -> list[Gateway]:
 
 
 class Arrivals(threading.Thread):
-    """An MQTT subscriber: when each numbered payload came."""
+    """An MQTT subscriber or a customer server: when each numbered payload came."""
 
-    PAYLOAD = re.compile(rb'"payload_base64":"([A-Za-z0-9+/]{8})"')
+    PAYLOAD = re.compile(rb'"payload(?:_base64)?":"([A-Za-z0-9+/]{8})"')
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(daemon=True)
@@ -156,13 +160,32 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
-def uplinks(rate: int, seconds: float) -> None:
+def open_customer(broker: Broker) -> socket.socket:
+    """A customer server that is registered."""
+    broker.call(
+        "POST", "/applications", {"id": "customer", "kind": "loracenter", "cs_eui": CS_EUI, "app_key": CS_KEY.hex()}
+    )
+    for number in range(MOTES):
+        broker.call("PUT", f"/applications/customer/devices/{dev_eui(number)}")
+    sock = socket.create_connection(("127.0.0.1", broker.loracenter_port))
+    challenge = tag(CS_KEY, CS_EUI, 1).hex()
+    request = {"CMD": "CSREG", "Token": 1, "CsEUI": CS_EUI, "AppNonce": 1, "Challenge": challenge}
+    sock.sendall(json.dumps(request).encode() + b"\0")
+    if b"ACCEPT" not in sock.recv(1000):
+        raise BenchmarkError("the customer server was refused")
+    return sock
+
+
+def uplinks(what: str, rate: int, seconds: float) -> None:
     with Broker() as broker:
         register(broker, MOTES)
-        for number in range(MOTES):
-            broker.call("PUT", f"/applications/{USER}/devices/{dev_eui(number)}")
+        if what == "uploads":
+            sock = open_customer(broker)
+        else:
+            for number in range(MOTES):
+                broker.call("PUT", f"/applications/{USER}/devices/{dev_eui(number)}")
+            sock = open_client(broker, "subscriber", [("devices/+/up/raw", 0)])
         gateways = open_gateways(broker, COPIES)
-        sock = open_client(broker, "subscriber", [("devices/+/up/raw", 0)])
         sys.setswitchinterval(0.0001)  # or it would be the sender that the subscriber waits for
         arrivals = Arrivals(sock)
         arrivals.start()
@@ -191,7 +214,7 @@ def uplinks(rate: int, seconds: float) -> None:
         cpu = broker.cpu() - cpu
         late = [(arrivals.at[index] - sent_at[index]) * 1000 for index in range(total) if index in arrivals.at]
         print(
-            f"uplinks      {total} in {took:.1f} s ({total / took:.0f}/s), {COPIES} gateways each: "
+            f"{what:<12} {total} in {took:.1f} s ({total / took:.0f}/s), {COPIES} gateways each: "
             f"{len(late)} arrived, p50 {percentile(late, 0.5):.1f} ms, p99 {percentile(late, 0.99):.1f} ms, "
             f"{cpu / total * 1e6:.0f} us CPU each ({cpu / took * 100:.0f} % of a core)"
         )
@@ -273,14 +296,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.lorawan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="*", default=["uplinks", "downlinks", "memory"], metavar="WHAT")
+    parser.add_argument("what", nargs="*", default=["uplinks", "uploads", "downlinks", "memory"], metavar="WHAT")
     parser.add_argument("--rate", type=int, default=2000, help="uplinks a second (default: 2000)")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long (default: 10)")
     parser.add_argument("--motes", type=int, default=100_000, help="for memory (default: 100000)")
     wanted = parser.parse_args()
     for what in wanted.what:
-        if what == "uplinks":
-            uplinks(wanted.rate, wanted.seconds)
+        if what in ("uplinks", "uploads"):
+            uplinks(what, wanted.rate, wanted.seconds)
         elif what == "downlinks":
             downlinks(wanted.seconds)
         elif what == "memory":

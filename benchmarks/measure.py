@@ -12,8 +12,10 @@ from typing import Any
 from benchmarks.children import Aedes, Amqtt, BenchmarkError, Broker, Child, Mosquitto, Nats, NotInstalled
 from benchmarks.pairs import Load
 from benchmarks.shapes import Shape, Work
+from benchmarks.tls import MosquittoTls, OpensslServer
 
-PEERS: tuple[type[Mosquitto] | type[Nats] | type[Aedes] | type[Amqtt], ...] = (Mosquitto, Nats, Aedes, Amqtt)
+Peer = type[Mosquitto] | type[Nats] | type[Aedes] | type[Amqtt] | type[OpensslServer]
+PEERS: tuple[Peer, ...] = (Mosquitto, Nats, Aedes, Amqtt, OpensslServer, MosquittoTls)
 #: History is written up to a second later (DESIGN §10): that work is the messages' too.
 SETTLE = 1.5
 
@@ -93,7 +95,7 @@ class Peers:
 
     def enter(self, shape: Shape, entrants: list[Entrant]) -> None:
         """Add a fresh process of each."""
-        for kind in list(self._kinds):
+        for kind in [kind for kind in self._kinds if kind.speaks == shape.peers]:
             try:
                 entrants.append(Entrant(shape, kind()))
             except NotInstalled as error:

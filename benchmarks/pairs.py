@@ -11,7 +11,7 @@ from __future__ import annotations
 import select
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -197,10 +197,20 @@ class AcknowledgedPair(Pair):
 
 
 class Pairs:
-    """Many pairs on one epoll. ``lasting``: the subscribers have sessions that are kept on disk."""
+    """Many pairs on one epoll. ``lasting``: the subscribers have sessions that are kept on disk. ``kind`` makes other
+    pairs."""
 
-    def __init__(self, server: Server, pairs: int, qos: int, window: int, lasting: bool = False) -> None:
-        kind = AcknowledgedPair if qos else Pair
+    def __init__(
+        self,
+        server: Server,
+        pairs: int,
+        qos: int,
+        window: int,
+        lasting: bool = False,
+        kind: Callable[[Server, int, int, bool], Pair] | None = None,
+    ) -> None:
+        if kind is None:
+            kind = AcknowledgedPair if qos else Pair
         self._poll = select.epoll()
         self._pairs: list[Pair] = []
         self._by_descriptor: dict[int, tuple[Pair, bool]] = {}

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from ssl import TLSVersion
 from typing import Any, Literal, Protocol
 
+from benchmarks.fleet import Comeback
+from benchmarks.gateways import Returns, gateways
 from benchmarks.pairs import FanOut, Idle, Load, Pairs
 from benchmarks.round_trips import HttpCommands, Import, MqttCommands, Requests
+from benchmarks.tls import HalfOpen, Handshakes, IdleTls
 from benchmarks.uplinks import Uplinks
 
 
@@ -35,8 +39,8 @@ class Shape:
     target: float | None = None
     #: At most this times Mosquitto's figure.
     target_ratio: float | None = None
-    #: Whether plain MQTT brokers can do it too.
-    peers: bool = False
+    #: What a server has to speak to be measured beside ours (`benchmarks.children.Child.speaks`); empty: nobody can.
+    peers: Literal["", "mqtt", "tls", "tls-idle"] = ""
     history: bool = False
 
 
@@ -67,12 +71,76 @@ SHAPES = (
         history=True,
     ),
     Shape(
+        name="gateway-hb",
+        title="0x88 hb + ack over TLS, 200 gateways",
+        make=gateways(200),
+        messages=20_000,
+        target=60.0,
+    ),
+    Shape(
+        name="gateway-idle",
+        title="0x88 gateway that is idle, over TLS",
+        make=IdleTls,
+        messages=1_000,
+        unit="KB",
+        peers="tls-idle",
+    ),
+    Shape(
+        name="gateway-half-open",
+        title="TLS handshake that is left half open",
+        make=HalfOpen,
+        messages=10_000,
+        unit="KB",
+    ),
+    Shape(
+        name="tls-handshake",
+        title="TLS 1.2 handshake and end",
+        make=lambda server: Handshakes(server, False),
+        messages=500,
+        peers="tls",
+    ),
+    Shape(
+        name="tls-resume",
+        title="TLS 1.2 session resumed and end",
+        make=lambda server: Handshakes(server, True),
+        messages=500,
+        peers="tls",
+    ),
+    Shape(
+        name="gateway-fleet",
+        title="2,000 gateways back after kill -9",
+        make=Comeback,
+        messages=2_000,
+        unit="s",
+        target=30.0,
+    ),
+    Shape(
+        name="gateway-herd",
+        title="2,000 gateways back in one moment",
+        make=lambda broker: Comeback(broker, at_once=True),
+        messages=2_000,
+        unit="s",
+        target=30.0,
+    ),
+    Shape(
+        name="gateway-connect",
+        title="0x88 TLS 1.2 connect and gateway_info",
+        make=lambda broker: Returns(broker, False, TLSVersion.TLSv1_2),
+        messages=500,
+    ),
+    Shape(
+        name="gateway-resume",
+        title="the same, session resumed",
+        make=lambda broker: Returns(broker, True, TLSVersion.TLSv1_2),
+        messages=500,
+    ),
+    Shape(
         name="pair-qos0",
         title="MQTT 1 pair, QoS 0, 32 in flight",
         make=_pairs(1, 0, 32),
         messages=100_000,
         target=1.7,
-        peers=True,
+        peers="mqtt",
     ),
     Shape(
         name="pair-qos1",
@@ -80,7 +148,7 @@ SHAPES = (
         make=_pairs(1, 1, 32),
         messages=60_000,
         target=3.5,
-        peers=True,
+        peers="mqtt",
     ),
     Shape(
         name="pairs-qos0",
@@ -88,7 +156,7 @@ SHAPES = (
         make=_pairs(100, 0, 32),
         messages=100_000,
         target=1.5,
-        peers=True,
+        peers="mqtt",
     ),
     Shape(
         name="pairs-qos1",
@@ -96,7 +164,7 @@ SHAPES = (
         make=_pairs(100, 1, 32),
         messages=60_000,
         target=3.5,
-        peers=True,
+        peers="mqtt",
     ),
     Shape(
         name="pairs-lasting",
@@ -111,7 +179,7 @@ SHAPES = (
         make=_pairs(100, 0, 1),
         messages=40_000,
         target_ratio=0.9,
-        peers=True,
+        peers="mqtt",
     ),
     Shape(
         name="pairs-qos1-single",
@@ -119,7 +187,7 @@ SHAPES = (
         make=_pairs(100, 1, 1),
         messages=30_000,
         target_ratio=0.9,
-        peers=True,
+        peers="mqtt",
     ),
     Shape(
         name="many-pairs-single",
@@ -127,7 +195,7 @@ SHAPES = (
         make=_pairs(1000, 0, 1),
         messages=40_000,
         target_ratio=1.0,
-        peers=True,
+        peers="mqtt",
     ),
     Shape(
         name="fan-out",
@@ -135,7 +203,7 @@ SHAPES = (
         make=lambda server: FanOut(server, 1000, 32),
         messages=320_000,
         target_ratio=1.0,
-        peers=True,
+        peers="mqtt",
     ),
     Shape(
         name="fan-out-single",
@@ -143,7 +211,7 @@ SHAPES = (
         make=lambda server: FanOut(server, 1000, 1),
         messages=50_000,
         target_ratio=1.0,
-        peers=True,
+        peers="mqtt",
     ),
     Shape(
         name="idle",
@@ -152,7 +220,7 @@ SHAPES = (
         messages=1_000,
         unit="KB",
         target=5.0,
-        peers=True,
+        peers="mqtt",
     ),
     Shape(
         name="import",

@@ -24,7 +24,6 @@ from broker.model.interfaces import IListenerSide
 from broker.settings.reading import ConfigError, complaint, fill, listed, overlay
 from broker.settings.tables import (
     GENERAL,
-    NOT_BUILT_YET,
     BrokerTable,
     CommandsTable,
     HistoryTable,
@@ -50,8 +49,6 @@ class Config:
     log: LogTable
     #: By name, one for each protocol that was found.
     listeners: dict[str, ListenerSettings]
-    #: Tables that were given, of protocols that are known but not built yet.
-    not_built: tuple[str, ...]
     #: Where it came from, for log lines.
     source: str
 
@@ -78,7 +75,6 @@ def load(path: str | None, environment: Mapping[str, str], sides: Mapping[str, A
     return Config(
         **general,
         listeners=listeners,
-        not_built=tuple(sorted(set(tables.get("listeners", {})) - set(sides))),
         source=source,
     )
 
@@ -126,13 +122,9 @@ def _listeners(
     if not isinstance(given, dict):
         raise complaint("listeners", given, "must be a table", source)
     for name, table in given.items():
-        where = f"listeners.{name}"
-        if name in sides:
-            continue
-        if name not in NOT_BUILT_YET:
-            known = listed("protocols", {*sides, *NOT_BUILT_YET})
-            raise complaint(where, table, f"there is no such protocol; {known}", source)
-        fill(NOT_BUILT_YET[name](), table, where, source)
+        if name not in sides:
+            known = listed("protocols", sides)
+            raise complaint(f"listeners.{name}", table, f"there is no such protocol; {known}", source)
     settings = {name: _settings(name, side, tables, source) for name, side in sides.items()}
     for name, one in settings.items():
         _check_peers(one, bool(tls.client_ca), f"listeners.{name}", source)

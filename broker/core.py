@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from broker import __version__
-from broker.model.interfaces import IMqttIdentities
+from broker.model.interfaces import IMqttIdentities, IMqttSpace
 from broker.model.secrets import same_text
 from broker.routing.commands import Commands
 from broker.routing.live import LiveDevices
@@ -47,8 +47,14 @@ class Core:
     mqtt_identities: list[IMqttIdentities] = field(default_factory=list)
     #: The LoRaWAN network, an ILoraNetwork; None when that listener is not built.
     lora: Any = None
+    #: The first levels of topics that are a protocol's own -> who says what applications may do there.
+    mqtt_spaces: dict[str, IMqttSpace] = field(default_factory=dict)
+
     #: Calls of the API (`broker.web.routes.Route`) besides its own; sides append theirs while they are built.
     api_routes: list[Any] = field(default_factory=list)
+
+    #: Where a listener can be reached: (kind of binding, port number) of each, by the listener's name.
+    ports: Callable[[str], Sequence[tuple[str, int]]] = field(default=lambda name: ())
 
     # -- what the broker tells about itself
 

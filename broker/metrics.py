@@ -67,6 +67,7 @@ class Metrics(Collector):
         commands: Commands,
         storage: Callable[[], Mapping[str, float]],
         started_at: float,
+        certificate_ends: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._listeners = listeners
         self._router = router
@@ -74,6 +75,7 @@ class Metrics(Collector):
         self._commands = commands
         self._storage = storage
         self._started_at = started_at
+        self._certificate_ends = certificate_ends
         #: Seconds that the last tick came late; whoever ticks sets it.
         self.reactor_lag = 0.0
         self._registry = CollectorRegistry(auto_describe=False)
@@ -91,6 +93,7 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """One family after the other."""
         yield from self._of_listeners()
+        yield from self._of_protocols()
         yield from self._of_routing()
         yield from self._of_commands()
         yield from self._of_storage()
@@ -98,6 +101,11 @@ class Metrics(Collector):
         build.add_metric([__version__], 1)
         yield build
         yield GaugeMetricFamily("broker_start_time_seconds", "When the broker started.", value=self._started_at)
+        ends = self._certificate_ends()
+        if ends is not None:
+            yield GaugeMetricFamily(
+                "broker_certificate_expiry_timestamp_seconds", "When the broker's TLS certificate ends.", value=ends
+            )
         yield GaugeMetricFamily(
             "broker_reactor_lag_seconds", "How late the last tick of a second came.", value=self.reactor_lag
         )
@@ -120,6 +128,11 @@ class Metrics(Collector):
                 for reason, count in sorted(getattr(stats, attribute).items()):
                     family.add_metric([listener_name, reason], count)
             yield family
+
+    def _of_protocols(self) -> Iterator[Metric]:
+        for name, value in sorted(counters_of(*self._listeners).items()):
+            kind: Any = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            yield kind(f"broker_{name.removesuffix('_total')}", f"Of the protocol: {_words(name)}.", value=value)
 
     def _of_routing(self) -> Iterator[Metric]:
         yield CounterMetricFamily("broker_uplinks", "Messages of devices.", value=self._router.uplinks)

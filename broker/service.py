@@ -58,6 +58,8 @@ LISTENER_TICK = 1.0
 COMMAND_TICK = 0.25
 #: Listener ticks between two looks at storage's health.
 HEALTH_EVERY = 5
+#: And between two looks at the certificate's end.
+CERTIFICATE_EVERY = 86_400
 #: Faults of one kind that are logged in full within a minute; the others are counted.
 FAULTS_A_MINUTE = 5
 
@@ -225,9 +227,6 @@ class BrokerService(Service):
         self._loop(self._tick_commands, COMMAND_TICK)
         self._loop(core.quarantine.tick, QUARANTINE_TICK)
         self._problem = ""
-        if self.config.not_built:
-            names = ", ".join(f"listeners.{name}" for name in self.config.not_built)
-            log.warn("not built yet, without effect: {names}", names=names)
         log.info(
             "started: version {version}, node {name}, data in {data_dir}",
             version=core.version,
@@ -248,7 +247,9 @@ class BrokerService(Service):
         started_at = clock()
         registry = Registry(storage, clock)
         ProductWatch(registry, devices, commands)
-        self._metrics = Metrics(self.served, router, devices, commands, self._figures, started_at)
+        self._metrics = Metrics(
+            self.served, router, devices, commands, self._figures, started_at, self._certificate_ends
+        )
         return Core(
             reactor=reactor,
             clock=clock,
@@ -269,6 +270,7 @@ class BrokerService(Service):
             summary=summary(config, self._data_dir.path),
             exposition=self._metrics.exposition,
             ready=self.problems,
+            ports=self.ports,
         )
 
     def _fail(self, why: str) -> None:
@@ -280,6 +282,19 @@ class BrokerService(Service):
     def problems(self) -> list[str]:
         """Why no work is taken now; empty when it is."""
         return [problem for problem in (self._problem, self._storage_problem) if problem]
+
+    def ports(self, name: str) -> list[tuple[str, int]]:
+        """See `broker.core.Core`."""
+        return [number for served in self.served if served.name == name for number in served.numbers]
+
+    def _certificate_ends(self) -> float | None:
+        return None if self._certificate is None else self._certificate.expires_at
+
+    def _look_at_certificate(self) -> None:
+        """Say that it ends soon."""
+        warning = "" if self._certificate is None else self._certificate.warning(self._clock())
+        if warning:
+            log.warn("the TLS certificate has to be renewed: {sentence}", sentence=warning)
 
     def _figures(self) -> dict[str, float]:
         return counters_of(self._storage, self._recorder)
@@ -297,6 +312,8 @@ class BrokerService(Service):
         self._tick_due = now + LISTENER_TICK
         for served in self.served:
             served.tick()
+        if self._ticks % CERTIFICATE_EVERY == 0:
+            self._look_at_certificate()
         if self._ticks % HEALTH_EVERY == 0:
             self._storage.health().addCallbacks(self._heard_of_storage, self._heard_of_storage)
         self._ticks += 1
@@ -332,6 +349,7 @@ class BrokerService(Service):
         later = restart_keys(old, fresh)
         for served in self.served:
             later += served.reload(fresh.listeners[served.name])
+        self._look_at_certificate()
         log.info(
             "reloaded: limits, log levels, certificate; needs a restart: {keys}", keys=", ".join(later) or "nothing"
         )

@@ -8,7 +8,12 @@ is used for connections from then on, and one that cannot be used leaves the old
 
 A client is asked for a certificate where a listener says so. Then ``client_ca`` is read along with the others, and a
 certificate that is shown has to be good: signed by one of those, in its time, and for clients if it says what it is
-for. Nothing is resumed, so each connection shows it anew. Lists of revoked certificates are not read.
+for. Lists of revoked certificates are not read.
+
+Where nobody is asked for a certificate, sessions are resumed with tickets, which nobody has to keep here: clients that
+come back within two hours (`TICKETS_FOR`) are spared the signatures. What tickets are sealed with lives until the
+certificate is read again; then, and after a restart, clients begin anew. Where certificates are asked for, nothing is
+resumed: one that was good when the session began might not be so any more.
 """
 
 from __future__ import annotations
@@ -34,6 +39,10 @@ from broker.listening.settings import ClientCertificates
 from broker.settings.tables import TlsTable
 
 VALID_FOR = timedelta(days=3650)
+#: Seconds in which a session may be resumed.
+TICKETS_FOR = 7_200
+#: Seconds before the end of our certificate from which on it is worth a warning.
+WARN_BEFORE = 30 * 86_400.0
 #: A clock that is a little behind ours must not find the certificate of the future.
 BACKDATED = timedelta(days=1)
 
@@ -49,6 +58,8 @@ class Certificate:
     def __init__(self, table: TlsTable, data_dir: Path) -> None:
         self._made = data_dir / "tls"
         self._table = table
+        #: UNIX seconds: when the first of our certificate and its chain ends.
+        self.expires_at = 0.0
         #: By what is asked of clients, as far as somebody asks it.
         self._contexts: dict[ClientCertificates, SSL.Context] = {"off": self._read(table)}
 
@@ -60,8 +71,21 @@ class Certificate:
 
     def reload(self, table: TlsTable) -> None:
         """Read the files again. Raises TlsError and keeps what there is if they cannot be used."""
-        self._contexts = {clients: self._read(table, clients) for clients in self._contexts}
+        before = self.expires_at
+        try:
+            self._contexts = {clients: self._read(table, clients) for clients in self._contexts}
+        except TlsError:
+            self.expires_at = before
+            raise
         self._table = table
+
+    def warning(self, now: float) -> str:
+        """What is to be said of the end of our certificate, ``now`` (UNIX seconds); empty while it is far away."""
+        left = self.expires_at - now
+        if left > WARN_BEFORE:
+            return ""
+        when = datetime.fromtimestamp(self.expires_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        return f"it ends at {when}, in {left / 86_400:.1f} days" if left > 0 else f"it ended at {when}"
 
     def connection(self, clients: ClientCertificates) -> SSL.Connection:
         """The TLS side of a new connection."""
@@ -76,8 +100,10 @@ class Certificate:
             certificate, key = Path(table.certificate), Path(table.private_key)
         else:
             certificate, key = self_signed(self._made)
+        chain = Path(table.chain) if table.chain else None
         try:
-            context = context_of(certificate, key, Path(table.chain) if table.chain else None)
+            context = context_of(certificate, key, chain, tickets=clients == "off")
+            self.expires_at = end_of(certificate, chain)
             if clients != "off":
                 if not table.client_ca:
                     raise TlsError("client_ca is needed where client certificates are asked for")
@@ -114,7 +140,7 @@ def ask_clients(context: SSL.Context, client_ca: Path, required: bool) -> None:
     context.set_verify(SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if required else 0))
 
 
-def context_of(certificate: Path, private_key: Path, chain: Path | None) -> SSL.Context:
+def context_of(certificate: Path, private_key: Path, chain: Path | None, tickets: bool = True) -> SSL.Context:
     """The TLS context for these PEM files; the first may hold the chain behind its own. Raises TlsError."""
     certificates = _certificates(certificate)
     if chain is not None:
@@ -130,13 +156,21 @@ def context_of(certificate: Path, private_key: Path, chain: Path | None) -> SSL.
             certificate=ours,
             extraCertChain=others,
             raiseMinimumTo=TLSVersion.TLSv1_2,
+            enableSessionTickets=tickets,
         )
         context = options.getContext()
+        context.set_timeout(TICKETS_FOR)
         # Twisted's own wants to know the connection's protocol, and picks an empty name when nothing fits.
         context.set_alpn_select_callback(_choose_protocol)
         return context
     except (SSL.Error, TypeError) as error:
         raise TlsError(f"{certificate} and {private_key} do not belong together: {_first_line(error)}") from None
+
+
+def end_of(certificate: Path, chain: Path | None) -> float:
+    """When the first of the certificates in these files ends, in UNIX seconds. Raises TlsError."""
+    certificates = _certificates(certificate) + (_certificates(chain) if chain is not None else [])
+    return min(one.not_valid_after_utc for one in certificates).timestamp()
 
 
 def _choose_protocol(connection: SSL.Connection, offered: Sequence[bytes]) -> Any:

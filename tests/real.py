@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from broker.simulate.process import broker_arguments, broker_environment
+from broker.simulate.process import broker_arguments, broker_environment, nothing_else
 
 #: Seconds for anything to happen; nothing here takes a tenth of it.
 PATIENCE = 30.0
@@ -44,12 +44,13 @@ class RealBroker:
         self.data_dir = folder / "var"
         self.settings = {
             "broker.data_dir": json.dumps(str(self.data_dir)),
-            **{f"listeners.{name}.bind": LOOPBACK for name in ("http", "mqtt", "novacloud")},
+            **{f"listeners.{name}.bind": LOOPBACK for name in ("http", "mqtt", "novacloud", "gservice", "loracenter")},
             "listeners.lorawan.bind": LOOPBACK_UDP,
             **(settings or {}),
         }
         self.output: list[str] = []
         self.ports: dict[str, int] = {}
+        self.tls_ports: dict[str, int] = {}
         self._process: subprocess.Popen[str] | None = None
         self._lines: queue.Queue[str | None] = queue.Queue()
 
@@ -65,7 +66,7 @@ class RealBroker:
         self._process = subprocess.Popen(
             broker_arguments(),
             cwd=self.folder,
-            env=broker_environment(self.settings),
+            env=broker_environment(nothing_else(self.settings)),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -75,8 +76,9 @@ class RealBroker:
             line = self._lines.get(timeout=PATIENCE)
             if line is None:
                 raise AssertionError("the broker ended:\n" + "\n".join(self.output))
-            if found := re.search(r"listening: (\w+) (?:tcp|udp) .*:(\d+)$", line):
-                self.ports[found[1]] = int(found[2])
+            if found := re.search(r"listening: (\w+) (tcp|tls|udp) .*:(\d+)$", line):
+                ports = self.tls_ports if found[2] == "tls" else self.ports
+                ports[found[1]] = int(found[3])
             if "started: " in line:
                 return
 

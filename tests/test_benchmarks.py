@@ -27,7 +27,7 @@ class BenchmarkTests(TestCase):
 
     async def test_a_quick_run(self) -> None:
         file = Path(self.mktemp()).absolute()
-        names = ("novacloud", "pair-qos1", "command-http-32")
+        names = ("novacloud", "gateway-idle", "tls-resume", "pair-qos1", "command-http-32")
         only = [word for name in names for word in ("--only", name)]
         run = await benchmarks("--quick", "--peers", "--json", str(file), *only)
         self.assertEqual((run.returncode, run.stderr), (0, ""))
@@ -49,3 +49,11 @@ class BenchmarkTests(TestCase):
         self.assertEqual(run.returncode, 0)
         for name in ("novacloud-history", "pairs-qos0-single", "fan-out", "benchmarks.mqtt_codec"):
             self.assertIn(name, run.stdout)
+
+    async def test_gizwits(self) -> None:
+        command = [sys.executable, "-m", "benchmarks.gizwits", "--quick", "--devices", "20"]
+        run = await deferToThread(
+            subprocess.run, command, cwd=ROOT, capture_output=True, text=True, timeout=80, check=False
+        )
+        self.assertEqual((run.returncode, run.stderr), (0, ""))
+        self.assertRegex(run.stdout, r"a report costs [0-9.]+ x a plain publish")

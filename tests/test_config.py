@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from broker.config import Config, ConfigError, load, sqlite_path
 from broker.listening.settings import Limits, ListenerSettings
-from broker.settings.tables import GENERAL, NOT_BUILT_YET
+from broker.settings.tables import GENERAL
 from broker.tap import found_protocols, load_sides
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "broker.toml"
@@ -58,11 +58,10 @@ class DefaultsTests(ConfigCase):
         self.assertEqual(config.commands.max_open, 100_000)
         self.assertEqual(config.commands.default_expires, 3600)
         self.assertEqual(config.listeners, {"echo": EchoSettings()})
-        self.assertEqual(config.not_built, ())
 
     def test_an_empty_file_is_the_same(self) -> None:
         given, default = self.config(), load(None, {}, SIDES)
-        for name in (*(set(GENERAL) - {"limits"}), "listeners", "not_built"):
+        for name in (*(set(GENERAL) - {"limits"}), "listeners"):
             self.assertEqual(getattr(given, name), getattr(default, name))
 
     def test_where_the_database_is(self) -> None:
@@ -120,11 +119,6 @@ class FileTests(ConfigCase):
         )
         expected = Limits(max_connections=5, max_message_size=700, auth_timeout=7.0)
         self.assertEqual(config.listeners["echo"].limits, expected)
-
-    def test_protocols_that_are_not_built_yet(self) -> None:
-        config = self.config("[listeners.loracenter]\n[listeners.files]\nbind = []")
-        self.assertEqual(config.not_built, ("files", "loracenter"))
-        self.assertEqual(set(config.listeners), {"echo"})
 
 
 class EnvironmentTests(ConfigCase):
@@ -209,10 +203,7 @@ class WrongTests(ConfigCase):
             "[listeners.echo]\nshout = true\nbind = []": "[listeners.echo]: shout needs a binding somewhere",
             "[listeners.echo.limits]\nx = 1": "listeners.echo.limits.x = 1: there is no such key; allowed keys: "
             + ", ".join(sorted(Limits.__struct_fields__)),
-            "[listeners.ech]": "[listeners.ech]: there is no such protocol; allowed protocols: "
-            "echo, files, gateway88, gservice, loracenter",
-            "[listeners.gateway88]\nunknown = 'x'": 'listeners.gateway88.unknown = "x": '
-            'must be one of "accept", "quarantine", "refuse"',
+            "[listeners.ech]": "[listeners.ech]: there is no such protocol; allowed protocols: echo",
             "[tls]\ncertificate = 'c.pem'": 'tls.certificate = "c.pem": needs tls.private_key beside it',
             "[tls]\nchain = 'c.pem'": 'tls.chain = "c.pem": needs tls.certificate and tls.private_key beside it',
             "[listeners.echo]\nclient_certificates = 'yes'": 'listeners.echo.client_certificates = "yes": '
@@ -274,15 +265,6 @@ class ExampleTests(SynchronousTestCase):
             self.assertEqual(self.given[name], msgspec.to_builtins(table), name)
         for name, side in load_sides(found_protocols()).items():
             self.assertEqual(self.given["listeners"][name], _lists(msgspec.to_builtins(side.Settings())), name)
-
-    def test_tables_that_are_not_built_yet(self) -> None:
-        built = load_sides(found_protocols())
-        for name, table in NOT_BUILT_YET.items():
-            if name not in built:
-                given = self.given["listeners"][name]
-                expected = _lists(msgspec.to_builtins(table()))
-                self.assertEqual(given, {key: expected[key] for key in given}, name)
-                self.assertLessEqual(set(expected) - set(given), set(ListenerSettings.__struct_fields__) - {"bind"})
 
     def test_the_shared_limits_are_shown_commented(self) -> None:
         (section,) = re.findall(r"(?ms)^\[limits\]$(.*?)^\[", self.text)

@@ -54,6 +54,11 @@ class MetricsTests(SynchronousTestCase):
         found = self.samples()
         self.assertEqual({name: found.get(name) for name in expected}, expected)
 
+    def test_what_a_protocol_counts_of_its_own(self) -> None:
+        own = {"echo_repeats_total": 7.0, "echo_waiting": 2.0}
+        self.listener.counters = lambda: own  # type: ignore[attr-defined]  # some listeners have it
+        self.assertSamples({("broker_echo_repeats_total",): 7, ("broker_echo_waiting",): 2})
+
     def test_every_counter_of_a_listener(self) -> None:
         stats = self.listener.stats
         names = {
@@ -129,6 +134,9 @@ class MetricsTests(SynchronousTestCase):
                 ("broker_reactor_lag_seconds",): 0.25,
             }
         )
+        self.assertNotIn(("broker_certificate_expiry_timestamp_seconds",), self.samples())
+        self.metrics._certificate_ends = lambda: 99.0
+        self.assertSamples({("broker_certificate_expiry_timestamp_seconds",): 99})
         found = self.samples()
         self.assertGreater(found[("process_cpu_seconds_total",)], 0)
         self.assertGreater(found[("process_resident_memory_bytes",)], 0)

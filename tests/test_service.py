@@ -4,10 +4,12 @@ import os
 import resource
 import socket
 from collections.abc import Sequence
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from twisted.application import service
 from twisted.internet import reactor as default_reactor
 from twisted.internet.defer import Deferred, succeed
@@ -29,6 +31,7 @@ from broker.model.errors import Invalid
 from broker.service import BrokerService, Faults, StartFailed, raise_open_files_limit
 from broker.settings.tables import LogTable
 from broker.tls import self_signed
+from tests.client_certificates import Authority
 from tests.log_lines import LogLines
 
 reactor: Any = default_reactor
@@ -206,8 +209,7 @@ class StartTests(ServiceCase):
         self.assertIn(f"listening: echo tcp 127.0.0.1:{port}", self.log)
 
     async def test_it_says_what_has_no_effect(self) -> None:
-        await self.started('[listeners.loracenter]\n[listeners.files]\n[listeners.echo]\nbind = ["ws:0"]')
-        self.assertIn("not built yet, without effect: listeners.files, listeners.loracenter", self.log)
+        await self.started('[listeners.echo]\nbind = ["ws:0"]')
         self.assertIn("not served: echo has nothing for ws:0", self.log)
 
     async def test_a_listener_that_is_switched_off_is_built_all_the_same(self) -> None:
@@ -391,6 +393,20 @@ class ReloadTests(ServiceCase):
         assert made.core is not None
         self.assertEqual(made.core.commands.max_open, 100_000)
         self.assertEqual(len([line for line in self.log if line.startswith("not reloaded, ")]), 1)
+
+    async def test_the_end_of_the_certificate_is_foretold(self) -> None:
+        authority = Authority(self.data_dir / "ca", "ca")
+        pem = authority.sign("broker", valid=timedelta(days=29), use=ExtendedKeyUsageOID.SERVER_AUTH)
+        text = f'[tls]\ncertificate = "{pem}"\nprivate_key = "{pem}"\n'
+        made = await self.started(text, reread=self.rereading([text]))
+
+        def said() -> list[str]:
+            return [line for line in self.log if line.startswith("the TLS certificate has to be renewed: it ends at ")]
+
+        await self.until(said)
+        self.assertIn(", in 29.0 days", said()[0])
+        made.reload()
+        self.assertEqual(len(said()), 2)
 
 
 class HealthTests(ServiceCase):

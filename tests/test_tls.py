@@ -1,6 +1,8 @@
 """The certificate: made, read, reloaded; handshakes over an in-memory pair."""
 
 import os
+import ssl
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +13,8 @@ from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
 from broker.settings.tables import TlsTable
-from broker.tls import Certificate, TlsError, make_self_signed, self_signed
+from broker.tls import VALID_FOR, Certificate, TlsError, make_self_signed, self_signed
+from tests.client_certificates import Authority
 
 
 def shake_hands(
@@ -36,6 +39,31 @@ def shake_hands(
                 other.bio_write(one.bio_read(65536))
             except SSL.WantReadError:
                 pass
+    return client
+
+
+def meet(certificate: Certificate, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> ssl.SSLObject:
+    """A client of the standard library after the handshake, and after the tickets that follow it have come."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(incoming, outgoing, session=session)
+    server = certificate.serverConnectionForTLS(None)
+    server.set_accept_state()
+    for _ in range(10):
+        for step in (client.do_handshake, lambda: client.read(1)):
+            try:
+                step()
+            except ssl.SSLWantReadError:
+                pass
+        if outgoing.pending:
+            server.bio_write(outgoing.read())
+        try:
+            server.do_handshake()
+        except SSL.WantReadError:
+            pass
+        try:
+            incoming.write(server.bio_read(65536))
+        except SSL.WantReadError:
+            pass
     return client
 
 
@@ -127,6 +155,40 @@ class CertificateTests(SynchronousTestCase):
         cases = {(): b"", (b"h2", b"http/1.1"): b"http/1.1", (b"h2", b"mqtt"): b""}
         for offered, chosen in cases.items():
             self.assertEqual(shake_hands(certificate, offered=offered).get_alpn_proto_negotiated(), chosen)
+
+    def test_sessions_are_resumed(self) -> None:
+        certificate = Certificate(TlsTable(), self.data_dir)
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            context.maximum_version = version
+            first = meet(certificate, context)
+            again = meet(certificate, context, first.session)
+            self.assertEqual((first.session_reused, again.session_reused), (False, True), version)
+        certificate.reload(TlsTable())
+        self.assertFalse(meet(certificate, context, first.session).session_reused)
+
+    def test_when_it_ends(self) -> None:
+        certificate = Certificate(TlsTable(), self.data_dir)
+        now = time.time()
+        self.assertLess(abs(certificate.expires_at - now - VALID_FOR.total_seconds()), 60)
+        day = 86_400.0
+        self.assertEqual(certificate.warning(certificate.expires_at - 30 * day - 1), "")
+        self.assertRegex(
+            certificate.warning(certificate.expires_at - 30 * day), r"^it ends at \d{4}-.* UTC, in 30.0 days$"
+        )
+        self.assertRegex(certificate.warning(certificate.expires_at + 1), r"^it ended at \d{4}-")
+
+    def test_the_first_of_the_chain_to_end(self) -> None:
+        table = self.table("ours")
+        authority = Authority(self.data_dir / "ca", "short")
+        given = TlsTable(certificate=table.certificate, private_key=table.private_key, chain=str(authority.file))
+        certificate = Certificate(given, self.data_dir)
+        self.assertLess(certificate.expires_at, time.time() + 2 * 86_400)
+        ends = certificate.expires_at
+        Path(table.private_key).write_text("nonsense")
+        self.assertRaises(TlsError, certificate.reload, table)
+        self.assertEqual(certificate.expires_at, ends)
 
     def test_reload(self) -> None:
         certificate = Certificate(self.table("one"), self.data_dir)

@@ -65,6 +65,10 @@ class WebSocketClient:
             if wanted(message):
                 return message
 
+    def send(self, message: Any) -> None:
+        """One text message of JSON."""
+        self._socket.sendall(self._connection.send(TextMessage(data=json.dumps(message))))
+
     def close(self) -> None:
         """Say goodbye; harmless twice."""
         with suppress(OSError, LocalProtocolError):  # a closed socket, a second goodbye

@@ -20,6 +20,7 @@ from broker.core import Core
 from broker.model.errors import Invalid
 from broker.model.jsontext import decode
 from broker.model.messages import Command, Payload, payload_object
+from broker.model.records import DeviceRecord
 
 #: Nothing waits longer than a month.
 MAX_EXPIRES: Final = 30 * 86400.0
@@ -82,19 +83,14 @@ def order(
     """
     content = body.content()
     record = yield core.registry.get_device(device_id)
-    if record.product is not None and not body.force:
-        product = yield core.registry.get_product(record.product)
-        if product is not None:  # it may have been deleted this moment, together with its last device
-            _check_keys(content, product.command_keys)
-    now = core.clock()
-    command = Command(
-        id=str(uuid4()),
-        device=record.id,
-        protocol=record.protocol,
-        payload=content,
-        origin=origin,
-        created_at=now,
-        expires_at=now + (core.default_expires if body.expires is None else body.expires),
+    if not body.force:
+        yield check_content(core, record, content)
+    command = new_command(
+        core,
+        record,
+        content,
+        origin,
+        core.default_expires if body.expires is None else body.expires,
         timeout=body.timeout,
         ref=body.ref,
         options={**body.options(), **(notes or {})},
@@ -105,8 +101,49 @@ def order(
     return command
 
 
+@inlineCallbacks
+def check_content(core: Core, record: DeviceRecord, content: Payload) -> Generator[Deferred[Any], Any, None]:
+    """Fails with Invalid for keys that the device's product, if it has one, does not know."""
+    keyed = getattr(core.registry.protocols.get(record.protocol), "keyed", True)
+    if record.product is None or not keyed:
+        return
+    product = yield core.registry.get_product(record.product)
+    if product is not None:  # it may have been deleted this moment, together with its last device
+        _check_keys(content, product.command_keys)
+
+
+def new_command(
+    core: Core,
+    record: DeviceRecord,
+    content: Payload,
+    origin: str,
+    expires: float,
+    *,
+    timeout: float | None = None,
+    ref: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Command:
+    """A command to a device, not submitted yet. ``expires`` in seconds from now."""
+    now = core.clock()
+    return Command(
+        id=str(uuid4()),
+        device=record.id,
+        protocol=record.protocol,
+        payload=content,
+        origin=origin,
+        created_at=now,
+        expires_at=now + expires,
+        timeout=timeout,
+        ref=ref,
+        options=options,
+    )
+
+
 def _check_keys(content: Payload, known: frozenset[str]) -> None:
-    """A product's device takes only its actuators' keys (NovaCloud guide 7.1)."""
-    unknown = sorted(set(payload_object(content)) - known)[:MAX_NAMED]
+    """A product's device takes only its actuators' keys (NovaCloud guide 7.1); bytes that are no object have none."""
+    fields = payload_object(content)
+    if isinstance(content, bytes) and "base64" in fields:
+        return
+    unknown = sorted(set(fields) - known)[:MAX_NAMED]
     if unknown:
         raise Invalid(f"the product has no actuator {', '.join(unknown)}; force: true sends it all the same")

@@ -28,10 +28,10 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress, IListeningPort
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.internet.interfaces import IListeningPort
 from twisted.python.failure import Failure
 
+from broker.listening.tls_transport import OverTLS
 from broker.listening.transport import adopt
 
 OURS = ("tcp", "tls", "ws", "wss", "udp")
@@ -84,15 +84,6 @@ def parse_bind(text: str) -> Bind:
     if name != "interface" or not address:
         raise ValueError(f"after {kind}:{port} only :interface=ADDRESS is allowed, with an IPv4 or IPv6 address")
     return Bind(text, kind, int(port), address)
-
-
-class OverTLS(TLSMemoryBIOFactory):
-    """TLS around a listener, which may refuse: Twisted's own would wrap the None and fall over it."""
-
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Close the socket at once when the listener says so."""
-        inner = self.wrappedFactory.buildProtocol(addr)
-        return None if inner is None else self.protocol(self, inner)
 
 
 class Reserved:

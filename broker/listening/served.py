@@ -11,7 +11,7 @@ well; `Listening` names what is used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
@@ -51,6 +51,9 @@ class Listening(Protocol):
     def websocket_factory(self) -> Any:
         """The factory for ``ws:`` and ``wss:`` bindings."""
 
+    def counters(self) -> Mapping[str, float]:
+        """What the protocol counts of its own, for the metrics; a name that ends in ``_total`` only grows."""
+
     def datagram_protocol(self) -> Any:
         """The DatagramProtocol for ``udp:`` bindings."""
 
@@ -63,6 +66,8 @@ class Served:
         self.settings = settings
         self.listener: Any = None
         self.ports: list[IListeningPort] = []
+        #: (kind of binding, port number) of those that have one, in the order of the settings.
+        self.numbers: list[tuple[str, int]] = []
         self._reactor = reactor
         self._contexts = contexts
         self._reserved: list[Reserved] = []
@@ -97,6 +102,9 @@ class Served:
                     log.warn("not served: {name} has nothing for {bind}", name=self.name, bind=one.bind.text)
                     continue
                 self.ports.append(port)
+                number = getattr(port.getHost(), "port", None)
+                if number is not None:
+                    self.numbers.append((one.bind.kind, number))
                 log.info("listening: {name} {kind} {address}", name=self.name, kind=kind, address=address_of(port))
         finally:
             for one in reserved:
@@ -110,6 +118,10 @@ class Served:
     @property
     def connection_count(self) -> int:
         return len(getattr(self.listener, "connections", ()))
+
+    def counters(self) -> Mapping[str, float]:
+        count: Callable[[], Mapping[str, float]] | None = getattr(self.listener, "counters", None)
+        return {} if count is None else count()
 
     def tick(self) -> None:
         self._call("tick")

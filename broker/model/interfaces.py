@@ -15,7 +15,10 @@ from broker.model.messages import Command, Presence, Uplink
 
 
 class IDeviceLink(Interface):
-    """A device's present way in: a connection that is logged in (device side of every protocol)."""
+    """A device's present way in: a connection that is logged in (device side of every protocol).
+
+    A command that is pending counts as unanswered for ``window``, unless the link has ``pending_in_window = False``.
+    """
 
     protocol: str = Attribute("Name of the protocol, as in DeviceRef.protocol.")
     window: int = Attribute("How many commands may be unanswered on this link at once.")
@@ -75,7 +78,10 @@ class IListenerSide(Interface):
 
 
 class IMqttPrincipal(Interface):
-    """Somebody who is logged in over MQTT, and what they may do. Asked at CONNECT and SUBSCRIBE, not per message."""
+    """Somebody who is logged in over MQTT, and what they may do. Asked at CONNECT and SUBSCRIBE, not per message.
+
+    One whose clients need more care than others has an attribute ``terms`` besides, a `broker.mqtt.terms.Terms`.
+    """
 
     name: str = Attribute("For log lines and limits; unique per identity, not secret.")
 
@@ -85,9 +91,10 @@ class IMqttPrincipal(Interface):
     def may_receive(topic: str) -> bool:
         """Whether a message on this topic may go to this client. Asked once when a route is made, not per message."""
 
-    def publisher(topic: str) -> Callable[..., Any] | bool:
+    def publisher(topic: str) -> Any:
         """What a PUBLISH to this topic does: True lets it through to subscribers, False refuses it.
 
+        A `broker.mqtt.terms.Watched` has its payload looked at first and then lets it through or drops it.
         A callable takes it over: ``take(payload: bytes, qos: int, properties, done)``, and must call
         ``done(error: Exception | None)`` exactly once, after whatever it stored is safe: the acknowledgement waits
         for that.
@@ -114,7 +121,34 @@ class IMqttIdentities(Interface):
         """Whether such a CONNECT is for this kind of identity. Must be decidable from the names alone."""
 
     def login(client_id: str, username: str | None, password: bytes | None, peer: str) -> Any:
-        """Deferred of an IMqttPrincipal; fails with Unauthenticated, Forbidden, Disabled or Unavailable."""
+        """Deferred of an IMqttPrincipal; fails with Unauthenticated, Forbidden, Disabled or Unavailable.
+
+        ``close_after`` among the error's details: seconds from the refusal to the close, for clients that would
+        otherwise be back at once.
+        """
+
+
+class IMqttSpace(Interface):
+    """Topics below certain first levels that have rules of their own for applications (``Core.mqtt_spaces``).
+
+    ``client`` is an application on one connection: ``name``, ``client_id``, ``rights``, ``may_see(device id)``,
+    ``end(reason)``. The calls mean what those of `IMqttPrincipal` mean.
+    """
+
+    def may_subscribe(client: Any, topic_filter: str) -> bool:
+        """A filter whose first level is in the space; one that begins with a wildcard is cut by `may_receive`."""
+
+    def may_receive(client: Any, topic: str) -> bool:
+        """Asked once when a route is made."""
+
+    def publisher(client: Any, topic: str) -> Any:
+        """What a PUBLISH there does: see `IMqttPrincipal.publisher`."""
+
+    def connected(client: Any) -> None:
+        """The application is logged in, with whatever rights."""
+
+    def disconnected(client: Any) -> None:
+        """It is gone; told once, also when it never came far."""
 
 
 class IKnownMqttIdentities(IMqttIdentities):

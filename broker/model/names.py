@@ -15,6 +15,8 @@ CLOSE_REASONS: Final[dict[str, str]] = {
     "shutdown": "the broker is stopping",
     "takeover": "a newer connection of the same identity took over",
     "removed": "the identity was removed, disabled or its secret changed",
+    "handshake_timeout": "the TLS handshake did not come to its end in time",
+    "tls_failed": "the TLS handshake failed, or the client gave it up",
     "auth_timeout": "nothing that proves an identity came in time",
     "auth_failed": "the identity could not be proven",
     "idle": "nothing came for longer than the keep-alive allows",
@@ -39,6 +41,7 @@ DROP_REASONS: Final[dict[str, str]] = {
     "expired": "the message's time was over before it could be sent",
     "too_large": "larger than the client said that it takes",
     "retained_full": "no room for another retained message",
+    "malformed": "a payload that is not what its topic is for",
     "not_allowed": "published, or owed, on a topic without the right",
 }
 

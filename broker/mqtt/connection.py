@@ -40,6 +40,7 @@ from broker.mqtt.offers import FOR_EVER, accepted_with, server_keep_alive, sessi
 from broker.mqtt.packets import MQTT_5, ProtocolError
 from broker.mqtt.session import Session
 from broker.mqtt.stream import Stream
+from broker.mqtt.terms import Paced, Terms
 from broker.mqtt.wills import LastWill
 
 __all__ = ["MAX_ROUTES", "MqttConnection"]
@@ -86,12 +87,15 @@ class MqttConnection(Stream):
         "_client_id",
         "_early",
         "_left",
+        "_lingering",
+        "_paced",
         "_patience",
         "_pings",
         "_pings_since",
         "_principal",
         "_refusal",
         "_retained",
+        "_terms",
         "_will",
     )
 
@@ -105,6 +109,10 @@ class MqttConnection(Stream):
         self._accepted = False
         self._left = False
         self._principal: Any = None
+        self._terms: Terms | None = None
+        self._paced: Paced | None = None
+        #: A refused client has its answer and is not yet closed.
+        self._lingering = False
         self._patience = 0.0
         self._pings = 0
         self._pings_since = -inf
@@ -186,6 +194,8 @@ class MqttConnection(Stream):
 
     def _keep_early(self, data: bytes) -> None:
         """Packets behind the CONNECT are allowed at once (§3.1.4); they wait until the login is decided."""
+        if self._lingering:
+            return
         self._early += data
         if len(self._early) > self._decoder.max_packet_size:
             self.close("too_long")
@@ -227,6 +237,10 @@ class MqttConnection(Stream):
         if self.closing:
             return
         longest = self._server.settings.max_keep_alive
+        terms = self._terms = getattr(principal, "terms", None)
+        if terms is not None:
+            longest = min(longest, terms.max_keep_alive)
+            self._pace(terms)
         keep_alive = server_keep_alive(connect, self._server.settings) or connect.keep_alive
         self._patience = min(keep_alive or longest, longest) * 1.5  # [MQTT-3.1.2-24]
         self._last_packet = now = self.home.monotonic()
@@ -250,6 +264,20 @@ class MqttConnection(Stream):
             self.received(early)
         self.resume("login")
 
+    def _pace(self, terms: Terms) -> None:
+        """Keep packets to the client apart if it is one that needs it."""
+        gap = terms.gap(self._version)
+        if gap is not None:
+            self._paced = Paced(
+                self.outbox,
+                gap,
+                self.home.reactor,
+                self.home.monotonic,
+                lambda: terms.answers,
+                lambda: self._blocked_since is not None,
+                self.writable,
+            )
+
     def _offers(self, connect: p.Connect, present: bool) -> bytes:
         size = self._decoder.max_packet_size
         return accepted_with(connect, self._server.settings, self._client_id, size, present)
@@ -262,23 +290,38 @@ class MqttConnection(Stream):
         if self.closing:
             return
         if failure.check(Unavailable):
-            self.close("unavailable", self._refused_with(p.REFUSED_UNAVAILABLE))
+            self._refused("unavailable", p.REFUSED_UNAVAILABLE, failure.value)
         elif failure.check(Forbidden, Disabled):
-            self.close("auth_failed", self._refused_with(p.REFUSED_RIGHTS))
+            self._refused("auth_failed", p.REFUSED_RIGHTS, failure.value)
         elif failure.check(Unauthenticated):
             delay = self.home.login_failed(self.host)
-            answer = self._refused_with(p.REFUSED_CREDENTIALS)
             if delay:
                 self._auth_deadline += delay  # the wait is ours
-                self._refusal = self.home.reactor.callLater(delay, self._refused, answer)
+                self._refusal = self.home.reactor.callLater(
+                    delay, self._refused, "auth_failed", p.REFUSED_CREDENTIALS, failure.value
+                )
             else:
-                self.close("auth_failed", answer)
+                self._refused("auth_failed", p.REFUSED_CREDENTIALS, failure.value)
         else:
             self._broken(failure)
 
-    def _refused(self, answer: bytes) -> None:
+    def _refused(self, reason: str, code: int, error: Any) -> None:
+        """Answer, and close at once or after as many seconds as the error says in ``details["close_after"]``."""
         self._refusal = None
-        self.close("auth_failed", answer)
+        linger = error.details.get("close_after", 0.0)
+        if not linger:
+            self.close(reason, self._refused_with(code))
+            return
+        self._lingering = True
+        self._early = b""
+        self._auth_deadline += linger
+        self.send(self._refused_with(code))
+        self._refusal = self.home.reactor.callLater(linger, self._lingered, reason)
+        self.resume("login")  # to see it leave
+
+    def _lingered(self, reason: str) -> None:
+        self._refusal = None
+        self.close(reason, b"")
 
     def _broken(self, failure: Failure) -> None:
         if not self._accepted and failure.check(Unavailable):
@@ -330,12 +373,14 @@ class MqttConnection(Stream):
         if now >= self._pings_since + PING_WINDOW:
             self._pings, self._pings_since = 0, now
         self._pings += 1
-        if most and self._pings > most:
+        if (most and self._pings > most) or (self._terms is not None and not self._terms.ping(now)):
             self.fail("flood", r.MESSAGE_RATE_TOO_HIGH)
         else:
             self.send(encode.PINGRESP)
 
     def _subscribe(self, session: Session, packet: p.Subscribe) -> None:
+        if self._terms is not None:
+            self._terms.answers += 1  # clients that need care subscribe one after the other
         codes, owed, position = self._server.subscribe(session, packet)
         answer = self._words.suback if self._version == MQTT_5 else encode.suback
         retained = self._retained
@@ -411,6 +456,7 @@ class MqttConnection(Stream):
             self._retained.go_on()
 
     def close(self, reason: str, last: bytes | None = None) -> None:
+        self._pace_no_more()
         super().close(reason, last)
         self._leave()
 
@@ -419,6 +465,7 @@ class MqttConnection(Stream):
         self._leave()
 
     def ended(self, reason: str) -> None:
+        self._pace_no_more()
         self._leave()
         if self._refusal is not None:
             self._refusal.cancel()
@@ -429,6 +476,11 @@ class MqttConnection(Stream):
                 self._server.will(session, will)
             else:
                 self._server.withdraw(will)
+
+    def _pace_no_more(self) -> None:
+        paced, self._paced = self._paced, None
+        if paced is not None:
+            paced.finish()
 
     def _leave(self) -> None:
         """Nothing comes or goes any more, though the socket may take a while: deliver nothing to it from now on."""
@@ -441,7 +493,10 @@ class MqttConnection(Stream):
             self._retained.stop()
             self._retained = None
         self._routes.clear()
+        self._watched.clear()
         self._server.detach(session, self)
+        if self._terms is not None:
+            self._terms.left(self.reason)
         if self._principal is not None:
             self._principal.disconnected()
 

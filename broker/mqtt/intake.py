@@ -25,11 +25,12 @@ from broker.mqtt import properties as props
 from broker.mqtt import reasons as r
 from broker.mqtt.acknowledgements import Acknowledgements
 from broker.mqtt.answers import Words
-from broker.mqtt.delivery import SessionRoute, distribute, plan_of
+from broker.mqtt.delivery import SessionRoute, deliver, distribute, plan_of
 from broker.mqtt.host import Server
 from broker.mqtt.message import Message
 from broker.mqtt.packets import MQTT_5, Properties, ProtocolError
 from broker.mqtt.session import Session
+from broker.mqtt.terms import Watched
 from broker.mqtt.topics import valid_topic_name
 
 #: Topics whose rights and route are remembered for one connection.
@@ -56,6 +57,7 @@ class Intake(Connection):
         "_session",
         "_unsure",
         "_version",
+        "_watched",
         "_words",
     )
 
@@ -66,6 +68,8 @@ class Intake(Connection):
         self._version = 0
         self._words = NO_WORDS
         self._routes: dict[bytes, SessionRoute] = {}
+        #: The same for topics on which what is published is looked at.
+        self._watched: dict[bytes, Watched] = {}
         self._acks = Acknowledgements(self.outbox.put)
         #: Topic aliases of the client's own making (5.0 §3.3.2.3.4).
         self._aliases: dict[int, bytes] = {}
@@ -90,6 +94,8 @@ class Intake(Connection):
         shared: bytes = b"",
     ) -> None:
         """A PUBLISH whose topic is not at hand in ``_routes``, or that is not of the plainest kind."""
+        if self._watched and not qos and not properties and self._looked_at(topic, payload):
+            return
         session = self._session
         assert session is not None
         if properties and props.TOPIC_ALIAS in properties:
@@ -108,15 +114,42 @@ class Intake(Connection):
         elif target is None:
             self.home.stats.drop("not_allowed")
             self._answer(qos, packet_id, r.NOT_AUTHORIZED)
+        elif isinstance(target, Watched):
+            self._look_at(target, self._message(topic, payload, qos, properties, shared), packet_id)
         elif callable(target):
             if qos == 2:
                 session.take_in(packet_id)
             ack = b"" if qos == 0 else encode.puback(packet_id) if qos == 1 else encode.pubrec(packet_id)
             target(payload, qos, properties, self._acknowledge_later(ack, len(payload)))
         else:
-            interval = props.number(properties, props.MESSAGE_EXPIRY_INTERVAL, -1)
-            expires_at = None if interval < 0 else self.home.clock() + interval
-            self._forward(target, Message(topic, payload, qos, retain, shared, expires_at, session), packet_id)
+            message = self._message(topic, payload, qos, properties, shared)
+            message.retain = retain
+            self._forward(target, message, packet_id)
+
+    def _looked_at(self, topic: bytes, payload: bytes) -> bool:
+        """Take a publish at QoS 0 whose topic is at hand in ``_watched``; else do nothing."""
+        watched = self._watched.get(topic)
+        route = watched.route if watched is not None else None
+        if watched is None or route is None or route.generation != self._server.topics.generation:
+            return False
+        if not watched.look(payload):
+            self.home.stats.drop("malformed")
+        elif route.targets:
+            deliver(route, payload, 0)
+        return True
+
+    def _look_at(self, watched: Watched, message: Message, packet_id: int) -> None:
+        """The same for any publish."""
+        if not watched.look(message.payload):
+            self.home.stats.drop("malformed")
+            self._answer(message.qos, packet_id, r.PAYLOAD_FORMAT_INVALID)
+        elif watched.route is not None:
+            self._forward(watched.route, message, packet_id)
+
+    def _message(self, topic: bytes, payload: bytes, qos: int, properties: Properties | None, shared: bytes) -> Message:
+        interval = props.number(properties, props.MESSAGE_EXPIRY_INTERVAL, -1)
+        expires_at = None if interval < 0 else self.home.clock() + interval
+        return Message(topic, payload, qos, False, shared, expires_at, self._session)
 
     def _forward(self, route: SessionRoute, message: Message, packet_id: int) -> None:
         """Give the message to everybody on an up-to-date route, and answer."""
@@ -274,13 +307,17 @@ class Intake(Connection):
             return True
         return False
 
-    def _target(self, topic: bytes) -> SessionRoute | Callable[..., Any] | None:
+    def _target(self, topic: bytes) -> SessionRoute | Watched | Callable[..., Any] | None:
         """What a publish to this topic goes to; None if it is not allowed. Raises ProtocolError for a bad name."""
         session = self._session
         assert session is not None
         route = self._routes.get(topic)
         if route is not None and route.generation == self._server.topics.generation:
             return route
+        watched = self._watched.get(topic)
+        seen = watched.route if watched is not None else None
+        if seen is not None and seen.generation == self._server.topics.generation:
+            return watched
         name = valid_topic_name(topic)
         if name is None:
             raise ProtocolError("topic_name")
@@ -296,4 +333,12 @@ class Intake(Connection):
                 self._routes[topic] = route
             return route
         self._routes.pop(topic, None)
+        if isinstance(right, Watched):
+            right.route = self._server.topics.route(name)
+            if len(topic) <= LONGEST_ROUTED:
+                if len(self._watched) >= MAX_ROUTES:
+                    self._watched.clear()
+                self._watched[topic] = right
+            return right
+        self._watched.pop(topic, None)
         return right or None

@@ -38,6 +38,7 @@ from broker.mqtt.session import Session
 from broker.mqtt.sessions import Sessions
 from broker.mqtt.settings import Settings
 from broker.mqtt.sys_topics import SysTopics, usual_figures
+from broker.mqtt.terms import Watched
 from broker.mqtt.topics import split_share
 from broker.mqtt.wills import LastWill
 from broker.routing.outbox import Outbox, Turn
@@ -333,12 +334,15 @@ class MqttListener(Listener):
         if not right:
             self.stats.drop("not_allowed")
             return
+        if isinstance(right, Watched) and not right.look(will.payload):
+            self.stats.drop("malformed")
+            return
         interval = props.number(will.properties, props.MESSAGE_EXPIRY_INTERVAL, -1)
         message = Message(
             will.topic.encode(),
             will.payload,
             will.qos,
-            will.retain,
+            will.retain and right is True,
             props.shared_bytes(will.properties),
             None if interval < 0 else self.clock() + interval,
         )

@@ -11,6 +11,7 @@
   restart (`restore`).
 * It is written to the device when the device is there and ready, in the order of arrival, at most ``link.window``
   unanswered at once of those that went out on this link.
+* A command whose options name another one in ``after`` leaves when that one has ended; those behind it wait with it.
 * A command that was sent and lost its connection is not sent again: its device may have done it already. It is answered
   or it times out.
 * A link with a ``window`` of 0 is given nothing: its side looks at what is `waiting` when the device can be reached,
@@ -140,6 +141,7 @@ class Commands:
         if command.status != QUEUED:
             raise Conflict(f"the command is {command.status} and cannot be cancelled any more")
         self._end(command, CANCELLED, None)
+        self._dispatch(command.device)
         return command
 
     def cancel_device(self, device_id: str, reason: str) -> None:
@@ -152,6 +154,19 @@ class Commands:
     def get(self, command_id: str) -> Command | None:
         """An open command; ended ones are in storage."""
         return self._open.get(command_id)
+
+    def waiting_of(self, origin: str) -> list[Command]:
+        """What is queued of one origin, for any device."""
+        return [
+            command
+            for queue in self._queues.values()
+            for command in queue.values()
+            if command.origin == origin and command.id not in self._adding
+        ]
+
+    def unanswered(self, device_id: str) -> list[Command]:
+        """The commands of a device that are sent or pending, in the order in which they left."""
+        return list(self._unanswered.get(device_id, {}).values())
 
     def wait(self, command_id: str, call: Callable[[Command], None]) -> Callable[[], None]:
         """``call(command)`` once when an open command reaches its final state. Returns what stops the waiting."""
@@ -178,10 +193,6 @@ class Commands:
     def waiting(self, device_id: str) -> list[Command]:
         """What is queued for a device, oldest first, for a side that takes commands itself."""
         return [command for command in self._queues.get(device_id, {}).values() if command.id not in self._adding]
-
-    def unanswered(self, device_id: str) -> list[Command]:
-        """What was sent to a device and is not in a final state, oldest first."""
-        return list(self._unanswered.get(device_id, {}).values())
 
     def take(self, command_id: str, done: Done) -> None:
         """Take one that is `waiting`: it is sent from now on. ``done(None)`` when that is on disk.
@@ -220,17 +231,24 @@ class Commands:
         if command is not None and command_id not in self._adding:
             self._end(command, FAILED, result)
 
-    def reply(self, device_id: str, reply: Reply) -> bool:
-        """A device answered. False if there is no such open command of this device (it may still become late)."""
+    def reply(self, device_id: str, reply: Reply, pending_for: float | None = None) -> bool:
+        """A device answered. False if there is no such open command of this device (it may still become late).
+
+        ``pending_for``: seconds that this 'pending' adds, if not the link's own.
+        """
         command = self._open.get(reply.command_id)
         if command is None or command.device != device_id or command.status == QUEUED:
             self._late_reply(device_id, reply)
             return False
         if reply.status == PENDING:
             live = self._devices.get(device_id)
-            extra = live.link.pending_timeout if live is not None and live.link is not None else DEFAULT_PENDING_TIMEOUT
-            self._set_deadline(command, reply.received_at + extra)
+            link = live.link if live is not None else None
+            extra = DEFAULT_PENDING_TIMEOUT if link is None else link.pending_timeout
+            self._set_deadline(command, reply.received_at + (extra if pending_for is None else pending_for))
             self._change(command, PENDING, reply.payload)
+            if not getattr(link, "pending_in_window", True):
+                self._off_link(command)
+                self._dispatch(device_id)
         else:
             self._end(command, reply.status, reply.payload)
             self._dispatch(device_id)
@@ -263,6 +281,10 @@ class Commands:
             table = self._queues if command.status == QUEUED else self._unanswered
             table.setdefault(command.device, {})[command.id] = command
             self._watch(command)
+
+    def every(self) -> list[Command]:
+        """All open commands."""
+        return list(self._open.values())
 
     @property
     def open(self) -> int:
@@ -302,7 +324,7 @@ class Commands:
         if len(self._on_link.get(device_id, ())) >= live.link.window:
             return False
         command = next(iter(queue.values()))
-        if command.id in self._adding:
+        if command.id in self._adding or command.options.get("after") in self._open:
             return False  # the next one may not overtake it
         self._send(command, live.link)
         return True
@@ -358,6 +380,10 @@ class Commands:
             unanswered.pop(command.id, None)
             if not unanswered:
                 del self._unanswered[command.device]
+        self._off_link(command)
+
+    def _off_link(self, command: Command) -> None:
+        """It takes no place in the window of its device's link any more."""
         on_link = self._on_link.get(command.device)
         if on_link is not None:
             on_link.discard(command.id)

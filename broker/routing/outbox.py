@@ -164,6 +164,11 @@ class Outbox:
             self.size = 0
             self.write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
 
+    def redirect(self, write: Callable[[bytes], object]) -> Callable[[bytes], object]:
+        """Write there from now on; where it was written until now."""
+        before, self.write = self.write, write
+        return before
+
     def block(self) -> None:
         """The socket is full: keep everything until `unblock`."""
         self.blocked = True

@@ -1,8 +1,7 @@
 """The tables of the configuration file, their keys and their defaults (DESIGN §7).
 
 Every key is optional. The tables of the listeners belong to the protocols, each of which brings its own
-(`broker.listening.settings.ListenerSettings`); here are those that concern the whole broker, and those of protocols
-that are known by name but not built yet.
+(`broker.listening.settings.ListenerSettings`); here are those that concern the whole broker.
 """
 
 from __future__ import annotations
@@ -12,13 +11,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from broker.listening.settings import Limits, ListenerSettings
+from broker.listening.settings import Limits
 
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
-Port = Annotated[int, Meta(ge=0, le=65535)]
 LevelName = Literal["debug", "info", "warn", "error", "critical"]
-WhenUnknown = Literal["quarantine", "accept", "refuse"]
 #: Applications send ``<id>:<secret>`` where the administrator sends the token, so it has no colon.
 Token = Annotated[str, Meta(pattern="^[!-9;-~]*$")]
 NodeName = Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,64}$")]
@@ -94,46 +91,6 @@ class LogTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class LimitsTable(Limits, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Limits for all listeners; a key that is not given leaves each protocol its own default."""
 
-
-# -- protocols that are not built yet: their tables are read and checked, and have no effect ---------------------------
-
-
-class GserviceSettings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The HTTP that Gizwits devices and apps call."""
-
-    bind: tuple[str, ...] = ("tcp:8081",)
-    public_host: str = ""
-    m2m_host: str = ""
-    m2m_port: Port = 0
-
-
-class Gateway88Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """0x88 gateways."""
-
-    bind: tuple[str, ...] = ("tls:30000",)
-    unknown: WhenUnknown = "quarantine"
-
-
-class FilesSettings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Firmware and backups that 0x88 gateways fetch and post."""
-
-    bind: tuple[str, ...] = ("tls:8443",)
-    public_url: str = ""
-
-
-class LoracenterSettings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Customer servers."""
-
-    bind: tuple[str, ...] = ("tcp:6666",)
-
-
-#: A plugin of the same name takes the place of such a table.
-NOT_BUILT_YET: dict[str, type[ListenerSettings]] = {
-    "gservice": GserviceSettings,
-    "gateway88": Gateway88Settings,
-    "files": FilesSettings,
-    "loracenter": LoracenterSettings,
-}
 
 #: The tables beside [listeners.*], in the order in which they are checked.
 GENERAL: dict[str, Any] = {

@@ -55,6 +55,11 @@ class _Body:
         """Everything is written at once."""
 
 
+def body_of(data: bytes) -> Any:
+    """A request body for `twisted.web.client.Agent`."""
+    return _Body(data)
+
+
 class Api:
     """The API at ``url`` (``http://host:port``) with one token: the administrator's, or ``<id>:<secret>``."""
 

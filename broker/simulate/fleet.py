@@ -11,7 +11,9 @@ from twisted.internet.defer import Deferred, DeferredList
 class Member(Protocol):
     """What a fleet asks of a device."""
 
-    online: bool
+    @property
+    def online(self) -> bool:
+        """Logged in."""
 
     def start(self) -> None:
         """Connect, and go on connecting."""

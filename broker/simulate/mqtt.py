@@ -1,4 +1,4 @@
-"""An MQTT client (3.1.1, QoS 0 and 1) on the broker's own codec, for the demo, the tests and the command line.
+"""An MQTT client (3.1 or 3.1.1, QoS 0 and 1) on the broker's own codec, for the demo, the tests and the command line.
 
 ::
 
@@ -67,6 +67,7 @@ class MqttClient:
 
     ``on_message(topic, payload, qos, retained)`` is called for each message; ``on_change(what)`` with ``"connected"``
     or with why there is no connection. ``window`` publishes at QoS 1 may be unacknowledged at once.
+    ``version`` is `packets.MQTT_3_1` or `MQTT_3_1_1`.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class MqttClient:
         user: str | None = None,
         password: str | None = None,
         keep_alive: int = 60,
+        version: int = p.MQTT_3_1_1,
         window: int = 32,
         will: p.Will | None = None,
         on_message: Callable[[str, bytes, int, bool], object] | None = None,
@@ -86,7 +88,11 @@ class MqttClient:
     ) -> None:
         self.reactor = reactor
         self._connect = p.Connect(
-            client_id, keep_alive=keep_alive, user=user, password=None if password is None else password.encode()
+            client_id,
+            version,
+            keep_alive=keep_alive,
+            user=user,
+            password=None if password is None else password.encode(),
         )
         self._connect.will = will
         self._window = window
@@ -105,6 +111,11 @@ class MqttClient:
         self._retry: Any = None
         self._running = False
         self._stopped: list[Deferred[None]] = []
+
+    @property
+    def version(self) -> int:
+        """The protocol level."""
+        return self._connect.version
 
     @property
     def connected(self) -> bool:
@@ -276,7 +287,7 @@ class _Connection(Protocol):
 
     def __init__(self, client: MqttClient) -> None:
         self.client = client
-        self._decoder = Decoder(LARGEST_PACKET, role="client", version=p.MQTT_3_1_1)
+        self._decoder = Decoder(LARGEST_PACKET, role="client", version=client.version)
         self.accepted = False
         self._timeout: Any = None
         self._pings = LoopingCall(self._ping)

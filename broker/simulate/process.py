@@ -11,7 +11,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from twisted.plugin import getPlugins
+
 import broker
+from broker.model.interfaces import IProtocol
 
 _TWISTD = "from twisted.scripts.twistd import run; run()"
 
@@ -50,3 +53,8 @@ def broker_environment(settings: Mapping[str, str], inherited: Mapping[str, str]
     given["PYTHONPATH"] = os.pathsep.join(filter(None, (root, given.get("PYTHONPATH"))))
     given["PYTHONUNBUFFERED"] = "1"
     return given
+
+
+def nothing_else(settings: Mapping[str, str]) -> dict[str, str]:
+    """These settings, with every protocol switched off that they give no place to listen."""
+    return {**{f"listeners.{protocol.name}.bind": "[]" for protocol in getPlugins(IProtocol)}, **settings}

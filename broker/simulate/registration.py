@@ -35,6 +35,14 @@ async def ensure_application(api: Api, id: str, kind: str, devices: list[str]) -
     return secret
 
 
+async def ensure_customer(api: Api, id: str, cs_eui: str, app_key: str, devices: list[str]) -> None:
+    """Add or change a customer server (LoRaCenter), and bind it to these devices. An empty key: it needs no proof."""
+    changes = {"cs_eui": cs_eui, "app_key": app_key}
+    await _ensure(api, "/applications", {"id": id, "kind": "loracenter", **changes}, id, changes)
+    for device in devices:
+        await api.call("PUT", f"/applications/{segment(id)}/devices/{segment(device)}")
+
+
 async def _ensure(api: Api, path: str, body: dict[str, Any], id: str, changes: dict[str, Any]) -> None:
     try:
         await api.call("POST", path, body)

@@ -13,8 +13,9 @@ class Change:
     """Something in the registry changed, and is on disk.
 
     ``what``: device_removed, device_disabled, device_secret, device_updated, product_updated, application_removed,
-    application_disabled, application_secret: ``id`` is the device's, product's or application's. bound, unbound: ``id``
-    is the application's, ``other`` the device's. One update may be several changes.
+    application_disabled, application_secret, application_key (its CsEUI or AppKey): ``id`` is the device's, product's
+    or application's. bound, unbound: ``id`` is the application's, ``other`` the device's. One update may be several
+    changes.
     """
 
     what: str

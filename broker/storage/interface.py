@@ -130,6 +130,9 @@ class IStorage(Interface):
     def get_application(application_id: str) -> Deferred[ApplicationRecord | None]:
         """By id."""
 
+    def find_by_cs_eui(cs_eui: str) -> Deferred[ApplicationRecord | None]:
+        """By the 16 digits of a customer server's CsEUI."""
+
     def list_applications() -> Deferred[list[ApplicationRecord]]:
         """By id."""
 

@@ -5,11 +5,11 @@
     uplink ────> buffer (bounded; the oldest go) ──┐ once a second, in pieces,      ┌─> storage.add_messages
     presence ──> marked devices ───────────────────┴─ one piece under way at a time ┴─> storage.save_live
 
-A message costs one append. Its device is marked when the buffer is written. Devices of which only ``last_seen`` moved
-(heartbeats) are found by a slow sweep over all that are live. A piece that storage refused is kept and tried again. A
-crash may lose the last second of history and values, and no more (DESIGN §10). A live device that is offline and
-written is forgotten. Once a minute, history that is too old or too much is pruned, and so are commands that ended long
-ago.
+A message costs one append. Its device is marked when the buffer is written, if the message changed its values. Devices
+of which only ``last_seen`` moved (heartbeats, bytes) are found by a slow sweep over all that are live. A piece that
+storage refused is kept and tried again. A crash may lose the last second of history and values, and no more (DESIGN
+§10). A live device that is offline and written is forgotten. Once a minute, history that is too old or too much is
+pruned, and so are commands that ended long ago.
 """
 
 from __future__ import annotations
@@ -99,6 +99,8 @@ class Recorder:
         self._piece: list[StoredMessage] = []
         #: Ids of devices that changed; `_flush` moves them to ``_todo`` and empties that.
         self._marked: set[str] = set()
+        #: Devices that said something since the last flush.
+        self._said: set[str] = set()
         self._todo: set[str] = set()
         #: What is left of the present sweep; it marks devices seen since ``_swept_from``.
         self._sweep: Iterator[LiveDevice] = iter(())
@@ -147,7 +149,7 @@ class Recorder:
 
     def uplink(self, message: Uplink) -> None:
         if not self._keeps_history:
-            self._marked.add(message.device.id)
+            self._said.add(message.device.id)
             return
         size = weight(message.payload)
         self._buffer.append(message)
@@ -155,7 +157,7 @@ class Recorder:
         self._buffer_bytes += size
         while self._buffer_bytes > self._max_buffer_bytes or len(self._buffer) > self._max_buffer:
             self.dropped += 1
-            self._marked.add(self._buffer[0].device.id)
+            self._said.add(self._buffer[0].device.id)
             self._forget_oldest()
 
     def _forget_oldest(self) -> Uplink:
@@ -201,6 +203,7 @@ class Recorder:
                 return
             self.written += len(self._piece)
             self._piece = []
+        self._mark_changed()
         while self._todo:
             lives = self._take_devices()
             states = [_state_of(live) for live in lives]
@@ -208,6 +211,14 @@ class Recorder:
                 self._give_back(lives, states)
                 return
             self._forget(lives)
+
+    def _mark_changed(self) -> None:
+        """Of those that said something, the ones of which that changed more than when they were last seen."""
+        said, self._said = self._said, set()
+        for device_id in said:
+            live = self._devices.get(device_id)
+            if live is not None and (live.values.changed or live.info_changed):
+                self._todo.add(device_id)
 
     async def _wrote(self, writing: Deferred[None]) -> bool:
         try:
@@ -231,7 +242,7 @@ class Recorder:
             message = self._forget_oldest()
             taken += 1
             ref = message.device
-            self._todo.add(ref.id)
+            self._said.add(ref.id)
             self._piece.append(
                 StoredMessage(
                     device=ref.id,

@@ -224,6 +224,8 @@ class Registry:
             self._tell("application_disabled", application_id)
         if "secret" in changes:
             self._tell("application_secret", application_id)
+        if not set(changes).isdisjoint(("cs_eui", "app_key")):
+            self._tell("application_key", application_id)
         return record, made
 
     @deferred
@@ -265,8 +267,25 @@ class Registry:
     async def login_device(self, protocol: str, device_id: str, secret: str) -> Login:
         """Raises Unauthenticated (one text, one cost for unknown ids and wrong secrets), Disabled, Unavailable."""
         own = self.protocols[protocol]
+
+        def proven(record: DeviceRecord | None) -> bool:
+            stored = record.secret if record is not None else ""
+            if own.hashed:
+                return verify_secret(secret, stored or self._nobody_hashed)
+            return same_text(secret, stored or self._nobody_readable)
+
+        return await self._admit_device(protocol, device_id, proven)
+
+    @deferred
+    async def identify_device(self, protocol: str, device_id: str) -> Login:
+        """For protocols whose devices have no secret. Raises Unauthenticated (unknown), Disabled, Unavailable."""
+        return await self._admit_device(protocol, device_id, lambda record: True)
+
+    async def _admit_device(
+        self, protocol: str, device_id: str, proven: Callable[[DeviceRecord | None], bool]
+    ) -> Login:
         try:
-            device_id = own.normal_id(device_id, {})
+            device_id = self.protocols[protocol].normal_id(device_id, {})
         except Invalid:
             device_id = ""
         while True:
@@ -279,12 +298,7 @@ class Registry:
                 values, unmapped = await reading
             if record is not None and record.protocol != protocol:
                 record = None
-            stored = record.secret if record is not None else ""
-            if own.hashed:
-                same = verify_secret(secret, stored or self._nobody_hashed)
-            else:
-                same = same_text(secret, stored or self._nobody_readable)
-            if record is None or not same:
+            if not proven(record) or record is None:
                 raise Unauthenticated(WRONG)
             if record.disabled:
                 raise Disabled("the device is disabled")

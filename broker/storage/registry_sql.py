@@ -228,6 +228,11 @@ def get_application(db: Connection, application_id: str) -> ApplicationRecord | 
     return None if row is None else application_of(row)
 
 
+def find_by_cs_eui(db: Connection, cs_eui: str) -> ApplicationRecord | None:
+    row = db.execute(f"SELECT {APPLICATION_COLUMNS} FROM applications WHERE cs_eui = ?", (cs_eui,)).fetchone()
+    return None if row is None else application_of(row)
+
+
 def list_applications(db: Connection) -> list[ApplicationRecord]:
     rows = db.execute(f"SELECT {APPLICATION_COLUMNS} FROM applications ORDER BY id")
     return [application_of(row) for row in rows]

@@ -34,6 +34,7 @@ class DeviceRules(Protocol):
     """How a protocol's devices are registered. Each protocol gives one to `Registry.protocols` when it is built.
 
     One that calls the secret by another name in what comes from outside says so in ``secret_name``.
+    One whose commands have no keys that a product could name (bytes of its own) has ``keyed = False`` besides.
     """
 
     @property

@@ -170,6 +170,9 @@ class SqliteStorage:
     def get_application(self, application_id: str) -> Deferred[ApplicationRecord | None]:
         return self._look(lambda db: registry_sql.get_application(db, application_id))
 
+    def find_by_cs_eui(self, cs_eui: str) -> Deferred[ApplicationRecord | None]:
+        return self._look(lambda db: registry_sql.find_by_cs_eui(db, cs_eui))
+
     def list_applications(self) -> Deferred[list[ApplicationRecord]]:
         return self._list(registry_sql.list_applications)
 

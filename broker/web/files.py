@@ -39,7 +39,8 @@ T = TypeVar("T")
 class FileAnswer:
     """A file as the answer. ``size`` None: as it is on disk. ``etag`` without quotes, empty for none.
 
-    ``headers`` are written byte for byte, with whole files and with parts.
+    ``headers`` are written byte for byte, with whole files and with parts. ``sent`` is called when the last byte of the
+    file has been handed to the client's connection, be it that the parts before it were asked for by themselves.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class FileAnswer:
     content_type: str = "application/octet-stream"
     headers: Fields = ()
     etag: str = ""
+    sent: Callable[[], None] | None = None
 
 
 def requested_range(text: str, size: int) -> tuple[int, int] | None:
@@ -104,31 +106,46 @@ async def _send(request: Any, answer: FileAnswer, file: IO[bytes], size: int, in
             first, length = part
             status = 206
             fields = ((b"Content-Range", b"bytes %d-%d/%d" % (first, first + length - 1, size)), *fields)
-    request.begin(status, answer.content_type.encode(), length, fields)
-    if request.method != b"HEAD":
-        await _send_bytes(request, file, first, length, in_thread)
+    media = answer.content_type.encode()
+    if request.method == b"HEAD":
+        request.begin(status, media, length, fields)
+    else:
+        # The first bytes go out in one piece with the head: some clients look for them in what they receive first.
+        chunk = await _read(request, file, first, min(CHUNK, length), in_thread) if length else b""
+        request.begin(status, media, length, fields, chunk)
+        await _send_bytes(request, file, first, length, chunk, in_thread)
+        if answer.sent is not None and first + length == size and not request.gone:
+            answer.sent()
     request.end()
 
 
-async def _send_bytes(request: Any, file: IO[bytes], first: int, length: int, in_thread: Any) -> None:
+async def _read(request: Any, file: IO[bytes], offset: int, length: int, in_thread: Any) -> bytes:
+    """Nothing when it cannot be read."""
+    try:
+        chunk: bytes = await in_thread(partial(os.pread, file.fileno(), length, offset))
+    except OSError as error:
+        log.error("{request}: reading failed: {error}", request=request, error=error)
+        return b""
+    return chunk
+
+
+async def _send_bytes(request: Any, file: IO[bytes], first: int, length: int, chunk: bytes, in_thread: Any) -> None:
+    """What is left of ``length`` bytes from ``first`` on, after the ``chunk`` that is sent already."""
     left = length
-    descriptor = file.fileno()
-    while left and not request.gone:
-        try:
-            offset = first + length - left
-            chunk = await in_thread(partial(os.pread, descriptor, min(CHUNK, left), offset))
-        except OSError as error:
-            chunk = b""
-            log.error("{request}: reading failed: {error}", request=request, error=error)
-        if request.gone:
+    while True:
+        left -= len(chunk)
+        if request.gone or not left:
             return
         if not chunk:
             log.error("{request}: the file ends {left} bytes early", request=request, left=left)
             request.connection.abort("unavailable")
             return
-        left -= len(chunk)
-        request.connection.send(chunk)
         await request.connection.room()
+        if request.gone:
+            return
+        chunk = await _read(request, file, first + length - left, min(CHUNK, left), in_thread)
+        if chunk and not request.gone:
+            request.connection.send(chunk)
 
 
 def _threads_of(reactor: Any) -> Callable[[Callable[[], T]], Deferred[T]]:

@@ -67,7 +67,14 @@ class WebRequest(http.Request):
 
     def __repr__(self) -> str:
         """Without the query, which may hold a token."""
+        if self._route is not None and self._route.private:
+            return f"<{self.method!r} {self._route.path}>"
         return f"<{self.method!r} {bytes(self.uri).partition(b'?')[0]!r}>"
+
+    @property
+    def route(self) -> Route | None:
+        """The call that this request is for; None when there is no such call."""
+        return self._route
 
     # -- the body --------------------------------------------------------------------------------------------------
 

@@ -120,6 +120,8 @@ class Route:
     #: The handler returns a `broker.web.websocket.WebSocketPeer`; see `WebSocketRoute` there.
     websocket: bool = False
     any_origin: bool = False
+    #: The path holds a secret and is in no line of the log.
+    private: bool = False
     #: Query parameters that ``query`` does not know are ignored instead of refused.
     lenient: bool = False
     #: Further answers for the document: status -> (type, description).

@@ -24,6 +24,7 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from secrets import token_hex
 from typing import ClassVar
 
 from twisted.internet.defer import Deferred
@@ -35,7 +36,7 @@ from broker.model.names import CLOSE_REASONS
 from tests.hostile.peace import Peace
 from tests.real import PATIENCE, RealBroker, eventually
 
-LISTENERS = ("novacloud", "mqtt", "http")
+LISTENERS = ("novacloud", "mqtt", "http", "gservice", "loracenter")
 BOTH = '["tcp:0:interface=127.0.0.1", "tls:0:interface=127.0.0.1"]'
 
 #: Seconds; short, so that the tests are.
@@ -50,9 +51,14 @@ SETTINGS = {
     "limits.max_message_rate": "20000",
     "limits.message_burst": "5000",
     "listeners.novacloud.limits.max_message_rate": "5000",
+    "listeners.loracenter.limits.max_message_rate": "2000",
+    "listeners.loracenter.refused_grace": "0.1",
     "listeners.http.request_timeout": "2.0",
     "listeners.http.keep_alive_timeout": "3.0",
     "listeners.http.stream_ping": "1.0",
+    "listeners.gservice.request_timeout": "2.0",
+    "listeners.gservice.keep_alive_timeout": "3.0",
+    "listeners.gservice.refusal_delay": "1.0",
 }
 
 #: Bytes by which the broker's memory may ever be larger than before the attacks: an import of the largest size (64
@@ -65,6 +71,8 @@ AT_WORST = 5.0
 
 #: Bytes of what never ends; a gigabyte with BROKER_TEST_FLOOD=1073741824.
 FLOOD = int(os.environ.get("BROKER_TEST_FLOOD", "268435456"))
+
+CS_KEY = "00112233445566778899AABBCCDDEEFF"
 
 Attack = Callable[["Siege"], None]
 #: (listener, figure, reason) -> count; the reason is empty where there is none.
@@ -170,6 +178,14 @@ class Siege:
             assert self.broker.call("PUT", f"/applications/{made['id']}/devices/{device}")[0] in (200, 201, 204)
         return made["id"], made["secret"]
 
+    def customer(self, *devices: str) -> str:
+        """A new customer server (LoRaCenter), bound to devices: its CsEUI. Its key is `CS_KEY`."""
+        cs_eui = token_hex(8).upper()
+        made = self.broker.made("/applications", {"kind": "loracenter", "cs_eui": cs_eui, "app_key": CS_KEY})
+        for device in devices:
+            assert self.broker.call("PUT", f"/applications/{made['id']}/devices/{device}")[0] in (200, 201, 204)
+        return cs_eui
+
     def figures(self) -> Figures:
         connection = http.client.HTTPConnection("127.0.0.1", self.broker.ports["http"], timeout=PATIENCE)
         connection.request("GET", "/metrics")
@@ -214,7 +230,7 @@ class Siege:
         return report
 
     def _check_figures(self, figures: Figures) -> None:
-        for name in LISTENERS:
+        for name in sorted({name for name, _ in self.ports}):
             reasons = {
                 reason: value
                 for (one, figure, reason), value in figures.items()

@@ -16,8 +16,8 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from broker.listening.binding import OverTLS
 from broker.listening.settings import Limits
+from broker.listening.tls_transport import OverTLS
 from broker.routing.outbox import Turn
 from broker.settings.tables import TlsTable
 from broker.tls import Certificate

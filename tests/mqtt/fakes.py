@@ -48,6 +48,7 @@ class FakePrincipal:
         self.questions: list[tuple[str, str | None]] = []
         self.on_connected: Callable[[], None] = lambda: None
         self.closers: list[Callable[[str], None]] = []
+        self.terms: Any = None
 
     def may_subscribe(self, topic_filter: str) -> bool:
         return topic_filter not in self.refused
@@ -117,11 +118,15 @@ class Client:
     def __init__(self, bench: Stage, connection: MqttConnection, version: int = p.MQTT_3_1_1) -> None:
         self.bench = bench
         self.connection = connection
-        self.transport = StringTransport()
+        self.transport = self.new_transport()
         self.received: list[Packet] = []
         self.version = version
         self._decoder = Decoder(LARGEST_PACKET, "client", version)
         connection.makeConnection(self.transport)
+
+    def new_transport(self) -> StringTransport:
+        """What the server writes to."""
+        return StringTransport()
 
     def send(self, *packets: Packet | bytes) -> Client:
         """All in one chunk; what it causes is written."""

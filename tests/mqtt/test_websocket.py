@@ -9,7 +9,7 @@ from typing import Any
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from broker.listening.binding import OverTLS
+from broker.listening.tls_transport import OverTLS
 from broker.listening.websocket import websocket_factory
 from broker.settings.tables import TlsTable
 from broker.tls import Certificate

@@ -17,7 +17,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from broker.simulate.process import broker_environment
+from broker.simulate.process import broker_environment, nothing_else
 
 reactor: Any = _reactor
 #: Seconds within which a line has to come.
@@ -93,14 +93,15 @@ class Running(ProcessProtocol):
 
 
 class ProcessTests(TestCase):
-    """A test with a folder and three free ports, and the settings of a broker that uses them."""
+    """A test with a folder and four free ports, and the settings of a broker that uses them."""
 
     timeout = 90
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp())
         self.folder.mkdir()
-        self.ports = dict(zip(("http", "mqtt", "novacloud"), free_ports(3), strict=True))
+        names = ("http", "mqtt", "novacloud", "gservice", "loracenter")
+        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
 
     def settings(self) -> dict[str, str]:
         """As for `broker.simulate.process.broker_environment`."""
@@ -112,7 +113,7 @@ class ProcessTests(TestCase):
         leader = "import os, sys; os.setpgid(0, 0); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
         command: Sequence[str] = [sys.executable, "-c", leader, "-u", *arguments]
         running = Running()
-        environment = broker_environment(self.settings())
+        environment = broker_environment(nothing_else(self.settings()))
         process = reactor.spawnProcess(running, sys.executable, command, environment, str(self.folder))
 
         def clean() -> Deferred[Any]:

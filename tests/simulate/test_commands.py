@@ -58,3 +58,20 @@ class CommandTests(ProcessTests):
             self.assertEqual(await running.ended, 1, running.output)
             (line,) = running.lines
             self.assertIn(expected, line)
+
+    async def test_gizwits_devices_and_an_app(self) -> None:
+        api = await self.start_broker()
+        port = str(self.ports["gservice"])
+        devices = self.start(
+            *("-m", "broker.simulate", "gizwits", "--count", "2", "--port", port, "--every", "0.5", "--verbose", *api)
+        )
+        await devices.until("logged in", 2)
+        app = self.start(
+            *("-m", "broker.simulate", "gizwits-app", "--count", "2", "--port", port, "--switch", "on", *api)
+        )
+        await app.until("  ack 0401", 2)
+        await app.until("  report 0401", 4)
+        for running in (devices, app):
+            running.interrupt()
+            self.assertEqual(await running.ended, 0, running.output)
+            self.assertNotIn("Traceback", running.output)

@@ -332,6 +332,8 @@ class StorageContract(StorageCase):
         await self.storage.add_application(application("a"))
         self.assertEqual(await self.storage.get_application("b"), one)
         self.assertIsNone(await self.storage.get_application("c"))
+        self.assertEqual(await self.storage.find_by_cs_eui("0A"), one)
+        self.assertIsNone(await self.storage.find_by_cs_eui("0B"))
         self.assertEqual([found.id for found in await self.storage.list_applications()], ["a", "b"])
         await self.refused(Conflict, self.storage.add_application(application("a")))
         await self.refused(Conflict, self.storage.add_application(application("c", cs_eui="0A")))

@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 
 from broker.model.errors import Unavailable
 from broker.model.interfaces import IConsumer
-from broker.model.messages import DeviceRef, Uplink
+from broker.model.messages import RAW, DeviceRef, Uplink
 from broker.model.records import LiveState, StoredMessage
 from broker.routing.live import LiveDevice, LiveDevices
 from broker.routing.router import Router
@@ -291,6 +291,18 @@ class NoHistoryTests(RecorderCase):
         self.assertEqual(self.storage.calls, [("states", 1)])
         self.assertEqual(self.storage.states[0].values, {"n": (1, 5000.0)})
         self.assertEqual(self.recorder.counters()["history_waiting"], 0)
+
+    def test_bytes_that_change_no_value_are_left_to_the_sweep(self) -> None:
+        """A report a second of ten thousand devices is not ten thousand rows a second."""
+        live, _ = self.attach()
+        self.clock.advance(1)
+        self.storage.calls.clear()
+        live.last_seen = self.clock.seconds()
+        self.router.uplink(Uplink(live.ref, RAW, b"bytes", live.last_seen))
+        self.clock.advance(1)
+        self.assertEqual(self.storage.calls, [])
+        self.clock.pump([1.0] * 2 * SWEEP_FLUSHES)
+        self.assertEqual(self.storage.states[-1].last_seen, 5001.0)
 
 
 class StateTests(RecorderCase):

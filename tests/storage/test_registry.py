@@ -345,7 +345,8 @@ class ApplicationTests(RegistryCase):
         self.assertEqual((record.name, record.cs_eui, record.app_key, made), ("n", "0" * 15 + "1", "1" * 32, None))
         _, made = await self.registry.update_application("a1", {"secret": None, "disabled": True})
         assert made is not None
-        self.assertEqual(self.changes, [("application_disabled", "a1"), ("application_secret", "a1")])
+        whats = ("application_key", "application_disabled", "application_secret")
+        self.assertEqual(self.changes, [(what, "a1") for what in whats])
         await self.refused(Disabled, self.registry.login_application("a1", made, ["mqtt"]))
         await self.registry.update_application("a1", {"disabled": False})
         await self.registry.login_application("a1", made, ["mqtt"])
@@ -404,6 +405,16 @@ class DeviceLoginTests(RegistryCase):
             texts.add(str(await self.refused(Unauthenticated, self.registry.login_device(protocol, id, secret))))
         self.assertEqual(len(texts), 1)
         await self.registry.login_device("open", "o1", "abc")
+
+    async def test_identified_without_a_secret(self) -> None:
+        """For protocols whose devices have none."""
+        await self.add("d1", secret="abc")
+        login = await self.registry.identify_device("toy", "D1")
+        self.assertEqual((login.record.id, login.values), ("d1", {}))
+        for protocol, id in (("toy", "d2"), ("toy", ""), ("open", "d1")):
+            await self.refused(Unauthenticated, self.registry.identify_device(protocol, id))
+        await self.registry.update_device("d1", {"disabled": True})
+        await self.refused(Disabled, self.registry.identify_device("toy", "d1"))
 
     async def test_unknown_ids_cost_the_same(self) -> None:
         """As many look-ups, and one comparison, whatever is wrong."""

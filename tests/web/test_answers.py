@@ -57,13 +57,19 @@ class AnswerTests(WebCase):
 
     async def test_one_write(self) -> None:
         written: list[bytes] = []
-        write = Connection._write
+        opened = Connection.connectionMade
 
-        def keep(connection: Any, data: bytes) -> None:
-            written.append(data)
-            write(connection, data)
+        def watch(connection: Any) -> None:
+            opened(connection)
+            write = connection.outbox.write
 
-        self.patch(Connection, "_write", keep)
+            def keep(data: bytes) -> None:
+                written.append(data)
+                write(data)
+
+            connection.outbox.redirect(keep)
+
+        self.patch(Connection, "connectionMade", watch)
         await self.ask("GET /plain")
         self.assertEqual(len(written), 1)
         self.assertTrue(written[0].startswith(b"HTTP/1.1 200 OK\r\n") and written[0].endswith(b"\x00\x01bytes"))

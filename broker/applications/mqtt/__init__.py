@@ -24,7 +24,9 @@ def build(core: Core, settings: Settings) -> MqttListener:
     """
     intake = CommandIntake(core)
     presence = PresenceRetained(core)
-    anybody = AnonymousPrincipal(settings.anonymous_deny, intake, presence) if settings.anonymous else None
+    anybody = (
+        AnonymousPrincipal(settings.anonymous_deny, intake, presence, core.mqtt_spaces) if settings.anonymous else None
+    )
     last: list[IMqttIdentities] = [ApplicationIdentities(core, intake, presence, anybody)]
     if anybody is not None:
         Logger(namespace="broker.mqtt").warn("ANYBODY may connect over MQTT without a name: anonymous = true")

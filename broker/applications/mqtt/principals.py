@@ -4,13 +4,16 @@ An application has rights on the devices bound to it and no others. Topics outsi
 logged in: they are messages between clients and no device's. Of those that begin with '$', which are the server's own,
 the figures under $SYS may be subscribed to.
 
+Topics whose first level is in ``Core.mqtt_spaces`` are another protocol's: what an application may do there is asked of
+that, and anybody else may do nothing but listen.
+
 A filter without a wildcard in the place of the device id is granted or refused by the binding. One with a wildcard is
 granted and cut: what reaches the client is decided for each topic by `may_receive`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
@@ -42,9 +45,10 @@ _PREFIX: Final = "application:"
 class ApplicationPrincipal:
     """A registered application on one connection. ``certified``: it has shown a certificate, and not its secret."""
 
-    def __init__(self, rights: Rights, side: ApplicationIdentities, certified: bool = False) -> None:
+    def __init__(self, rights: Rights, client_id: str, side: ApplicationIdentities, certified: bool = False) -> None:
         self.name = _PREFIX + rights.id
         self.rights = rights
+        self.client_id = client_id
         self.certified = certified
         self._side = side
         self._close: Close | None = None
@@ -52,16 +56,25 @@ class ApplicationPrincipal:
     def may_subscribe(self, topic_filter: str) -> bool:
         if topic_filter.startswith("$"):
             return topic_filter.startswith("$SYS/")
+        space = self._side.space_of(topic_filter)
+        if space is not None:
+            return bool(space.may_subscribe(self, topic_filter))
         device = device_of(topic_filter)
         return device is None or device in ("", "+", "#") or self.rights.may_see(device)
 
     def may_receive(self, topic: str) -> bool:
+        space = self._side.space_of(topic)
+        if space is not None:
+            return bool(space.may_receive(self, topic))
         device = device_of(topic)
         return device is None or self.rights.may_see(device)
 
-    def publisher(self, topic: str) -> Callable[..., Any] | bool:
+    def publisher(self, topic: str) -> Any:
         if topic.startswith("$"):
             return False
+        space = self._side.space_of(topic)
+        if space is not None:
+            return space.publisher(self, topic)
         device = device_of(topic)
         if device is None:
             return True
@@ -75,19 +88,27 @@ class ApplicationPrincipal:
     def connected(self, close: Close) -> None:
         self._close = close
         self._side.connected.setdefault(self.rights.id, set()).add(self)
+        for space in self._side.spaces():
+            space.connected(self)
 
     def disconnected(self) -> None:
         self._close = None
+        for space in self._side.spaces():
+            space.disconnected(self)
         here = self._side.connected.get(self.rights.id)
         if here is not None:
             here.discard(self)
             if not here:
                 del self._side.connected[self.rights.id]
 
-    def end(self) -> None:
-        """The identity is gone or has another secret now."""
+    def may_see(self, device: str) -> bool:
+        """Whether the device is bound to it."""
+        return self.rights.may_see(device)
+
+    def end(self, reason: str = "removed") -> None:
+        """Close the connection: the identity is gone, has another secret now, or does what it should not."""
         if self._close is not None:
-            self._close("removed")
+            self._close(reason)
 
 
 @implementer(IKnownMqttIdentities)
@@ -114,6 +135,15 @@ class ApplicationIdentities:
         self.connected: dict[str, set[ApplicationPrincipal]] = {}
         core.registry.on_change.append(self._changed)
 
+    def space_of(self, topic: str) -> Any:
+        """The IMqttSpace that a topic or filter is in, or None."""
+        spaces = self._core.mqtt_spaces
+        return spaces.get(topic.partition("/")[0]) if spaces else None
+
+    def spaces(self) -> list[Any]:
+        """All of them, each once."""
+        return list({id(space): space for space in self._core.mqtt_spaces.values()}.values())
+
     def claims(self, client_id: str, username: str | None) -> bool:
         return bool(username)
 
@@ -131,7 +161,7 @@ class ApplicationIdentities:
             if known is not None:
                 raise
             return self._strangers
-        return ApplicationPrincipal(rights, self)
+        return ApplicationPrincipal(rights, client_id, self)
 
     @inlineCallbacks
     def login_certified(
@@ -139,7 +169,7 @@ class ApplicationIdentities:
     ) -> Generator[Deferred[Any], Any, ApplicationPrincipal]:
         """See `IKnownMqttIdentities`. Who has a certificate is no stranger: a name that nobody has is refused."""
         rights = yield self._core.registry.known_application(subject, APPLICATION_KINDS)
-        return ApplicationPrincipal(rights, self, certified=True)
+        return ApplicationPrincipal(rights, client_id, self, certified=True)
 
     @inlineCallbacks
     def find(self, name: str) -> Generator[Deferred[Any], Any, ApplicationPrincipal | None]:
@@ -150,7 +180,7 @@ class ApplicationIdentities:
             rights = yield self._core.registry.known_application(name.removeprefix(_PREFIX), APPLICATION_KINDS)
         except (Unauthenticated, Disabled):
             return None
-        return ApplicationPrincipal(rights, self)
+        return ApplicationPrincipal(rights, "", self)
 
     def _changed(self, change: Change) -> None:
         if change.what in _RIGHTS:
@@ -173,8 +203,16 @@ class AnonymousPrincipal:
 
     name = "anonymous"
 
-    def __init__(self, deny: tuple[str, ...], intake: CommandIntake, presence: PresenceRetained) -> None:
+    def __init__(
+        self,
+        deny: tuple[str, ...],
+        intake: CommandIntake,
+        presence: PresenceRetained,
+        reserved: Collection[str] = (),
+    ) -> None:
         self._deny = deny
+        #: First levels of topics on which nobody without a name publishes; it may still grow.
+        self._reserved = reserved
         self._intake = intake
         self._presence = presence
 
@@ -187,7 +225,8 @@ class AnonymousPrincipal:
 
     def publisher(self, topic: str) -> Callable[..., Any] | bool:
         # $SYS is the broker's; other topics with a "$" are only hidden from leading wildcards.
-        if topic.partition("/")[0] == "$SYS" or not self.may_receive(topic):
+        root = topic.partition("/")[0]
+        if root == "$SYS" or root in self._reserved or not self.may_receive(topic):
             return False
         device = device_of(topic)
         if device and topic == command_topic(device):

@@ -18,4 +18,4 @@ class NovaCloudCounters:
 
     def as_dict(self) -> dict[str, float]:
         """By name, as the metrics want them."""
-        return {f"novacloud_{name}": getattr(self, name) for name in self.__slots__}
+        return {f"novacloud_{name}_total": getattr(self, name) for name in self.__slots__}

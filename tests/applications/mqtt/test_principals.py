@@ -61,7 +61,7 @@ class LoggingIn(Case):
         verifyObject(IKnownMqttIdentities, side)
         verifyObject(IKnownMqttIdentities, FakeIdentities())
         assert isinstance(side, ApplicationIdentities)
-        verifyObject(IMqttPrincipal, ApplicationPrincipal(Rights("a", "mqtt", set()), side))
+        verifyObject(IMqttPrincipal, ApplicationPrincipal(Rights("a", "mqtt", set()), "c", side))
         verifyObject(IMqttPrincipal, AnonymousPrincipal((), side.intake, side.presence))
         verifyObject(IMqttPrincipal, FakePrincipal("f"))
 

@@ -240,7 +240,7 @@ class AloneTests(SynchronousTestCase):
 
     def test_the_answer_is_one_write_under_1024_bytes(self) -> None:
         writes: list[bytes] = []
-        self.device.connection.outbox.write = writes.append
+        self.device.connection.outbox.redirect(writes.append)
         self.device.auth(flat=True)
         self.device.send({"type": "heartbeat"})
         self.assertEqual(len(writes), 1)

@@ -1,0 +1,216 @@
+"""`python -m benchmarks.gizwits`: what a report of a Gizwits device to its app costs, beside a plain publish.
+
+Ten thousand devices and as many apps of as many users, bound one to one, are connected to one broker; then ten thousand
+plain pairs, on topics and with payloads of the same length, to another one. Every device has one report under way.
+History is off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import http.client
+import json
+import os
+import resource
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from benchmarks.children import PATIENCE, Broker
+from benchmarks.pairs import PAYLOAD, STALL, Load, Pair, Pairs, open_client, read_exactly
+from broker.devices.gizwits import codec as g
+from broker.devices.gizwits.identity import derived_did
+from broker.devices.gizwits.topics import report_topic
+from broker.mqtt import encode
+from broker.mqtt import packets as p
+
+PRODUCT: Final = "be" * 16
+APPLICATION: Final = "bench-apps"
+PASSCODE: Final = "CILECMOIWH"
+FRAME: Final = g.encode(g.Report(PAYLOAD[:56]))
+#: At most so many times the cost of a plain publish.
+TARGET: Final = 1.5
+#: Descriptors that a broker needs besides those of its clients.
+SPARE: Final = 400
+#: Connections over which users are made.
+AT_ONCE: Final = 16
+
+
+def mac_of(number: int) -> str:
+    return f"BE{number:010X}"
+
+
+def did_of(number: int) -> str:
+    return derived_did(PRODUCT, mac_of(number))
+
+
+class Users:
+    """Makes users over the Open API, each with its device bound, several at once."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._local = threading.local()
+
+    def make(self, count: int) -> list[tuple[str, str]]:
+        """User name and token of each."""
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(self._user, range(count)))
+
+    def _user(self, number: int) -> tuple[str, str]:
+        user = self._call("/app/users", {"phone_id": f"phone-{number}"})
+        device = {"did": did_of(number), "passcode": PASSCODE, "remark": ""}
+        bound = self._call("/app/bindings", {"devices": [device]}, user["token"])
+        assert bound["failed"] == [], bound
+        return f"2${APPLICATION}${user['uid']}", user["token"]
+
+    def _call(self, path: str, body: Any, token: str = "") -> Any:
+        if not hasattr(self._local, "connection"):
+            self._local.connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
+        connection: http.client.HTTPConnection = self._local.connection
+        headers = {"X-Gizwits-Application-Id": APPLICATION, "Content-Type": "application/json"}
+        if token:
+            headers["X-Gizwits-User-token"] = token
+        connection.request("POST", path, json.dumps(body), headers)
+        response = connection.getresponse()
+        answer = json.loads(response.read())
+        assert response.status < 300, answer
+        return answer
+
+
+class FramePair(Pair):
+    """A pair that passes `FRAME`; ``topic`` is set by who makes the connections."""
+
+    def prepare(self) -> None:
+        packet = encode.publish(self.topic, FRAME)
+        self._size = len(packet)
+        self._ring = packet * (self.window + 1)
+        self._rest = 0
+
+
+class ReportPair(FramePair):
+    """A device and the app of a user that has bound it."""
+
+    def __init__(self, broker: Broker, number: int, window: int, user: tuple[str, str]) -> None:
+        did = did_of(number)
+        self.window = window
+        self.publisher = login(broker, did, did, PASSCODE)
+        self.subscriber = login(broker, f"usr{number:020}", *user)
+        self.topic = report_topic(did).encode()
+        self.subscriber.sendall(encode.encode(p.Subscribe(1, [(self.topic.decode(), 0)])))
+        assert read_exactly(self.subscriber, 5) == b"\x90\x03\0\1\0"
+        for one in (self.publisher, self.subscriber):
+            one.settimeout(None)
+        self.sent = self.seen = self.goal = 0
+        self.sent_at = 0.0
+        self.prepare()
+
+
+class PlainPair(FramePair):
+    """The same bytes between two plain clients."""
+
+    def __init__(self, broker: Broker, number: int, window: int) -> None:
+        topic = f"bench/{number:024}"
+        assert len(topic) == len(report_topic(did_of(number)))
+        self.window = window
+        self.publisher = open_client(broker, f"p{number}")
+        self.subscriber = open_client(broker, f"s{number}", [(topic, 0)])
+        self.topic = topic.encode()
+        self.sent = self.seen = self.goal = 0
+        self.sent_at = 0.0
+        self.prepare()
+
+
+def login(broker: Broker, client_id: str, user: str, password: str) -> socket.socket:
+    """An MQTT 3.1 connection that is logged in."""
+    sock = socket.create_connection(("127.0.0.1", broker.mqtt_port), STALL)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.sendall(encode.encode(p.Connect(client_id, p.MQTT_3_1, user=user, password=password.encode())))
+    answer = read_exactly(sock, 4)
+    assert answer == b"\x20\x02\0\0", answer
+    return sock
+
+
+def reports(broker: Broker, count: int, window: int) -> Pairs:
+    broker.call("POST", "/products", {"key": PRODUCT, "name": "bench", "protocol": "gizwits"})
+    broker.call("POST", "/applications", {"kind": "gizwits", "id": APPLICATION})
+    lines = (
+        {"protocol": "gizwits", "product": PRODUCT, "mac": mac_of(number), "secret": PASSCODE}
+        for number in range(count)
+    )
+    body = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    status, answer = broker.request("POST", "/api/v1/devices/import", body, "application/x-ndjson")
+    assert status == 200 and json.loads(answer)["created"] == count, answer[:500]
+    users = Users(broker.gservice_port).make(count)
+    return Pairs(
+        broker,
+        count,
+        0,
+        window,
+        kind=lambda _, number, window, lasting: ReportPair(broker, number, window, users[number]),
+    )
+
+
+def plain(broker: Broker, count: int, window: int) -> Pairs:
+    return Pairs(broker, count, 0, window, kind=lambda _, number, window, lasting: PlainPair(broker, number, window))
+
+
+def measure(broker: Broker, work: Pairs, messages: int) -> tuple[float, Load]:
+    """Server CPU microseconds a message."""
+    gc.collect()
+    gc.disable()
+    try:
+        cpu = broker.cpu()
+        load = work.run(messages)
+        return (broker.cpu() - cpu) / load.messages * 1e6, load
+    finally:
+        gc.enable()
+
+
+def run(count: int, window: int, messages: int, repetitions: int) -> float:
+    """Print both figures; how many times a plain publish a report costs, at best.
+
+    One after the other: both at once would need twice the descriptors.
+    """
+    best = []
+    for name, make in (("report to app", reports), ("plain publish", plain)):
+        with Broker() as broker:
+            work = make(broker, count, window)
+            try:
+                work.run(max(count, messages // 4))
+                found = [measure(broker, work, messages) for _ in range(repetitions)]
+            finally:
+                work.close()
+        figures = sorted(figure for figure, _ in found)
+        rate = max(load.messages / load.seconds for _, load in found)
+        print(f"{name:16}{figures[0]:8.2f}{figures[len(figures) // 2]:9.2f} us{rate:11,.0f}/s", flush=True)
+        best.append(figures[0])
+    return best[0] / best[1]
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gizwits", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="500 devices and apps, fewer messages")
+    parser.add_argument("--devices", type=int, metavar="N", help="how many (default: 10,000)")
+    parser.add_argument("--window", type=int, default=1, metavar="N", help="reports of a device under way at once (1)")
+    arguments = parser.parse_args(given)
+    count = arguments.devices or (500 if arguments.quick else 10_000)
+    messages, repetitions = (5_000, 2) if arguments.quick else (100_000, 5)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 65_536)), hard))
+    if count > (hard - SPARE) // 2:
+        count = (hard - SPARE) // 2
+        print(f"(this process may have {hard:,} descriptors, so there are fewer devices)")
+    print(
+        f"{count:,} devices, {count:,} apps, {len(FRAME)} bytes, load {os.getloadavg()[0]:.1f}; min, median", flush=True
+    )
+    ratio = run(count, arguments.window, messages, repetitions)
+    print(f"a report costs {ratio:.2f} x a plain publish; <= {TARGET:g} {'ok' if ratio <= TARGET else 'MISSED'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

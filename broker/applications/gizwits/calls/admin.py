@@ -1,0 +1,176 @@
+"""Calls of the broker's own API about apps: users, data points, secrets. The administrator's."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from broker.applications.gizwits.people import KIND
+from broker.applications.gizwits.products import ProductExtra
+from broker.applications.gizwits.side import Side
+from broker.applications.gizwits.user_records import UserRecord
+from broker.devices.gizwits.datapoints import MAX_POINTS, DataPoint
+from broker.devices.gizwits.identity import PROTOCOL
+from broker.model.errors import Invalid, NotFound
+from broker.web.routes import ADMIN, API, Call, Route
+
+Secret = Annotated[str, Meta(max_length=256)]
+SourceKey = Annotated[str, Meta(min_length=16, max_length=256)]
+
+
+class UserShape(msgspec.Struct):
+    """A user of an application; ``names`` by kind: phone_id, username, email, phone, auth."""
+
+    uid: str
+    names: dict[str, str]
+    profile: dict[str, str]
+    devices: list[str]
+    tokens: int
+    created_at: float
+    updated_at: float
+
+
+class UserPage(msgspec.Struct):
+    """Users by uid, and the cursor of the next page or null."""
+
+    items: list[UserShape]
+    next: str | None
+
+
+class UserQuery(msgspec.Struct, kw_only=True):
+    """Which users."""
+
+    limit: Annotated[int, Meta(ge=1, le=500)] = 100
+    cursor: Annotated[str, Meta(max_length=64)] | None = None
+
+
+class DataPoints(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What is to change of a Gizwits product; what is left out stays. The secret signs `POST /app/bind_mac`."""
+
+    datapoints: Annotated[list[DataPoint], Meta(max_length=MAX_POINTS)] | UnsetType = UNSET
+    secret: Secret | UnsetType = UNSET
+
+
+class DataPointsShape(msgspec.Struct):
+    """A product's data points, and whether it has a secret."""
+
+    datapoints: list[DataPoint]
+    secret: bool
+
+
+class ApplicationAuth(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """``secret``: the application's, for `POST /app/request_token`; ``sources``: who vouches for users -> the key."""
+
+    secret: Secret | None = None
+    sources: dict[Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,32}$")], SourceKey] | None = None
+
+
+class ApplicationAuthShape(msgspec.Struct):
+    """Whether the application can prove itself, and who vouches for its users."""
+
+    secret: bool
+    sources: list[str]
+
+
+class AdminCalls:
+    """The calls, for one side."""
+
+    def __init__(self, side: Side) -> None:
+        self._side = side
+
+    async def list_users(self, call: Call) -> Any:
+        """Users of an application of kind gizwits."""
+        app = await self._application(call)
+        query: UserQuery = call.query
+        users = await self._side.users.page(app, query.limit + 1, query.cursor)
+        page = users[: query.limit]
+        return UserPage([_shape(user) for user in page], page[-1].uid if len(users) > query.limit else None)
+
+    async def get_user(self, call: Call) -> Any:
+        """A user of an application."""
+        app, uid = await self._application(call), call.path["uid"]
+        user = await self._side.users.get(app, uid)
+        if user is None:
+            raise NotFound(f"there is no user {uid!r}"[:120])
+        return _shape(user)
+
+    async def remove_user(self, call: Call) -> Any:
+        """Remove a user with its bindings; its apps are disconnected."""
+        app, uid = await self._application(call), call.path["uid"]
+        if not await self._side.users.remove(app, uid):
+            raise NotFound(f"there is no user {uid!r}"[:120])
+
+    async def get_datapoints(self, call: Call) -> Any:
+        """The data points of a Gizwits product."""
+        extra = await self._side.products.extra(await self._product(call))
+        return DataPointsShape(list(extra.datapoints), bool(extra.secret))
+
+    async def set_datapoints(self, call: Call) -> Any:
+        """Set the data points and the secret of a Gizwits product."""
+        key = await self._product(call)
+        body: DataPoints = call.body
+        old = await self._side.products.extra(key)
+        fresh = ProductExtra(
+            old.secret if body.secret is UNSET else body.secret,
+            old.datapoints if body.datapoints is UNSET else tuple(body.datapoints),
+        )
+        try:
+            await self._side.products.set_extra(key, fresh)
+        except ValueError as error:
+            raise Invalid(str(error)) from None
+        return DataPointsShape(list(fresh.datapoints), bool(fresh.secret))
+
+    async def get_auth(self, call: Call) -> Any:
+        """How an application and its users are vouched for."""
+        extra = await self._side.products.application(await self._application(call))
+        return ApplicationAuthShape(bool(extra.auth), sorted(extra.sources))
+
+    async def set_auth(self, call: Call) -> Any:
+        """Set how an application and its users are vouched for."""
+        app = await self._application(call)
+        body: ApplicationAuth = call.body
+        extra = await self._side.products.set_application(app, body.secret, body.sources)
+        return ApplicationAuthShape(bool(extra.auth), sorted(extra.sources))
+
+    async def _application(self, call: Call) -> str:
+        record = await call.core.registry.get_application(call.path["id"])
+        if record.kind != KIND:
+            raise NotFound(f"{record.id!r} is no application of kind {KIND}")
+        return str(record.id)
+
+    async def _product(self, call: Call) -> str:
+        key = call.path["key"]
+        product = await call.core.registry.get_product(key)
+        if product is None or product.protocol != PROTOCOL:
+            raise NotFound(f"there is no product {key!r} of {PROTOCOL} devices"[:200])
+        return key
+
+
+def _shape(user: UserRecord) -> UserShape:
+    return UserShape(
+        user.uid,
+        user.names,
+        user.profile,
+        sorted(user.bindings),
+        len(user.tokens),
+        user.created_at,
+        user.updated_at,
+    )
+
+
+def admin_routes(side: Side) -> tuple[Route, ...]:
+    calls = AdminCalls(side)
+    users = f"{API}/gizwits/applications/{{id}}/users"
+    datapoints = f"{API}/gizwits/products/{{key}}/datapoints"
+    auth = f"{API}/gizwits/applications/{{id}}/auth"
+    return (
+        Route("GET", users, calls.list_users, ADMIN, answers=UserPage, query=UserQuery),
+        Route("GET", f"{users}/{{uid}}", calls.get_user, ADMIN, answers=UserShape),
+        Route("DELETE", f"{users}/{{uid}}", calls.remove_user, ADMIN, status=204),
+        Route("GET", datapoints, calls.get_datapoints, ADMIN, answers=DataPointsShape),
+        Route("PUT", datapoints, calls.set_datapoints, ADMIN, body=DataPoints, answers=DataPointsShape),
+        Route("GET", auth, calls.get_auth, ADMIN, answers=ApplicationAuthShape),
+        Route("PUT", auth, calls.set_auth, ADMIN, body=ApplicationAuth, answers=ApplicationAuthShape),
+    )

@@ -1,0 +1,26 @@
+"""What the LoRaCenter side counts beyond what every listener does."""
+
+from __future__ import annotations
+
+
+class LoraCenterCounters:
+    """Plain integers since the start."""
+
+    __slots__ = ("broadcasts", "keep_alives", "lost_uploads", "sendtos", "undelivered", "unknown_commands", "uploads")
+
+    def __init__(self) -> None:
+        #: UPLOADs that went out, one for each connection.
+        self.uploads = 0
+        #: SENDTOs that were taken.
+        self.sendtos = 0
+        self.broadcasts = 0
+        self.keep_alives = 0
+        #: Messages of devices that are no motes, whose alias storage could not tell, or not soon enough.
+        self.lost_uploads = 0
+        #: Later answers to commands (CODE 2, -6, -7) whose customer server was not connected.
+        self.undelivered = 0
+        self.unknown_commands = 0
+
+    def as_dict(self) -> dict[str, float]:
+        """By name, as the metrics want them."""
+        return {f"loracenter_{name}": getattr(self, name) for name in self.__slots__}

@@ -1,0 +1,74 @@
+"""The table [listeners.gateway88], and the document's times."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from broker.listening.settings import Limits, ListenerSettings, Seconds, Size
+
+WhenUnknown = Literal["quarantine", "accept", "refuse"]
+Container = Literal[
+    "zlib(base64)",
+    "zlib",
+    "base64(zlib)",
+    "gzip(base64)",
+    "gzip",
+    "base64(gzip)",
+    "deflate(base64)",
+    "deflate",
+    "base64(deflate)",
+    "pkzip(base64)",
+    "pkzip",
+    "base64(pkzip)",
+    "base64",
+    "json",
+]
+
+
+class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """0x88 gateways. The limit on a whole frame is ``limits.max_message_size``."""
+
+    bind: tuple[str, ...] = ("tls:30000",)
+    limits: Limits = Limits(
+        # A gateway that comes back may say nothing before its next heartbeat.
+        auth_timeout=45.0,
+        max_message_size=1_048_576,
+        max_message_rate=100,
+        message_burst=1_000,
+    )
+    #: What becomes of a gateway that is not registered.
+    unknown: WhenUnknown = "quarantine"
+    #: Connections of such gateways that are kept while they wait; more are refused.
+    max_quarantined: Size = 1_000
+    #: A gateway without a certificate of its own in the registry is bound to the first that it shows.
+    pin_certificates: bool = False
+    #: Seconds that the TLS handshake of a connection may take: the half-open ones hold memory.
+    handshake_timeout: Seconds = 15.0
+    #: Bytes of a frame before the gateway is known: nothing but news about itself is expected.
+    max_first_frame: Annotated[int, Meta(ge=256)] = 65_536
+    #: Bytes that the JSON in a frame may have: a frame of a megabyte can inflate to a gigabyte.
+    max_plain_size: Annotated[int, Meta(ge=1_024)] = 4_194_304
+    #: Bytes that are none of a frame after which a connection is closed, and frames that cannot be read.
+    max_noise: Size = 65_536
+    max_malformed: Size = 10
+    #: Seconds that the rest of a frame may take; then the next one is looked for.
+    frame_timeout: Seconds = 30.0
+    #: How DATA is packed for a gateway that has not shown its own way yet.
+    container: Container = "zlib(base64)"
+    #: Gateways that leave PacketLen out of the checksum.
+    checksum_without_length: bool = False
+    #: Seconds without a valid frame after which a gateway counts as late, and after which it is closed as offline.
+    late_after: Seconds = 45.0
+    offline_after: Seconds = 90.0
+    #: Commands that may be unanswered at once: the ids promise no order.
+    command_window: Annotated[int, Meta(ge=1, le=64)] = 1
+    #: Seconds from the ``ok`` to a firmware update, a backup, a recovery until it has to be done.
+    firmware_timeout: Seconds = 1_800.0
+    backup_timeout: Seconds = 600.0
+    recovery_timeout: Seconds = 1_800.0
+    #: A firmware update begins with a backup, and does not happen without it, unless the call says otherwise.
+    backup_before_update: bool = False
+    #: What a gateway that reports new devices is sent as remote_control; empty: nothing.
+    newdevices_cmd: dict[str, Any] = {}

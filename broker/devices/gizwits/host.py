@@ -1,0 +1,22 @@
+"""What a device's connection needs of the device side; `side` provides it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from broker.core import Core
+from broker.devices.gizwits.apps_online import AppsOnline
+from broker.devices.gizwits.settings import DeviceSettings
+
+
+class Host(Protocol):
+    """The part of `broker.devices.gizwits.side.GizwitsDevices` that its connections use."""
+
+    core: Core
+    settings: DeviceSettings
+    online: AppsOnline
+    waiting: dict[tuple[str, int], str]
+
+    def new_sn(self) -> int: ...
+
+    def wait_for(self, did: str, sn: int, command_id: str) -> None: ...

@@ -1,0 +1,1 @@
+"""LoRaCenter customer servers."""
