@@ -10,8 +10,8 @@ It calls OpenSSL by pyOpenSSL's own bindings, with one buffer for all connection
 call, of as many bytes as there might be, and asks after each whether a callback has raised. Where OpenSSL does not say
 yes, pyOpenSSL's way to tell why is taken.
 
-The price: it looks at private names of `TLSMemoryBIOProtocol` and `OpenSSL.SSL`. `available` says whether they are still
-there; without them Twisted's own is used. What it is worth is in NOTES.md.
+The price: it looks at private names of `TLSMemoryBIOProtocol` and `OpenSSL.SSL`. `available` says whether they are
+still there; without them Twisted's own is used. What it is worth is in NOTES.md.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class LeanTLS(TLSMemoryBIOProtocol):
         size = _MOST
         while size == _MOST:
             size = _lib.BIO_read(read_from, _BUFFER, _MOST)
-            if size > 0:  # an empty one says -1
+            if size > 0:  # -1: it is empty
                 self.transport.write(_VIEW[:size])
 
     def _follow(self, data: bytes) -> None:
