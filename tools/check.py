@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.reporter import TreeReporter
 from twisted.trial.runner import TestLoader, TrialRunner
@@ -72,13 +73,13 @@ class CountingReporter(TreeReporter):
         self.seconds: dict[str, float] = {}
         self._began = 0.0
 
-    def startTest(self, test: object) -> None:
+    def startTest(self, test: Any) -> None:
         self._began = time.monotonic()
         super().startTest(test)  # type: ignore[no-untyped-call]
 
-    def stopTest(self, test: object) -> None:
+    def stopTest(self, test: Any) -> None:
         super().stopTest(test)  # type: ignore[no-untyped-call]
-        module = type(test).__module__
+        module = test.id().rsplit(".", 2)[0]
         self.seconds[module] = self.seconds.get(module, 0.0) + time.monotonic() - self._began
 
     def counts(self) -> Counts:
