@@ -6,14 +6,19 @@ connections collect what they write themselves (`broker.routing.outbox`), and a 
 nothing more than that record, so `LeanTLS` hands writes on at once and asks once. Everything that is not the plain case
 is left to Twisted: handshakes, renegotiations, half records, buffered writes, ends.
 
-The price: it looks at private names of `TLSMemoryBIOProtocol`. `available` says whether this Twisted still has them;
-without them Twisted's own is used. What it is worth is in NOTES.md.
+It calls OpenSSL by pyOpenSSL's own bindings, with one buffer for all connections: pyOpenSSL makes a new buffer for each
+call, of as many bytes as there might be, and asks after each whether a callback has raised. Where OpenSSL does not say
+yes, pyOpenSSL's way to tell why is taken.
+
+The price: it looks at private names of `TLSMemoryBIOProtocol` and `OpenSSL.SSL`. `available` says whether they are
+still there; without them Twisted's own is used. What it is worth is in NOTES.md.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
+from OpenSSL import SSL
 from OpenSSL.SSL import Error, WantReadError, ZeroReturnError
 from twisted.internet.interfaces import IAddress
 from twisted.protocols import tls
@@ -24,10 +29,14 @@ from twisted.python.failure import Failure
 _HEAD: Final = 5
 #: More than the longest record holds.
 _MOST: Final = 32_768
-#: More than a record has around what it carries.
-_AROUND: Final = 256
 #: Bytes that one record takes.
 _RECORD: Final = 16_384
+
+_ffi: Final[Any] = getattr(SSL, "_ffi", None)
+_lib: Final[Any] = getattr(SSL, "_lib", None)
+#: Where OpenSSL puts what it reads, for as long as it takes to copy that: there is one thread.
+_BUFFER: Final[Any] = None if _ffi is None else _ffi.new("char[]", _MOST)
+_VIEW: Final[Any] = None if _ffi is None else _ffi.buffer(_BUFFER)
 
 
 class LeanTLS(TLSMemoryBIOProtocol):
@@ -51,10 +60,23 @@ class LeanTLS(TLSMemoryBIOProtocol):
         super().dataReceived(data)
 
     def _take_record(self, data: bytes) -> None:
-        self._tlsConnection.bio_write(data)
+        connection = self._tlsConnection
+        _lib.BIO_write(connection._into_ssl, data, len(data))
         self._wrote = False
+        size = _lib.SSL_read(connection._ssl, _BUFFER, _MOST)
+        if size > 0:
+            if not self._aborted:
+                self.wrappedProtocol.dataReceived(_VIEW[:size])
+            if self._wrote:
+                return
+        else:
+            self._nothing_read(connection, size)
+        self._flushSendBIO()
+
+    def _nothing_read(self, connection: Any, result: int) -> None:
+        """The record held nothing for us, or an end, or was none."""
         try:
-            plain = self._tlsConnection.recv(len(data))
+            connection._raise_ssl_error(connection._ssl, result)
         except WantReadError:
             pass
         except ZeroReturnError:
@@ -62,40 +84,33 @@ class LeanTLS(TLSMemoryBIOProtocol):
             self._tlsShutdownFinished(None)
         except Error:
             self._tlsShutdownFinished(Failure())
-        else:
-            if not self._aborted:
-                self.wrappedProtocol.dataReceived(plain)
-            if self._wrote:
-                return
-        self._flushSendBIO()
 
     def write(self, data: bytes) -> None:
         """See `TLSMemoryBIOProtocol`."""
         if self.disconnecting or self._lostTLSConnection or self._appSendBuffer or not 0 < len(data) <= _RECORD:
             super().write(data)
             return
-        try:
-            sent = self._tlsConnection.send(data)
-        except Error:  # it has to read first, or is broken
-            super().write(data)
+        connection = self._tlsConnection
+        sent = _lib.SSL_write(connection._ssl, data, len(data))
+        if sent <= 0:
+            try:
+                connection._raise_ssl_error(connection._ssl, sent)  # which empties OpenSSL's list of errors
+            except Error:  # it has to read first, or is broken
+                super().write(data)
             return
-        self._wrote = True
-        room = sent + _AROUND
-        out = self._tlsConnection.bio_read(room)
-        self.transport.write(out)
-        if len(out) == room:
-            self._flushSendBIO()
+        self._flushSendBIO()
         if sent < len(data):
             super().write(data[sent:])
 
     def _flushSendBIO(self) -> None:
         """Whatever OpenSSL had to say has been said with this."""
         self._wrote = True
-        try:
-            out = self._tlsConnection.bio_read(_MOST)
-        except WantReadError:
-            return
-        self.transport.write(out)
+        read_from = self._tlsConnection._from_ssl
+        size = _MOST
+        while size == _MOST:
+            size = _lib.BIO_read(read_from, _BUFFER, _MOST)
+            if size > 0:  # -1: it is empty
+                self.transport.write(_VIEW[:size])
 
     def _follow(self, data: bytes) -> None:
         """Keep account of where records begin."""
@@ -114,15 +129,20 @@ class LeanTLS(TLSMemoryBIOProtocol):
 
 
 def available() -> bool:
-    """Whether Twisted's protocol still has what `LeanTLS` looks at."""
+    """Whether Twisted's protocol and pyOpenSSL's connection still have what `LeanTLS` looks at."""
     methods = ("_flushSendBIO", "_flushReceiveBIO", "_shutdownTLS", "_tlsShutdownFinished", "_checkHandshakeStatus")
     attributes = ("_handshakeDone", "_lostTLSConnection", "_aborted")
     made = TLSMemoryBIOProtocol.__init__.__code__.co_names + TLSMemoryBIOProtocol.makeConnection.__code__.co_names
+    handles = SSL.Connection.__init__.__code__.co_names
     return (
         all(hasattr(TLSMemoryBIOProtocol, name) for name in methods + attributes)
         and "_appSendBuffer" in made
         and "_tlsConnection" in made
         and hasattr(tls, "TLSMemoryBIOFactory")
+        and all(name in handles for name in ("_ssl", "_into_ssl", "_from_ssl"))
+        and hasattr(SSL.Connection, "_raise_ssl_error")
+        and _BUFFER is not None
+        and all(hasattr(_lib, name) for name in ("SSL_read", "SSL_write", "BIO_read", "BIO_write"))
     )
 
 

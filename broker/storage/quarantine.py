@@ -14,7 +14,7 @@ for the longest time goes, so that a flood of made-up ids costs the flood's own 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -36,6 +36,8 @@ FRESH: Final = 60.0
 NEVER: Final = float("-inf")
 MAX_ENTRIES: Final = 1_000
 MAX_ID_BYTES: Final = 128
+#: What people write between the digits of a MAC or an EUI.
+_BETWEEN: Final = str.maketrans("", "", ":-. ")
 #: Bytes of an info as JSON; a longer one is left out.
 MAX_INFO: Final = 2_048
 
@@ -196,15 +198,19 @@ class Quarantine:
     async def _find(self, id: str, protocol: str | None) -> Entry:
         await self.flush()
         protocols = {*self.approvers, *self._known} if protocol is None else {protocol}
-        found = [
-            entry for name in sorted(protocols) if (entry := await self._records.get(key_of(name, id))) is not None
-        ]
+        found = await self._of(protocols, id)
+        if not found and (digits := id.translate(_BETWEEN).upper()) != id:
+            found = await self._of(protocols, digits)
         if not found:
             raise NotFound(f"nothing in quarantine has the id {id!r}"[:200])
         if len(found) > 1:
             names = ", ".join(entry.protocol for entry in found)
             raise Conflict(f"several protocols have seen {id!r}, name one: {names}"[:300])
         return self._latest(found[0])
+
+    async def _of(self, protocols: Iterable[str], id: str) -> Entries:
+        keys = (key_of(name, id) for name in sorted(protocols))
+        return [entry for key in keys if (entry := await self._records.get(key)) is not None]
 
     async def _remove(self, entry: Entry) -> None:
         key = key_of(entry.protocol, entry.id)

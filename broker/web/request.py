@@ -245,7 +245,8 @@ class WebRequest(http.Request):
             return None
         assert self.content is not None
         try:
-            return msgspec.convert(decode(self.content.read()), route.body)
+            text = self.content.read()
+            return msgspec.convert({} if route.bodiless and not text else decode(text), route.body)
         except ValueError as error:
             raise Invalid(str(error)) from None
 

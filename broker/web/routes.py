@@ -109,6 +109,8 @@ class Route:
     body: Any = None
     #: What the document says of the body, where that is more than ``body`` (the protocols' own fields).
     describes: Any = None
+    #: The body may be left out, which says as much as an empty object.
+    bodiless: bool = False
     query: Any = None
     #: Content types that the body may have; ``*/*`` for any.
     accepts: tuple[str, ...] = (JSON,)

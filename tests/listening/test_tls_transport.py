@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -165,6 +166,21 @@ class TransportBehaviour:
             self.assertTrue(pair.transport.disconnecting)
             pair.server.connectionLost(Failure(connectionDone.value))
             self.assertIsNotNone(pair.far.lost)
+
+    def test_damage_of_one_is_no_matter_to_others(self: Any) -> None:
+        """OpenSSL's list of errors is one for all connections."""
+        for bad, good in zip(self.pairs(), self.pairs(), strict=True):
+            good.far.answer = lambda data: data * 2
+            bad.client.write(b"bad")
+            record = bytearray(bad._out.read())
+            record[-1] ^= 1
+            bad.server.dataReceived(bytes(record))
+            bad.server.write(b"too late")
+            for _ in range(3):
+                good.client.write(b"good")
+                good.carry(repeat(7))
+            self.assertEqual((good.far.heard, good.heard), (b"good" * 3, b"good" * 6))
+            self.assertFalse(good.transport.disconnecting)
 
 
 class LeanTests(TransportBehaviour, SynchronousTestCase):

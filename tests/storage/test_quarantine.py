@@ -198,6 +198,15 @@ class QuarantineTests(TestCase):
         self.quarantine.seen("toy", "A", "p")
         self.assertEqual([entry.count for entry in await self.quarantine.list()], [1])
 
+    async def test_a_mac_as_people_write_it(self) -> None:
+        for written in ("02:12:34:56:78:9a", "02-12-34-56-78-9A", "02123456789a"):
+            self.quarantine.seen("toy", "02123456789A", "p")
+            await self.quarantine.forget(written)
+            self.assertEqual(await self.on_disk(), [])
+        self.quarantine.seen("toy", "ab:c", "p")
+        await self.quarantine.forget("ab:c")
+        self.assertEqual(await self.on_disk(), [])
+
     async def test_one_id_of_two_protocols(self) -> None:
         self.quarantine.seen("toy", "A", "p")
         self.quarantine.seen("game", "A", "p")

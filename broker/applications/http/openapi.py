@@ -96,7 +96,7 @@ def _operation(route: Route, schema_of: dict[Any, Any], components: dict[str, An
     elif route.body is not None:
         schema = schema_of[route.describes or route.body]
         operation["requestBody"] = {
-            "required": True,
+            "required": not route.bodiless,
             "content": {route.accepts[0]: {"schema": schema}},
         }
     if not secured:

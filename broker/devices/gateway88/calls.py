@@ -231,6 +231,7 @@ def routes(core: Core, operations: Operations) -> list[Route]:
                 handler,
                 access,
                 body=body,
+                bodiless=body is BackupBody,
                 answers=OperationTaken,
                 status=202,
                 also=_REFUSED,

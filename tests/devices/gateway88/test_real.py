@@ -260,6 +260,16 @@ class RawTests(RealTestCase):
             device = eventually(lambda: (d := self.device())["online"] and d, "online")
             assert (device["name"], device["info"]["swversion"]) == ("hall", "2.3.1"), device
             assert self.broker.call("GET", "/quarantine")[1]["items"] == []
+            second = self.raw()
+            second.socket.sendall(encode_frame(bytes.fromhex(OTHER), 1, HB_FRAME[16:-2]))
+            second.read(len(ACK_A))
+            eventually(lambda: self.broker.call("GET", "/quarantine")[1]["items"], "another entry")
+            status, answer = self.broker.call("POST", "/quarantine/0a:0b:0c:0d:0e:0f/approve")
+            assert (status, answer["id"]) == (200, OTHER), "without a body"
+            status, answer = self.broker.call("POST", "/gateways/0a0b0c0d0e0f/backup")
+            assert status == 202 and answer.keys() == {"id", "status"}, answer
+            status, answer = self.broker.call("POST", f"/gateways/{OTHER}/remote_control")
+            assert status == 400, answer
 
         return deferToThread(script)
 

@@ -62,6 +62,7 @@ ROUTES = (
         ADMIN,
         query=WhichProtocol,
         body=dict[str, Any],
+        bodiless=True,
         answers=dict[str, Any],
         also=_SEVERAL,
     ),
