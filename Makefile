@@ -34,7 +34,7 @@ storm: ## kill the broker a hundred times under load: nothing may be lost
 coverage: ## run the tests and show the lines that none of them reaches
 	@sh tools/environment.sh test
 	@.venv/bin/coverage erase
-	@.venv/bin/coverage run tools/check.py test $(TESTS)
+	@.venv/bin/coverage run tools/check.py test $(or $(TESTS),tests)
 	@.venv/bin/coverage combine --quiet
 	@.venv/bin/coverage report
 

@@ -1,18 +1,24 @@
 """What `make test` and `make lint` run: the style and type checks, then the tests.
 
     check.py lint              ruff and mypy only
-    check.py test [NAME...]    these, then trial on the named modules (default: everything under tests/)
+    check.py test              these and all tests, several parts of them at a time, then those that need quiet
+    check.py test NAME...      these and trial on the named modules, in this process
 
-Trial prints its usual tree, the reasons of skipped tests and its summary. The last line is `N passed, N failed`,
-followed by `, N skipped` if any were; each check counts as one test. A test marked "todo" counts as failed. The exit
-status is 0 only if something passed and nothing failed.
+Trial prints its usual tree, the reasons of skipped tests and its summary, for each part. The last line is `N passed, N
+failed`, followed by `, N skipped` if any were; each check counts as one test. A test marked "todo" counts as failed.
+The exit status is 0 only if something passed and nothing failed.
 """
 
+import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.reporter import TreeReporter
 from twisted.trial.runner import TestLoader, TrialRunner
@@ -23,6 +29,16 @@ CHECKS = (
     ("ruff", "format", "--check", "--quiet", "."),
     ("mypy", "--no-error-summary"),
 )
+#: Tests that measure time or load both sides of the broker: one after another, when nothing else runs.
+QUIET = ("tests.hostile", "tests.test_benchmarks", "tests.test_kill_storm", "tests.test_main_job", "tests.test_scale")
+#: Parts that wait more than they compute, and so take longer than their size says: begun first.
+LONG = ("tests.conformance", "tests.clients", "tests.gizwits", "tests.simulate", "tests.test_packaging")
+#: Parts at a time.
+JOBS = min(4, os.cpu_count() or 1)
+#: Modules whose time is told at the end of a part.
+SLOWEST = 5
+
+_COUNTS = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +67,21 @@ def run_checks() -> Counts:
 class CountingReporter(TreeReporter):
     """Trial's usual output; `counts` has each test once, also one that fails and then cannot clean up."""
 
+    def __init__(self, *arguments: object, **options: object) -> None:
+        super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]  # as is all of Twisted's reporter
+        #: module -> seconds that its tests took
+        self.seconds: dict[str, float] = {}
+        self._began = 0.0
+
+    def startTest(self, test: Any) -> None:
+        self._began = time.monotonic()
+        super().startTest(test)  # type: ignore[no-untyped-call]
+
+    def stopTest(self, test: Any) -> None:
+        super().stopTest(test)  # type: ignore[no-untyped-call]
+        module = test.id().rsplit(".", 2)[0]
+        self.seconds[module] = self.seconds.get(module, 0.0) + time.monotonic() - self._began
+
     def counts(self) -> Counts:
         bad = (*self.failures, *self.errors, *self.expectedFailures, *self.unexpectedSuccesses)
         failed = {entry[0] for entry in bad}
@@ -58,20 +89,73 @@ class CountingReporter(TreeReporter):
         return Counts(self.successes, len(failed), len(skipped))
 
 
-def run_tests(names: Sequence[str]) -> Counts:
-    runner = TrialRunner(CountingReporter, workingDirectory=str(ROOT / "_trial_temp"))
+def run_tests(names: Sequence[str], folder: str = "_trial_temp") -> Counts:
+    """Run them in this process; trial works in ``folder``."""
+    runner = TrialRunner(CountingReporter, workingDirectory=str(ROOT / folder))
     result = runner.run(TestLoader().loadByNames([*names], recurse=True))
     assert isinstance(result, CountingReporter)
+    longest = sorted(((took, name) for name, took in result.seconds.items()), reverse=True)[:SLOWEST]
+    print("slowest: " + ", ".join(f"{name} {took:.0f} s" for took, name in longest))
     return result.counts()
+
+
+def parts() -> list[list[str]]:
+    """The modules of each folder of tests that needs no quiet, and each module of the top one; the largest first."""
+    found: list[tuple[int, list[str]]] = []
+    for folder in (path for path in (ROOT / "tests").rglob("*") if path.is_dir()):
+        add_part(found, sorted(folder.glob("test_*.py")))
+    for path in sorted((ROOT / "tests").glob("test_*.py")):
+        add_part(found, [path])
+    return [names for _, names in sorted(found, reverse=True)]
+
+
+def add_part(found: list[tuple[int, list[str]]], paths: Sequence[Path]) -> None:
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
+    if names and not any(name == quiet or name.startswith(f"{quiet}.") for quiet in QUIET for name in names):
+        long = names[0].startswith(LONG)
+        found.append((sum(path.stat().st_size for path in paths) + (1 << 30 if long else 0), names))
+
+
+def run_apart(number: int, arguments: Sequence[str]) -> tuple[Counts, str]:
+    """Run this file again with these arguments; what it counted and printed."""
+    child = subprocess.run(
+        [sys.executable, __file__, *arguments, f"_trial_temp-{number}"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    found = _COUNTS.fullmatch((child.stdout.splitlines() or [""])[-1])
+    if found is None:
+        return Counts(0, 1), f"{child.stdout}\n{' '.join(arguments)} ended with status {child.returncode}"
+    return Counts(*(int(count or 0) for count in found.groups())), child.stdout
+
+
+def run_everything() -> Counts:
+    """The checks and all parts, then what needs quiet."""
+    counts = Counts(0, 0)
+    with ThreadPoolExecutor(JOBS) as pool:
+        jobs = [["lint"], *(["part", *names] for names in parts())]
+        for done in as_completed(pool.submit(run_apart, number, job) for number, job in enumerate(jobs)):
+            some, output = done.result()
+            print(output, flush=True)
+            counts += some
+    return counts + run_tests(QUIET)
 
 
 def main(arguments: Sequence[str]) -> int:
     sys.path[0] = str(ROOT)
     match arguments:
-        case ["lint"]:
+        case ["lint", *_]:
             counts = run_checks()
+        case ["test"]:
+            counts = run_everything()
         case ["test", *names]:
-            counts = run_checks() + run_tests(names or ["tests"])
+            counts = run_checks() + run_tests(names)
+        case ["part", *names, folder]:
+            counts = run_tests(names, folder)
         case _:
             raise SystemExit(__doc__)
     print(counts, flush=True)

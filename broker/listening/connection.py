@@ -17,9 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from typing import Any
+from typing import Any, Final
 from typing import Protocol as Shape
 
+from twisted.internet import tcp
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -30,6 +31,9 @@ from broker.listening.peer_certificate import verified_name
 from broker.listening.settings import Limits
 from broker.listening.stats import ListenerStats
 from broker.routing.outbox import Outbox, Turn
+
+#: See `Connection.dismiss`. Short, as the session and the will wait for the end of the connection.
+LINGER: Final = 0.25
 
 
 class Home(Shape):
@@ -59,6 +63,8 @@ class Connection(Protocol):
     __slots__ = (
         "_auth_deadline",
         "_blocked_since",
+        "_cutting",
+        "_lingers",
         "_opened_at",
         "_paused_for",
         "_refilled_at",
@@ -96,6 +102,8 @@ class Connection(Protocol):
         self._tokens = float(home.limits.message_burst)
         self._refilled_at = 0.0
         self._unthrottle: Any = None
+        self._lingers = False
+        self._cutting: Any = None
 
     # -- for protocols ---------------------------------------------------------------------------------------------
 
@@ -169,7 +177,19 @@ class Connection(Protocol):
             self._paused_for = frozenset()
             self._transport.resumeProducing()
         self._transport.unregisterProducer()
-        self._transport.loseConnection()
+        if self._lingers and words and isinstance(transport, tcp.Connection):
+            transport.loseWriteConnection()
+            self._cutting = self.home.reactor.callLater(LINGER, self._cut)
+        else:
+            self._transport.loseConnection()
+
+    def dismiss(self, reason: str, last: bytes) -> None:
+        """`close` for a peer that may be in the middle of sending: over TCP, what comes is thrown away for `LINGER`
+        seconds more. A socket that is shut to it would answer with a reset, which may cost the peer our last words or
+        fail its next write before it has read them.
+        """
+        self._lingers = not self.closing
+        self.close(reason, last)
 
     def abort(self, reason: str) -> None:
         """End the connection at once; what waits is thrown away."""
@@ -259,6 +279,8 @@ class Connection(Protocol):
         self.outbox.clear()
         if self._unthrottle is not None:
             self._unthrottle.cancel()
+        if self._cutting is not None:
+            self._cutting.cancel()
         try:
             self.home.ended(self)
         finally:  # the rest of the broker must hear of it, whatever else is wrong
@@ -293,6 +315,10 @@ class Connection(Protocol):
 
     def writable(self) -> None:
         """There is room again after a jam. Override to go on with what was held back."""
+
+    def _cut(self) -> None:
+        self._cutting = None
+        self._transport.loseConnection()
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

@@ -108,12 +108,18 @@ def words_for(connect: p.Connect, switched_on: bool) -> Words:
     return _words(switched_on and bool(wanted), largest)
 
 
-def last_words(error: ProtocolError, version: int, accepted: bool) -> bytes:
+#: What `Settings.malformed_connect_unanswered` is about.
+_NO_CONNACK_FOR: Final = frozenset(("client_id", "topic_name", "trailing_bytes"))
+
+
+def last_words(error: ProtocolError, version: int, accepted: bool, sparing: bool = False) -> bytes:
     """The bytes to send before the close for `error`.
 
     `version` is the decoder's (0: no CONNECT was decoded); `accepted`: whether a CONNACK of success has been sent
-    [MQTT-3.14.0-1].
+    [MQTT-3.14.0-1]; `sparing`: the setting `malformed_connect_unanswered` (5.0 [MQTT-3.1.4-1]: CONNACK MAY be sent).
     """
+    if sparing and not accepted and error.reason in _NO_CONNACK_FOR:
+        return b""
     if error.reason == "protocol_level":
         return encode.connack(p.REFUSED_LEVEL)
     if (version or error.version) != MQTT_5 or not error.answered:

@@ -122,8 +122,8 @@ def _first_byte_reason(role: Role, version: int, first: int) -> str:
         return "connect_repeated"
     if kind == p.PUBLISH:
         return "qos" if flags & 6 == 6 else "dup" if flags & 14 == 8 else ""
-    if kind == p.CONNACK and role == "server":
-        return ""  # its flags do not matter any more
+    if role == "server" and (kind == p.CONNACK or (kind == p.PINGRESP and version == MQTT_5)):
+        return ""  # its flags do not matter any more: it is refused, whatever they are
     if version == MQTT_3_1 and kind in _FLAGS_2:
         flags &= 7
     return "" if flags == (2 if kind in _FLAGS_2 else 0) else "reserved_flags"

@@ -503,5 +503,7 @@ class MqttConnection(Stream):
     def _violated(self, error: ProtocolError) -> None:
         """[MQTT-4.8.0-1]: close; 5.0 says why, 3.1.1 only of an unknown level [MQTT-3.1.2-2]."""
         self.home.stats.malformed += 1
-        answer = last_words(error, self._decoder.version, self._accepted)
-        self.close(_CLOSE_AS.get(error.reason, "malformed"), answer)
+        answer = last_words(
+            error, self._decoder.version, self._accepted, self._server.settings.malformed_connect_unanswered
+        )
+        self.dismiss(_CLOSE_AS.get(error.reason, "malformed"), answer)

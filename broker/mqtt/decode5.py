@@ -55,7 +55,7 @@ def _publish(data: bytes, first: int, at: int, end: int, carrier: int) -> p.Publ
 
 
 def _publish_at_server(data: bytes, first: int, at: int, end: int, version: int) -> p.Publish:
-    return _publish(data, first, at, end, CLIENT_PUBLISH)  # [MQTT-3.3.4-6]
+    return _publish(data, first, at, end, CLIENT_PUBLISH)  # [MQTT-3.3.4-6]: `Intake` sees to it
 
 
 def _publish_at_client(data: bytes, first: int, at: int, end: int, version: int) -> p.Publish:

@@ -105,6 +105,7 @@ class Plan:
         "everyone_5",
         "field",
         "kept",
+        "lasting",
         "mixed",
         "mixed_5",
         "name",
@@ -138,6 +139,8 @@ class Plan:
         self.at_least_once_5 = tuple(one.session for one in self.new if one.qos > 0)
         others = (one for one in receivers if not one.is_plain and not one.is_new)
         self.special: tuple[Receiver | Share, ...] = (*others, *shares)
+        #: Whether some of it may have to be on disk before its publisher hears of it.
+        self.lasting = bool(shares) or any(one.session.persistent for one in receivers)
         self.mixed = bool(self.special or self.new)
         self.mixed_5 = bool(self.special or self.plain)
 

@@ -81,7 +81,7 @@ class Intake(Connection):
 
     def fail(self, reason: str, code: int) -> None:
         """Close, in 5.0 with a DISCONNECT of this code."""
-        self.close(reason, self._words.disconnect(code) if self._version == MQTT_5 else b"")
+        self.dismiss(reason, self._words.disconnect(code) if self._version == MQTT_5 else b"")
 
     def _publish(
         self,
@@ -98,6 +98,9 @@ class Intake(Connection):
             return
         session = self._session
         assert session is not None
+        refused = self._server.settings.refuse_published_identifiers
+        if properties and refused and props.SUBSCRIPTION_IDENTIFIER in properties:
+            raise ProtocolError("property_not_allowed")  # [MQTT-3.3.4-6]
         if properties and props.TOPIC_ALIAS in properties:
             topic = self._named(topic, props.number(properties, props.TOPIC_ALIAS, 0))
             if self.closing:
@@ -157,6 +160,13 @@ class Intake(Connection):
         assert session is not None
         qos = message.qos
         position = 0
+        if qos == 2 and not message.retain and not session.persistent:
+            plan = route.plan or plan_of(route)
+            if not plan.lasting:  # nothing for the disk: PUBREC at once, before the sender's own copy
+                session.take_in(packet_id)
+                self._answer(2, packet_id, r.SUCCESS)
+                distribute(plan, message)
+                return
         if message.retain:
             position = self._server.keep(message)
             if position < 0:  # there is no room for it

@@ -49,6 +49,8 @@ def accepted_with(connect: p.Connect, settings: Settings, client_id: str, max_pa
     if connect.version != MQTT_5:
         return encode.connack(p.ACCEPTED, present and connect.version != p.MQTT_3_1)
     told: Properties = {}
+    if settings.topic_alias_maximum:
+        told[props.TOPIC_ALIAS_MAXIMUM] = settings.topic_alias_maximum
     asked = props.number(connect.properties, props.SESSION_EXPIRY_INTERVAL, 0)
     expiry = session_expiry(connect, settings)
     if expiry is not None and expiry != asked:
@@ -58,8 +60,6 @@ def accepted_with(connect: p.Connect, settings: Settings, client_id: str, max_pa
     keep_alive = server_keep_alive(connect, settings)
     if keep_alive:
         told[props.SERVER_KEEP_ALIVE] = keep_alive
-    if settings.topic_alias_maximum:
-        told[props.TOPIC_ALIAS_MAXIMUM] = settings.topic_alias_maximum
     if settings.receive_maximum != 65_535:
         told[props.RECEIVE_MAXIMUM] = settings.receive_maximum
     if max_packet_size < LARGEST_PACKET:

@@ -10,7 +10,7 @@
     away, loading   a message goes to the disk only; when loading, pages of it come from there in their order
     live            a message goes to the disk and into the window, or the queue in memory
 
-Every message has a ``seq``, and the packet id seq % 65535 + 1: so a message has the same id when it is sent again
+Every message has a ``seq``, and the packet id (seq - 1) % 65535 + 1: a message has the same id when it is sent again
 [MQTT-4.4.0-1], and no id has to be kept. A window that comes round to an id in flight waits for it.
 
 QoS 1 goes out at once, whatever the disk does. QoS 2 goes out after the commit, PUBREL after the commit of PUBREC:
@@ -205,7 +205,7 @@ class PersistentSession(Session):
                 self._load()
             return position
         self._loaded = seq
-        if qos == 1 and not self._queue and self._room() and seq % 65535 + 1 not in self.inflight:
+        if qos == 1 and not self._queue and self._room() and (seq - 1) % 65535 + 1 not in self.inflight:
             if self.version == p.MQTT_5 or message.expires_at is not None:
                 self._send_copy(Copy(message, qos, retain, identifiers, seq, position))
             else:  # nothing of 5.0 can keep it from being sent
@@ -229,7 +229,7 @@ class PersistentSession(Session):
             return 0
         outbox = self.outbox
         seq = self.next_seq
-        packet_id = seq % 65535 + 1
+        packet_id = (seq - 1) % 65535 + 1
         if (
             self._spilled
             or self._queue
@@ -277,7 +277,7 @@ class PersistentSession(Session):
             if copy.qos == 2 and copy.position > self._journal.committed:
                 self._wait_for(self)
                 return
-            if copy.seq % 65535 + 1 in self.inflight:
+            if (copy.seq - 1) % 65535 + 1 in self.inflight:
                 return
             queue.popleft()
             self._send_copy(copy)
@@ -301,7 +301,7 @@ class PersistentSession(Session):
         self._put_out(head, tail, copy.seq, message.size, copy.qos)
 
     def _put_out(self, head: bytes, tail: bytes, seq: int, size: int, qos: int) -> None:
-        packet_id = seq % 65535 + 1
+        packet_id = (seq - 1) % 65535 + 1
         self.inflight[packet_id] = qos
         self._rows[packet_id] = (seq, size)
         self.stats.messages_out += 1
@@ -417,7 +417,7 @@ class PersistentSession(Session):
             self._load()
 
     def _take_row(self, row: QueueRow) -> None:
-        packet_id = row.seq % 65535 + 1
+        packet_id = (row.seq - 1) % 65535 + 1
         if row.released:
             self.inflight[packet_id] = PUBCOMP
             self._rows[packet_id] = (row.seq, row.size)

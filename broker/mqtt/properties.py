@@ -5,8 +5,8 @@
 
 In memory: `Properties`, a dict by identifier; a list where the packet may repeat it; None for an empty block.
 
-The rules are judged in this order: what cannot be read (unknown identifier, truncated, not text), what may not be
-here, what is here twice, what has a bad value.
+What cannot be read (unknown identifier, truncated, not text) comes first, wherever in the block it stands: the packet
+is malformed then (§2.2.2.2). Of the rest the first one counts: what may not be here, what is here twice, a bad value.
 
 Whether a value suits the connection (topic alias maximum, session expiry after 0, ...) is the server's to say.
 
@@ -108,7 +108,7 @@ TABLE: Final[tuple[Property, ...]] = (
         SUBSCRIPTION_IDENTIFIER,
         "subscription identifier",
         VARIABLE,
-        (p.PUBLISH, p.SUBSCRIBE),
+        (p.PUBLISH, CLIENT_PUBLISH, p.SUBSCRIBE),  # a client's is for its server to judge: `Intake`
         (p.PUBLISH,),
         1,
         fault="subscription_identifier",
@@ -174,24 +174,29 @@ def decode_properties(data: bytes, at: int, end: int, carrier: int) -> tuple[Pro
     end = at + length
     rules = _RULES[carrier]
     properties: Properties = {}
+    wrong = ""
     while at < end:
         identifier = data[at]
         rule = rules.get(identifier)
         if rule is None:
-            raise ProtocolError(_why_not(data, at, end))
+            at = _skip(data, at, end)
+            wrong = wrong or "property_not_allowed"
+            continue
         form, repeated, lowest, highest, fault = rule
         value, at = _read(form, data, at + 1, end)
         if not repeated and identifier in properties:
-            raise ProtocolError("property_repeated")
+            wrong = wrong or "property_repeated"
         if form <= VARIABLE:
             if not lowest <= cast(int, value) <= highest:
-                raise ProtocolError(fault)
+                wrong = wrong or fault
         elif form == TOPIC and not _is_topic(value):
-            raise ProtocolError("response_topic")  # [MQTT-3.3.2-14]
+            wrong = wrong or "response_topic"  # [MQTT-3.3.2-14]
         if repeated:
             cast("list[PropertyValue]", properties.setdefault(identifier, [])).append(value)
         else:
             properties[identifier] = value
+    if wrong:
+        raise ProtocolError(wrong)
     return properties, end
 
 
@@ -203,17 +208,17 @@ def received_properties(data: bytes, at: int, end: int) -> tuple[Properties | No
     properties, after = decode_properties(data, at, end, CLIENT_PUBLISH)
     if properties is None:
         return None, b"", after
-    if TOPIC_ALIAS in properties:
+    if TOPIC_ALIAS in properties or SUBSCRIPTION_IDENTIFIER in properties:
         return properties, shared_bytes(properties), after
     return properties, data[read_variable(data, at, end)[1] : after], after
 
 
-def _why_not(data: bytes, at: int, end: int) -> str:
+def _skip(data: bytes, at: int, end: int) -> int:
+    """Past a property that has no place here."""
     row = BY_IDENTIFIER.get(data[at])
     if row is None:
-        return "property_unknown"  # whatever its value; over 127 it is not even one byte
-    _read(row.form, data, at + 1, end)
-    return "property_not_allowed"
+        raise ProtocolError("property_unknown")  # whatever its value; over 127 it is not even one byte
+    return _read(row.form, data, at + 1, end)[1]
 
 
 def _is_topic(value: PropertyValue) -> bool:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
-from secrets import token_hex
 from typing import Any, Final
+from uuid import uuid4
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress
@@ -196,7 +196,7 @@ class MqttListener(Listener):
 
     def new_client_id(self) -> str:
         """For a client that leaves the choice to us [MQTT-3.1.3-6]."""
-        return f"auto-{token_hex(8)}"
+        return f"auto-{uuid4()}"
 
     def attach(
         self, connection: MqttConnection, principal: Any, client_id: str, connect: p.Connect, expiry: int | None

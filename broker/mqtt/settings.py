@@ -73,6 +73,12 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     refused_subscription: Literal[128, 135] = 135
     #: Tell MQTT 5 clients in a sentence why something was refused or closed, unless they do not want to know.
     reason_strings: bool = True
+    #: Close (0x82) MQTT 5 clients that publish with a subscription identifier, which the standard forbids them
+    #: [MQTT-3.3.4-6]; false: ignore it, as some servers do.
+    refuse_published_identifiers: bool = True
+    #: Close without a CONNACK, which the standard leaves open, where an MQTT 5 CONNECT has a client id or will topic
+    #: that may not be one, or goes on past its last field: nothing for who only tries a port.
+    malformed_connect_unanswered: bool = False
     #: Refuse (0x99) MQTT 5 messages that are said to be UTF-8 and are not, so that who reads them can rely on it.
     payload_format_validation: bool = True
     #: Seconds between two publications of the figures under $SYS/broker; 0: none.

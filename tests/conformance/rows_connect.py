@@ -80,7 +80,7 @@ def will_flags() -> Iterator[Row]:
         sent = connect(version, _own(), empty, text("w"), flags=6)
         yield _refused("will without a payload", version, sent, _no(version))
         sent = connect(version, _own(), empty, text(""), text("p"), flags=6)
-        yield _refused("will topic empty", version, sent, _no(version))
+        yield _refused("will topic empty", version, sent)
         for flags in (0x06, 0x0E, 0x16):
             sent = connect(version, _own(), empty, text(unique("w")), text("p"), flags=flags)
             yield _accepted(f"will, flags {flags:02x}", version, sent)
@@ -114,7 +114,7 @@ def credentials() -> Iterator[Row]:
             ("password not announced [MQTT-3.1.2-20]", 0x82, (user, password)),
             ("a third text behind the password", 0xC2, (user, password, password)),
         ):
-            yield _refused(name, version, connect(version, _own(), *parts, flags=flags), _no(version))
+            yield _refused(name, version, connect(version, _own(), *parts, flags=flags))
     sent = connect(4, _own(), text("p"), flags=0x42)
     yield _refused("password without a user name [MQTT-3.1.2-22]", 4, sent)
     yield _accepted("password without a user name", 5, connect(5, _own(), text("p"), flags=0x42))
@@ -128,7 +128,7 @@ def cut_short() -> Iterator[Row]:
         for size in range(len(body)):
             answered = version == 5 and size >= 7
             yield _refused(f"cut to {size}", version, whole(0x10, body[:size]), refused(0x81) if answered else b"")
-        yield _refused("a byte too many", version, whole(0x10, body, "00"), _no(version))
+        yield _refused("a byte too many", version, whole(0x10, body, "00"))
     sent = raw("10 07 0004 4d515454 04 c2 003c 000b 746573742d707974686f6e 0005 61646d696e 0008 70617373776f7264")
     yield _refused("longer than it says", 4, sent)
 

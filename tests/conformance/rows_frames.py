@@ -80,8 +80,8 @@ def flags() -> Iterator[Row]:
             if kind == 0xF0:
                 continue
             right = 2 if kind in _FLAGS_2 else 0
-            # The direction of a CONNACK is judged before its flags.
-            code = 0x82 if kind == 0x20 else 0x81
+            # The direction of CONNACK and PINGRESP is judged before their flags.
+            code = 0x82 if kind in (0x20, 0xD0) else 0x81
             for wrong in range(16):
                 if wrong != right:
                     yield bad(_named(kind | wrong, "flags"), version, whole(kind | wrong, body), code)

@@ -116,17 +116,18 @@ def shared_filters() -> Iterator[Row]:
 
 
 def connects() -> Iterator[Row]:
-    """Client ids, will topics and user names of CONNECT. Who cannot state a user name learns nothing."""
+    """Client ids, will topics and user names of CONNECT: 5.0 MAY say what was wrong with them [MQTT-3.1.4-1].
+
+    The open server does not (`malformed_connect_unanswered`), as the tables of others want it.
+    """
     for version in (4, 5):
         empty = _block(version)
         yes = ACCEPTED_5 if version == 5 else ACCEPTED
         for what, value in BAD_TEXTS.items():
-            answer = refused(0x85) if version == 5 else b""
-            yield unconnected(f"CONNECT client id with {what}", version, connect(version, text(value)), answer)
+            yield unconnected(f"CONNECT client id with {what}", version, connect(version, text(value)))
             own = text(unique("c"))
             sent = connect(version, own, empty, text(value), text("p"), flags=6)
-            answer = refused(0x81) if version == 5 else b""
-            yield unconnected(f"CONNECT will topic with {what}", version, sent, answer)
+            yield unconnected(f"CONNECT will topic with {what}", version, sent)
             own = text(unique("c"))
             sent = connect(version, own, text(value), flags=0x82)
             yield unconnected(f"CONNECT user name with {what}", version, sent)
@@ -138,8 +139,7 @@ def connects() -> Iterator[Row]:
             yield unconnected(f"CONNECT will payload with {what}", version, sent, yes, closes=False)
         for name in _BAD_NAMES:
             sent = connect(version, text(unique("c")), empty, text(name), text("p"), flags=6)
-            answer = refused(0x81) if version == 5 else b""
-            yield unconnected(f"CONNECT will topic {name}", version, sent, answer)
+            yield unconnected(f"CONNECT will topic {name}", version, sent)
         for what, value in GOOD_TEXTS.items():
             sent = connect(version, text(unique("c").encode() + value))
             yield unconnected(f"CONNECT client id with {what}", version, sent, yes, closes=False)

@@ -193,6 +193,28 @@ def no_more_in_flight_than_the_server_takes(room: Room) -> None:
 
 
 @scenarios(5)
+def who_answers_what_is_behind_hears_why(room: Room) -> None:
+    """All at once, and an answer to each PUBREC before the DISCONNECT: no write of the client fails."""
+    a = room.client()
+    a.send(*[p.Publish(room.topic("t"), b"p", 2, packet_id) for packet_id in range(1, 22)])
+    for packet_id in range(1, 21):
+        expect(a.expect(p.PubRec).packet_id, packet_id, "packet id")
+        a.send(p.PubRel(packet_id))
+    a.dismissed(0x93)
+
+
+@scenarios(5)
+def its_answer_comes_before_its_own_copy(room: Room) -> None:
+    a = room.client()
+    a.subscribe(room.topic("t"))
+    a.send(p.Publish(room.topic("t"), b"p", 2, 77))
+    expect(a.expect(p.PubRec).packet_id, 77, "packet id")
+    a.send(p.PubRel(77))
+    expect(a.message().packet_id, 1, "first packet id")
+    a.expect(p.PubComp)
+
+
+@scenarios(5)
 def a_subscriber_of_each_version_gets_it(room: Room) -> None:
     topic = room.topic("t")
     rooms = [Room(room.port, version) for version in (3, 4, 5)]

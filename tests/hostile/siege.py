@@ -50,6 +50,8 @@ SETTINGS = {
     "limits.close_timeout": "1.0",
     "limits.max_message_rate": "20000",
     "limits.message_burst": "5000",
+    # Low enough for floods to be over it while every attack is going on.
+    "listeners.mqtt.limits.max_message_rate": "5000",
     "listeners.novacloud.limits.max_message_rate": "5000",
     "listeners.loracenter.limits.max_message_rate": "2000",
     "listeners.loracenter.refused_grace": "0.1",

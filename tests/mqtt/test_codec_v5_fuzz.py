@@ -51,7 +51,8 @@ def acks(
 
 
 def publishes(carrier: int) -> st.SearchStrategy[Packet]:
-    given = properties(carrier)
+    # What a client may not send can be read, but is not written.
+    given = properties(carrier, *([props.SUBSCRIPTION_IDENTIFIER] if carrier == props.CLIENT_PUBLISH else []))
     aliased = given.map(lambda some: {**(some or {}), props.TOPIC_ALIAS: 5})
     once = st.integers(1, 2)
     return (

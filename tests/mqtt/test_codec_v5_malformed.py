@@ -72,7 +72,7 @@ ONCE_CONNECTED: tuple[tuple[str, str, int], ...] = (
     *((f"{first} {rest}", "direction", 0x82) for first in ("90", "b0") for rest in ("00", "01 01", "04 0001 00 11")),
     ("d0 00", "direction", 0x82),
     *((f"{first}{flags} 03 0001 00", "reserved_flags", 0x81) for first in "9b" for flags in "1248"),
-    *((f"d{flags} 00", "reserved_flags", 0x81) for flags in "1248"),
+    *((f"d{flags} 00", "direction", 0x82) for flags in "1248"),
     ("d0 01 00", "trailing_bytes", 0),
     ("c0 01 00", "trailing_bytes", 0),
     # Reserved flags

@@ -99,7 +99,7 @@ def said(carrier: str, wire: bytes) -> str | None:
 
 def allowed(identifier: int, carrier: str, from_server: bool = False) -> bool:
     if identifier == 0x0B and carrier == "PUBLISH":
-        return from_server
+        return True  # of a client it is no matter of the codec
     if identifier == 0x11 and carrier == "DISCONNECT":
         return not from_server
     where = TABLE[identifier][1]

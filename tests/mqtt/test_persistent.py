@@ -43,7 +43,7 @@ class Away(Case):
         self.publish((b"0", 0), (b"1", 1), (b"2", 2))
         client, answer = self.back()
         self.assertEqual(answer[0], p.ConnAck(0, True))
-        self.assertEqual(ids(answer), [(2, b"1", False), (3, b"2", False)])
+        self.assertEqual(ids(answer), [(1, b"1", False), (2, b"2", False)])
         self.publish((b"0", 0), (b"3", 1))
         self.assertEqual(publishes(client.got()), [("a/b", b"0", 0), ("a/b", b"3", 1)])
 
@@ -60,14 +60,14 @@ class Away(Case):
 
     def test_what_was_not_acknowledged_comes_again(self) -> None:
         self.publish((b"1", 1), (b"2", 2), (b"3", 2), (b"4", 1))
-        self.client.send(p.PubRec(3), p.PubAck(5))
+        self.client.send(p.PubRec(2), p.PubAck(4))
         self.client.lose()
         client, answer = self.back()
         self.assertEqual(answer[0], p.ConnAck(0, True))
-        self.assertIn(p.PubRel(3), answer)
-        self.assertEqual(ids(answer), [(2, b"1", True), (4, b"3", True)])
-        self.assertEqual(client.ask(p.PubAck(2), p.PubComp(3), p.PubRec(4)), [p.PubRel(4)])
-        client.send(p.PubComp(4))
+        self.assertIn(p.PubRel(2), answer)
+        self.assertEqual(ids(answer), [(1, b"1", True), (3, b"3", True)])
+        self.assertEqual(client.ask(p.PubAck(1), p.PubComp(2), p.PubRec(3)), [p.PubRel(3)])
+        client.send(p.PubComp(3))
         self.assertEqual(self.journal.queues[1], {})
         client.lose()
         self.assertEqual(self.back()[1], [p.ConnAck(0, True)])
@@ -76,10 +76,10 @@ class Away(Case):
         self.publish((b"1", 1))
         newer, answer = self.back()
         self.assertEqual(self.client.closed, "takeover")
-        self.assertEqual(ids(answer), [(2, b"1", True)])
+        self.assertEqual(ids(answer), [(1, b"1", True)])
         self.client.lose()
         self.publish((b"2", 1))
-        self.assertEqual(ids(newer.got()), [(3, b"2", False)])
+        self.assertEqual(ids(newer.got()), [(2, b"2", False)])
 
     def test_by_another_version(self) -> None:
         """What goes to clients of one version in the same bytes is no longer for this one."""
@@ -195,10 +195,10 @@ class BeforeTheCommit(Case):
         self.assertEqual(self.sender.got(), [p.PubAck(1), p.PubRec(2), p.PubAck(3)])
         self.assertEqual(publishes(self.client.got()), [("a/b", b"2", 2)])
         # PUBREL waits as well.
-        self.assertEqual(self.client.ask(p.PubRec(3)), [])
+        self.assertEqual(self.client.ask(p.PubRec(2)), [])
         self.journal.commit()
         self.bench.flush()
-        self.assertEqual(self.client.got(), [p.PubRel(3)])
+        self.assertEqual(self.client.got(), [p.PubRel(2)])
 
     def test_what_came_in_one_chunk_is_acknowledged_in_one(self) -> None:
         """With its own place before what comes behind it, and counted by the message."""
@@ -211,7 +211,7 @@ class BeforeTheCommit(Case):
         run = [p.Publish("a/b", b"%d" % number, 1, number) for number in range(1, 6)]
         others = [p.Publish("a/longer", b"6", 1, 6), p.Publish("free", b"7", 1, 7)]
         self.assertEqual(publishes(self.sender.ask(*run, *others)), [("free", b"7", 1)])
-        self.assertEqual(ids(self.client.got()), [(number + 1, b"%d" % number, False) for number in range(1, 7)])
+        self.assertEqual(ids(self.client.got()), [(number, b"%d" % number, False) for number in range(1, 7)])
         self.assertEqual(self.sender.ask(p.PingReq(), p.Unsubscribe(8, ["free"])), [p.PingResp(), p.UnsubAck(8)])
         acks = self.sender.connection._acks
         self.assertEqual((acks.count, acks.positions, acks.held), (7, 1, 7))
@@ -304,15 +304,15 @@ class Restart(Case):
     def test_what_was_committed_is_there(self) -> None:
         self.client.send(p.Publish("b", b"", 2, 9), p.Subscribe(2, [("c", 1)]))
         self.publish((b"1", 1), (b"2", 2), (b"3", 1))
-        self.client.send(p.PubRec(3))
+        self.client.send(p.PubRec(2))
         self.sender.send(p.Publish("kept", b"k", 1, 1, retain=True))
         self.bench.restart()
         self.sender = self.bench.connect("sender", "v")
         self.publish((b"4", 1))
         client, answer = self.back()
         self.assertEqual(answer[0], p.ConnAck(0, True))
-        self.assertEqual([(one, payload) for one, payload, _ in ids(answer)], [(2, b"1"), (4, b"3"), (5, b"4")])
-        self.assertIn(p.PubRel(3), answer)
+        self.assertEqual([(one, payload) for one, payload, _ in ids(answer)], [(1, b"1"), (3, b"3"), (4, b"4")])
+        self.assertIn(p.PubRel(2), answer)
         self.assertEqual(client.ask(p.Publish("b", b"", 2, 9, dup=True)), [p.PubRec(9)])
         self.sender.send(p.Publish("c", b"5", 1, 1))
         self.assertEqual(publishes(client.got()), [("c", b"5", 1)])

@@ -43,8 +43,21 @@ class Connecting(Case):
 
     def test_says_what_has_to_be_known_and_no_more(self) -> None:
         self.assertEqual(self.connack(keep_alive=60).hex(), "20090000062200" + "0a210014")
-        self.assertEqual(self.connack(keep_alive=61).hex(), "200c00000913003c22000a210014")
-        self.assertEqual(self.connack(keep_alive=0).hex(), "200c00000913003c22000a210014")
+        self.assertEqual(self.connack(keep_alive=61).hex(), "200c00000922000a13003c210014")
+        self.assertEqual(self.connack(keep_alive=0).hex(), "200c00000922000a13003c210014")
+
+    def test_a_malformed_connect_may_get_no_answer(self) -> None:
+        """[MQTT-3.1.4-1]: CONNACK is a MAY."""
+        head = "00044d5154540502000a00"
+        for body, code in (("0002ff70", 0x85), ("0001700001", 0x81), ("0001", 0x81)):
+            wire = bytes.fromhex(f"10{(len(head) + len(body)) // 2:02x}{head}{body}")
+            for sparing in (False, True):
+                bench = Bench(malformed_connect_unanswered=sparing)
+                client = bench.open(version=p.MQTT_5)
+                client.send(wire)
+                self.assertEqual(client.closed, "malformed")
+                unanswered = sparing and body != "0001"
+                self.assertEqual(bytes(client.transport.value()).hex(), "" if unanswered else f"200300{code:02x}00")
 
     def test_our_limits(self) -> None:
         bench = Bench({"max_message_size": 1000}, max_session_expiry=100)
@@ -239,11 +252,29 @@ class Subscribing(Case):
         client = self.client()
         for number, (topic_filter, qos) in enumerate((("a/b", 0), ("a/+", 2), ("#", 1)), 1):
             client.ask(p.Subscribe(1, [(topic_filter, qos)], {props.SUBSCRIPTION_IDENTIFIER: number}))
-        (heard, _) = client.ask(p.Publish("a/b", b"", 2, 1))
+        (answer, heard) = client.ask(p.Publish("a/b", b"", 2, 1))
+        self.assertEqual(answer, p.PubRec(1))  # its answer first, then its own copy
         assert isinstance(heard, p.Publish) and heard.properties
         self.assertEqual(heard.qos, 2)
         identifiers: Any = heard.properties[props.SUBSCRIPTION_IDENTIFIER]
         self.assertEqual(sorted(identifiers), [1, 2, 3])
+
+    def test_an_identifier_in_a_publish_of_the_client(self) -> None:
+        """[MQTT-3.3.4-6]: a protocol error, or nothing that a receiver hears of."""
+        sent = p.Publish("a", b"", 1, 1, properties={props.USER_PROPERTY: [("k", "v")]})
+        wire = encode.encode(sent, p.MQTT_5)
+        at = wire.index(b"\x26")
+        wire = (
+            wire[:1] + bytes((wire[1] + 2,)) + wire[2 : at - 1] + bytes((wire[at - 1] + 2,)) + b"\x0b\x07" + wire[at:]
+        )
+        self.assertEqual(self.ask(wire), ([p.Disconnect(r.PROTOCOL_ERROR)], "malformed"))
+        self.bench = Bench(refuse_published_identifiers=False)
+        client = self.client()
+        client.ask(p.Subscribe(1, [("a", 0)]))
+        answers = client.ask(wire)
+        self.assertEqual({type(one) for one in answers}, {p.PubAck, p.Publish})
+        heard = next(one for one in answers if isinstance(one, p.Publish))
+        self.assertEqual(heard.properties, {props.USER_PROPERTY: [("k", "v")]})
 
     def test_retain_as_published_and_handling(self) -> None:
         client = self.client()

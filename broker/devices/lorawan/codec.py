@@ -38,6 +38,7 @@ PULL_RESP: Final = 3
 PULL_ACK: Final = 4
 TX_ACK: Final = 5
 
+_OF_GATEWAYS: Final = (PUSH_DATA, PULL_DATA, TX_ACK)
 VERSIONS: Final = (1, 2)
 #: Version, token, id, EUI.
 HEAD: Final = 12
@@ -58,16 +59,26 @@ class DatagramError(ValueError):
 
 
 class Datagram:
-    """From a gateway: ``kind`` is PUSH_DATA, PULL_DATA or TX_ACK; ``body`` what follows the EUI."""
+    """From a gateway: ``kind`` is PUSH_DATA, PULL_DATA or TX_ACK; ``body`` what follows the EUI.
 
-    __slots__ = ("body", "eui", "kind", "token", "version")
+    ``head`` is the version and the token, with which its acknowledgement begins.
+    """
 
-    def __init__(self, version: int, token: bytes, kind: int, eui: bytes, body: bytes) -> None:
-        self.version = version
-        self.token = token
+    __slots__ = ("body", "eui", "head", "kind")
+
+    def __init__(self, head: bytes, kind: int, eui: bytes, body: bytes) -> None:
+        self.head = head
         self.kind = kind
         self.eui = eui
         self.body = body
+
+    @property
+    def version(self) -> int:
+        return self.head[0]
+
+    @property
+    def token(self) -> bytes:
+        return self.head[1:]
 
 
 def parse(data: bytes) -> Datagram:
@@ -75,9 +86,9 @@ def parse(data: bytes) -> Datagram:
     if len(data) < HEAD or data[0] not in VERSIONS:
         raise DatagramError("not a Semtech UDP datagram")
     kind = data[3]
-    if kind not in (PUSH_DATA, PULL_DATA, TX_ACK):
+    if kind not in _OF_GATEWAYS:
         raise DatagramError("not a datagram of a gateway")
-    return Datagram(data[0], data[1:3], kind, data[4:HEAD], data[HEAD:])
+    return Datagram(data[:3], kind, data[4:HEAD], data[HEAD:])
 
 
 class Rxpk(msgspec.Struct, gc=False):
@@ -220,11 +231,11 @@ def tx_error(text: bytes) -> str | None:
 
 
 def push_ack(datagram: Datagram) -> bytes:
-    return bytes((datagram.version,)) + datagram.token + b"\x01"
+    return datagram.head + b"\x01"
 
 
 def pull_ack(datagram: Datagram) -> bytes:
-    return bytes((datagram.version,)) + datagram.token + b"\x04"
+    return datagram.head + b"\x04"
 
 
 class Txpk(msgspec.Struct, gc=False):

@@ -21,6 +21,7 @@ class LorawanCounters:
         "joins",
         "joins_refused",
         "late",
+        "late_copies",
         "nonce_reuse",
         "repetitions",
         "replays",
@@ -32,6 +33,7 @@ class LorawanCounters:
         "unknown_gateways",
         "unknown_motes",
         "unread_commands",
+        "unsent",
         "wrong_address",
     )
 
@@ -50,6 +52,8 @@ class LorawanCounters:
         self.wrong_address = 0
         #: The same frame from another gateway.
         self.duplicates = 0
+        #: The same too late for the window: its line is slower than ``deduplication``.
+        self.late_copies = 0
         #: Frames over max_frames.
         self.too_many_frames = 0
         #: Data frames with an address that no mote has.
@@ -72,6 +76,8 @@ class LorawanCounters:
         self.joins_refused = 0
         #: MAC commands that could not be read.
         self.unread_commands = 0
+        #: Datagrams that the system did not take from us.
+        self.unsent = 0
         #: PULL_RESP that were sent.
         self.downlinks = 0
         #: TX_ACK with an error.

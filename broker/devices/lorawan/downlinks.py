@@ -52,6 +52,8 @@ MAX_CHANNELS_TOLD: Final = 3
 CHANNELS_OF_A_BLOCK: Final = 8
 #: Class C motes whose gateways are away that are looked at in one tick.
 MAX_STRANDED: Final = 200
+#: The result of a command that no acknowledgement came for.
+NOT_ACKNOWLEDGED: Final = {"error": "NOT_ACKNOWLEDGED", "code": CODES["NOT_ACKNOWLEDGED"]}
 #: Numbers of customer servers' answers that are no TX_ACK errors.
 CODE_DUTY: Final = -7
 
@@ -127,15 +129,15 @@ class Downlinks:
             self.wake(mote)
             return
 
-        if not mote.near:
-            return  # nobody knows where it is
+        if not mote.near or not mote.up:
+            return  # nobody knows where it is, or whether it has heard that it joined; its next frame will tell
 
         def windows(size: int) -> Plan:
             return self._transmitter.continuous(mote.near, mote.region, size)
 
         # What is too long for RX2 may go out in RX1, after its next uplink.
         region = mote.region or mote.near[0].region
-        limit = region.max_payload[region.rx2_rate] - frames.OVERHEAD + FRAME_OVER_PAYLOAD - len(self._owed(mote))
+        limit = region.max_payload[region.rx2_rate] - frames.OVERHEAD + FRAME_OVER_PAYLOAD - len(mote.answers)
         waits = (
             len(mote.delivery.payload) <= limit if mote.delivery is not None else self._next(mote, limit) is not None
         )
@@ -182,7 +184,7 @@ class Downlinks:
         if not delivery.command.final and delivery.tries < self.settings.transmissions:
             return True
         mote.delivery = None
-        self._end(mote, delivery, FAILED, {"error": "NOT_ACKNOWLEDGED", "code": CODES["NOT_ACKNOWLEDGED"]})
+        self._end(mote, delivery, FAILED, NOT_ACKNOWLEDGED)
         return False
 
     def _next(self, mote: Mote, limit: int | None) -> Command | None:
@@ -197,14 +199,17 @@ class Downlinks:
         """True: nothing else can be sent now. False: the command has failed for good."""
         payload = payload_bytes(command.payload)
         port = int(command.options.get("port") or mote.port or self.settings.default_port)
-        fopts = self._owed(mote)
-        plan = windows(frames.OVERHEAD + len(fopts) + len(payload))
+        size = frames.OVERHEAD + len(payload)
+        fopts, plan = self._fitted(mote, size, windows)
+        if plan.too_long and fopts and not windows(size).too_long:
+            self._send_alone(mote, windows)  # the command has its turn in the next window
+            return True
         if plan.too_long:
             self._commands.fail(command.id, {"error": "TOO_LONG", "code": CODES["TOO_LONG"]})
             return False
         if not plan.slots or not self._counter_left(mote):
             return True
-        wait = self._transmitter.duty_wait(plan, frames.OVERHEAD + len(fopts) + len(payload))
+        wait = self._transmitter.duty_wait(plan, size + len(fopts))
         if wait > 0:
             self._counted.duty += 1
             result = {"error": "DUTY_CYCLE", "code": CODE_DUTY, "wait_ms": int(wait * 1000) + 1}
@@ -231,8 +236,11 @@ class Downlinks:
     def _send_again(self, mote: Mote, windows: Windows) -> None:
         delivery = mote.delivery
         assert delivery is not None
-        fopts = self._owed(mote)
-        plan = windows(frames.OVERHEAD + len(fopts) + len(delivery.payload))
+        size = frames.OVERHEAD + len(delivery.payload)
+        fopts, plan = self._fitted(mote, size, windows)
+        if plan.too_long and fopts:
+            # Answers alone would have a later counter, after which this frame is an old one. The mote may ask again.
+            fopts, plan = b"", windows(size)
         if plan.too_long:  # by now: the mote has become slower
             mote.delivery = None
             self._end(mote, delivery, FAILED, {"error": "TOO_LONG", "code": CODES["TOO_LONG"]})
@@ -278,6 +286,15 @@ class Downlinks:
         self._use_counter(mote)
         self._transmitter.launch(transmission)
         return True
+
+    def _fitted(self, mote: Mote, size: int, windows: Windows) -> tuple[bytes, Plan]:
+        """What goes along with a frame of ``size`` bytes: what is owed, without our own question if it is too long."""
+        fopts = self._owed(mote)
+        plan = windows(size + len(fopts))
+        if plan.too_long and fopts != mote.answers:
+            fopts = mote.answers
+            plan = windows(size + len(fopts))
+        return fopts, plan
 
     def _owed(self, mote: Mote) -> bytes:
         """MAC commands for the mote; they fit into FOpts."""
@@ -381,6 +398,13 @@ class Downlinks:
             if command.options.get("confirm"):
                 self._commands.reply(mote.dev_eui, Reply(command.id, SUCCEEDED, {"acknowledged": True}, at))
                 return
+
+    def session_over(self, mote: Mote) -> None:
+        """The mote has joined anew, or has other keys: a frame of before will not be acknowledged any more."""
+        delivery = mote.delivery
+        if delivery is not None and delivery.confirmed:
+            mote.delivery = None
+            self._end(mote, delivery, FAILED, NOT_ACKNOWLEDGED)
 
     def _end(self, mote: Mote, delivery: Delivery, status: str, result: dict[str, Any]) -> None:
         if not delivery.command.final:

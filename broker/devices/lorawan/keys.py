@@ -2,7 +2,8 @@
 
 * MIC: the first four bytes of AES-CMAC (RFC 4493). Of data frames it is over a block B0 and the frame:
   ``49 | 00000000 | direction | DevAddr LE | FCnt LE (32 bits) | 00 | length``.
-* FRMPayload is XORed with AES blocks A1, A2 ...: ``01 | 00000000 | direction | DevAddr LE | FCnt LE | 00 | i``.
+* FRMPayload is XORed with AES blocks A1, A2 ...: ``01 | 00000000 | direction | DevAddr LE | FCnt LE | 00 | i``. That is
+  CTR mode from A1 on, as i ends at 16.
 * A join-accept is "encrypted" with AES *decryption*, so that a mote needs only encryption.
 * Session keys: AES of ``01 or 02 | AppNonce LE | NetID LE | DevNonce LE | zeros``.
 
@@ -16,7 +17,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import ECB
+from cryptography.hazmat.primitives.ciphers.modes import CTR, ECB
 from cryptography.hazmat.primitives.cmac import CMAC
 
 UP: Final = 0
@@ -56,12 +57,9 @@ def data_mic(key: bytes, direction: int, dev_addr: int, fcnt: int, body: bytes) 
 
 def crypt_payload(key: bytes, direction: int, dev_addr: int, fcnt: int, payload: bytes) -> bytes:
     """Encrypt or decrypt an FRMPayload (the same operation): AppSKey, or NwkSKey on port 0."""
-    size = len(payload)
-    if not size:
+    if not payload:
         return b""
-    blocks = b"".join([_A(1, direction, dev_addr, fcnt, i) for i in range(1, (size + 31) // 16)])
-    stream = encrypt_blocks(key, blocks)[:size]
-    return (int.from_bytes(payload, "big") ^ int.from_bytes(stream, "big")).to_bytes(size, "big")
+    return Cipher(AES(key), CTR(_A(1, direction, dev_addr, fcnt, 1))).encryptor().update(payload)
 
 
 def session_keys(app_key: bytes, app_nonce: int, net_id: int, dev_nonce: int) -> tuple[bytes, bytes]:

@@ -8,6 +8,7 @@ do.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -28,14 +29,21 @@ class LorawanDatagrams(DatagramProtocol):
 
     def __init__(self, home: LorawanListener) -> None:
         self.home = home
+        #: Twisted's own way looks at every address anew: of a socket, half of what an acknowledgement costs.
+        self.send: Callable[[bytes, tuple[str, int]], object] = self._through_transport
 
     def startProtocol(self) -> None:
         handle: Any = getattr(self.transport, "socket", None)
         if handle is not None:
             handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.home.settings.receive_buffer)
+            self.send = handle.sendto
+
+    def _through_transport(self, data: bytes, address: tuple[str, int]) -> None:
+        if self.transport is not None:
+            self.transport.write(data, address)
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
-        self.home.received(self, datagram, (addr[0], addr[1]))
+        self.home.received(self, datagram, addr)
 
 
 class LorawanListener:
@@ -66,19 +74,21 @@ class LorawanListener:
         self.stats.messages_in += 1
         self.stats.bytes_in += len(data)
         try:
-            self.network.datagram(data, (*address, through))
+            self.network.datagram(data, (address[0], address[1], through))
         except Exception:
             self.log.failure("fault while a datagram of {host} was read", host=address[0])
 
     def write(self, data: bytes, address: Address) -> None:
         """Send a datagram to where one came from."""
         host, port, through = address
-        transport = through.transport
-        if transport is None:
+        try:
+            through.send(data, (host, port))
+        except OSError:
+            # No route, a full buffer, the impossible port 0, a socket that is closed: lost, as datagrams may be.
+            self.network.counted.unsent += 1
             return
         self.stats.messages_out += 1
         self.stats.bytes_out += len(data)
-        transport.write(data, (host, port))
 
     def counters(self) -> dict[str, float]:
         """For the metrics."""

@@ -34,7 +34,7 @@ from broker.devices.lorawan.gateways import Gateways
 from broker.devices.lorawan.identity import Identity, canonical_eui
 from broker.devices.lorawan.joins import Joins
 from broker.devices.lorawan.motes import PROTOCOL, Mote, Motes
-from broker.devices.lorawan.reception import Heard, Reception
+from broker.devices.lorawan.reception import Heard, received
 from broker.devices.lorawan.settings import Settings
 from broker.devices.lorawan.store import Store
 from broker.devices.lorawan.transmitter import Transmitter, Write
@@ -187,7 +187,7 @@ class Network:
         heard = self._frames.get(phy)
         if heard is not None:
             counted.duplicates += 1
-            heard.also(Reception(gateway, packet, frequency, now))
+            heard.also(received(gateway, packet, frequency, now))
             return
         try:
             frame = parse_uplink(phy)
@@ -200,7 +200,7 @@ class Network:
         if len(self._frames) >= self.settings.max_frames:
             counted.too_many_frames += 1
             return
-        heard = self._frames[phy] = Heard(phy, frame, Reception(gateway, packet, frequency, now), self._clock())
+        heard = self._frames[phy] = Heard(phy, frame, received(gateway, packet, frequency, now), self._clock())
         self.agenda.at(now + self.settings.deduplication, self._ripe, heard)
 
     def _ripe(self, heard: Heard) -> None:
@@ -280,10 +280,13 @@ class Network:
         if mote is not None and _same_session(mote, identity):
             mote.class_c = identity.class_c
             mote.region = identity.region
+            if mote.class_c:
+                self.downlinks.wake(mote)
             return
         if mote is not None:
             self.motes.remove(record.id)
             self.uplinks.leave(mote, "removed")
+            self.downlinks.session_over(mote)
             await self.store.forget_session(record.id)
         await self.store.place_again(identity)
 

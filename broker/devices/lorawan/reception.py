@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from broker.devices.lorawan.codec import Rxpk
 from broker.devices.lorawan.frames import Uplink
 from broker.devices.lorawan.gateway import Gateway
@@ -16,23 +18,38 @@ from broker.devices.lorawan.gateway import Gateway
 NO_SNR = -20.0
 
 
-class Reception:
-    """One gateway's copy. ``arrived``: monotonic seconds; ``local``: the gateway's own, in microseconds."""
+class Reception(msgspec.Struct, gc=False, eq=False):
+    """One gateway's copy. ``arrived``: monotonic seconds; ``local``: the gateway's own, in microseconds.
 
-    __slots__ = ("arrived", "datr", "frequency", "gateway", "local", "rssi", "snr")
+    There are three of a frame, and they refer to nothing that refers to them: the garbage collector need not look.
+    """
 
-    def __init__(self, gateway: Gateway, packet: Rxpk, frequency: int, arrived: float) -> None:
-        self.gateway = gateway
-        self.frequency = frequency
-        self.datr = packet.datr
-        self.rssi = packet.rssi
-        self.snr = NO_SNR if packet.lsnr is None else packet.lsnr
-        self.arrived = arrived
-        self.local = None if packet.tmst is None else gateway.local(packet.tmst, arrived)
+    gateway: Gateway
+    #: Hz.
+    frequency: int
+    datr: str | int
+    rssi: float | None
+    snr: float
+    arrived: float
+    local: int | None
 
     def as_dict(self) -> dict[str, Any]:
         """As it stands in an uplink's ``meta``."""
         return {"eui": self.gateway.eui, "rssi": self.rssi, "snr": self.snr}
+
+
+def received(gateway: Gateway, packet: Rxpk, frequency: int, arrived: float) -> Reception:
+    """What a gateway says now; sets its clock."""
+    snr, tmst = packet.lsnr, packet.tmst
+    return Reception(
+        gateway,
+        frequency,
+        packet.datr,
+        packet.rssi,
+        NO_SNR if snr is None else snr,
+        arrived,
+        None if tmst is None else gateway.local(tmst, arrived),
+    )
 
 
 class Heard:

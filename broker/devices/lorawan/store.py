@@ -27,6 +27,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from broker.core import Core
+from broker.devices.lorawan.counter import MAX_COUNTER
 from broker.devices.lorawan.counters import LorawanCounters
 from broker.devices.lorawan.gateway import GatewayRecord
 from broker.devices.lorawan.gateways import Gateways
@@ -207,13 +208,13 @@ class Store:
     def _reserve(self, mote: Mote) -> int:
         """The end of its reserved counters as it will be on disk."""
         if mote.reserved - mote.down < self.settings.counter_block // 2:
-            return mote.down + self.settings.counter_block
+            return min(mote.down + self.settings.counter_block, MAX_COUNTER)
         return mote.reserved
 
     @staticmethod
     def _packed(mote: Mote, up: int, reserved: int) -> bytes:
         near = int(mote.near[0].eui, 16) if mote.near else 0
-        return _counter.pack(min(up, 0xFFFF_FFFF), min(reserved, 0xFFFF_FFFF), near, mote.port)
+        return _counter.pack(min(up, MAX_COUNTER), reserved, near, mote.port)
 
     def _written(self, _: None, written: Iterable[tuple[Mote, int, int]]) -> None:
         self._writing = False

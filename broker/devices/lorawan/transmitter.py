@@ -47,6 +47,8 @@ SAFE_POWER: Final = 14
 GOOD_MARGIN: Final = 10.0
 #: Seconds from now to a class C downlink: the forwarder needs some to prepare.
 CLASS_C_LEAD: Final = 0.33
+#: Seconds in which it has to have left.
+CLASS_C_PATIENCE: Final = 60.0
 #: How often a class C downlink steps over another booking.
 MAX_STEPS: Final = 20
 RX2_AFTER_RX1: Final = 1.0
@@ -152,9 +154,13 @@ class Transmitter:
         return Slot(reception.gateway, start, latest, frequency, plan.rates[rate], plan.band_of(frequency))
 
     def continuous(self, gateways: Iterable[Gateway], region: Region | None, size: int) -> Plan:
-        """Class C: the parameters of RX2, as soon as it goes."""
+        """Class C: the parameters of RX2, as soon as it goes.
+
+        A gateway behind a slow line, or whose clock was set anew, finds the time that it is told past: then ``imme``.
+        """
         now = self._monotonic()
         slots: list[Slot] = []
+        untimed: list[Slot] = []
         long = False
         for gateway in gateways:
             if gateway.address is None or not gateway.online:
@@ -166,8 +172,11 @@ class Transmitter:
             rate, band = plan.rates[plan.rx2_rate], plan.band_of(plan.rx2_frequency)
             local = gateway.estimate(now)
             start = None if local is None else self._free_from(gateway, local, rate, size)
-            slots.append(Slot(gateway, start, now + 60.0, plan.rx2_frequency, rate, band))
-        return Plan(slots, long and not slots)
+            slot = Slot(gateway, start, now + CLASS_C_PATIENCE, plan.rx2_frequency, rate, band)
+            slots.append(slot)
+            if start is not None:
+                untimed.append(slot._replace(start=None))
+        return Plan(slots + untimed, long and not slots)
 
     def _free_from(self, gateway: Gateway, local: int, rate: DataRate, size: int) -> int:
         start = local + int(CLASS_C_LEAD * 1e6)

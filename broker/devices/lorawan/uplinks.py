@@ -2,7 +2,8 @@
 
 A frame is taken when its MIC is right under a session of that address with the next counters; then the counter moves on
 and the frame can never come again. The frame before is known too: a mote sends it again when it missed the answer, so a
-confirmed one is answered again, and nothing else happens. Older ones are replays.
+confirmed one is answered again, and nothing else happens; what comes before RX1 is a late gateway's copy. Older ones
+are replays.
 
 ==========================  ======================================================================================
 of the frame                becomes
@@ -84,6 +85,12 @@ class Uplinks:
         self._counted.bad_mics += 1
 
     def _again(self, mote: Mote, heard: Heard, frame: DataUp) -> None:
+        if heard.arrived < mote.heard_at + mote.rx1_delay:
+            # A gateway behind a slow line: a mote listens in its windows before it sends again. Answering would put
+            # two downlinks into the same window.
+            self._counted.late_copies += 1
+            return
+        self.present(mote, heard)
         self._counted.repetitions += 1
         mote.repeats += 1
         if mote.repeats <= MAX_REPEATS:
@@ -168,6 +175,7 @@ class Uplinks:
     def hand_over(self, old: Mote, new: Mote, heard: Heard) -> None:
         """The mote has joined anew: if it was on-line, it stays so."""
         self._present.pop(old, None)
+        self._downlinks.session_over(old)
         if old.live is not None and old.live.link is old:
             self.present(new, heard)
 

@@ -1,5 +1,6 @@
 // The npm package lora-packet behind lines of JSON: node lorapacket.mjs FOLDER, whose node_modules has it.
 // {"read": hex, keys} -> what a frame says; {"write": fields, keys} -> {"frame": hex}; all bytes in hex.
+// {"session": {net_id, app_nonce, dev_nonce}, "app_key"} -> {"nwk_s_key", "app_s_key"}
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -46,8 +47,13 @@ function write({ write: fields, app_key, nwk_s_key, app_s_key, high }) {
   return { frame: packet.getPHYPayload().toString("hex") };
 }
 
+function session({ session: { net_id, app_nonce, dev_nonce }, app_key }) {
+  const made = lora.generateSessionKeys10(bytes(app_key), bytes(net_id), bytes(app_nonce), bytes(dev_nonce));
+  return { nwk_s_key: made.NwkSKey.toString("hex"), app_s_key: made.AppSKey.toString("hex") };
+}
+
 for await (const line of createInterface({ input: process.stdin })) {
   const request = JSON.parse(line);
-  process.stdout.write(JSON.stringify("read" in request ? read(request) : write(request)) + "\n");
+  process.stdout.write(JSON.stringify("read" in request ? read(request) : "write" in request ? write(request) : session(request)) + "\n");
 }
 process.exit();

@@ -56,16 +56,6 @@ class DataTests(Case):
         self.assertEqual(self.bed.counted.duplicates, 2)
         self.assertEqual(self.bed.network.nearest_gateway(EUI), OTHER)
 
-    def test_a_late_copy_is_a_repetition(self) -> None:
-        other = self.bed.forwarder(OTHER, "192.0.2.2")
-        mote = self.bed.abp()
-        frame = mote.says(b"x", self.gateway)
-        self.bed.advance(0.3)
-        other.hears(frame)
-        self.bed.advance(1)
-        self.assertEqual(self.bed.heard.payloads(), [b"x"])
-        self.assertEqual(self.bed.counted.repetitions, 1)
-
     def test_replays_and_forgeries(self) -> None:
         mote = self.bed.abp()
         frames = [mote.says(bytes((n,)), self.gateway) for n in range(5)]
