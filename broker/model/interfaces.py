@@ -37,7 +37,11 @@ class IDeviceLink(Interface):
 
 
 class IConsumer(Interface):
-    """Something that wants to know what crosses the broker. Called synchronously, in order; must not block."""
+    """Something that wants to know what crosses the broker. Called synchronously, in order; must not block.
+
+    One that listens to all devices and has a use for few uplinks may have ``wants(device, kind) -> bool`` besides:
+    while nobody wants an uplink, a device side that asks `Router.wanted` need not make it. It must not raise.
+    """
 
     def uplink(message: Uplink) -> None:
         """A device said something."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from broker.model.interfaces import IConsumer
-from broker.model.messages import Command, Presence, Uplink
+from broker.model.messages import Command, DeviceRef, Presence, Uplink
 
 
 class Router:
@@ -22,6 +22,8 @@ class Router:
         self._report = report
         self._everyone: tuple[Any, ...] = ()
         self._by_device: dict[str, tuple[Any, ...]] = {}
+        #: What `wanted` asks of those who listen to all devices; None while one of them wants everything.
+        self._wants: tuple[Callable[[DeviceRef, str], bool], ...] | None = ()
         self.uplinks = 0
         self.faults = 0
 
@@ -30,6 +32,7 @@ class Router:
         if device is None:
             if not any(other is consumer for other in self._everyone):
                 self._everyone = (*self._everyone, consumer)
+                self._ask()
             return
         others = self._by_device.get(device, ())
         if not any(other is consumer for other in others):
@@ -39,12 +42,28 @@ class Router:
         """Stop what `listen` with the same arguments started; harmless when it did not."""
         if device is None:
             self._everyone = tuple(other for other in self._everyone if other is not consumer)
+            self._ask()
             return
         left = tuple(other for other in self._by_device.get(device, ()) if other is not consumer)
         if left:
             self._by_device[device] = left
         else:
             self._by_device.pop(device, None)
+
+    def _ask(self) -> None:
+        wants = [getattr(consumer, "wants", None) for consumer in self._everyone]
+        self._wants = None if None in wants else tuple(one for one in wants if one is not None)
+
+    def wanted(self, device: DeviceRef, kind: str) -> bool:
+        """Whether anybody has a use for an uplink, so that it has to be made and told. If not, it is counted here."""
+        wants = self._wants
+        if wants is None or device.id in self._by_device:
+            return True
+        for one in wants:
+            if one(device, kind):
+                return True
+        self.uplinks += 1
+        return False
 
     def uplink(self, message: Uplink) -> None:
         self.uplinks += 1

@@ -26,7 +26,7 @@ from zope.interface import implementer
 
 from broker.model.errors import BrokerError
 from broker.model.interfaces import IConsumer
-from broker.model.messages import Command, Presence, Uplink
+from broker.model.messages import Command, DeviceRef, Presence, Uplink
 from broker.model.records import LiveState, StoredMessage
 from broker.model.weight import weight
 from broker.routing.live import LiveDevice, LiveDevices
@@ -146,6 +146,10 @@ class Recorder:
             )
 
     # -- what crosses the broker -----------------------------------------------------------------------------------
+
+    def wants(self, device: DeviceRef, kind: str) -> bool:
+        """See `IConsumer`. What the device's last values are, the sweep finds out."""
+        return self._keeps_history
 
     def uplink(self, message: Uplink) -> None:
         if not self._keeps_history:

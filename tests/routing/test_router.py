@@ -42,6 +42,11 @@ class Failing(Listening):
         raise ValueError("command")
 
 
+class Choosy(Listening):
+    def wants(self, device: DeviceRef, kind: str) -> bool:
+        return device == ONE
+
+
 class RouterTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.faults: list[tuple[str, str]] = []
@@ -149,3 +154,27 @@ class RouterTests(SynchronousTestCase):
         router.uplink(Uplink(ONE, DATA, {}, 1.0))
         # Whom the first message reaches by name is looked up after everyone was told.
         self.assertEqual(self.names(), ["leaving", "late", "late", "late"])
+
+    def test_what_nobody_wants_is_counted(self) -> None:
+        router = self.router
+        self.assertFalse(router.wanted(ONE, DATA))
+        self.assertEqual(router.uplinks, 1)
+        choosy = Choosy("choosy", self.heard)
+        router.listen(choosy)
+        self.assertEqual([router.wanted(one, DATA) for one in (ONE, TWO)], [True, False])
+        self.assertEqual((router.uplinks, self.heard), (2, []))
+
+    def test_who_listens_to_one_device_wants_its_uplinks(self) -> None:
+        listening = Listening("one", self.heard)
+        self.router.listen(listening, "one")
+        self.assertEqual([self.router.wanted(one, DATA) for one in (ONE, TWO)], [True, False])
+        self.router.ignore(listening, "one")
+        self.assertFalse(self.router.wanted(ONE, DATA))
+
+    def test_who_does_not_say_wants_everything(self) -> None:
+        listening = Listening("all", self.heard)
+        self.router.listen(Choosy("choosy", self.heard))
+        self.router.listen(listening)
+        self.assertTrue(self.router.wanted(TWO, DATA))
+        self.router.ignore(listening)
+        self.assertFalse(self.router.wanted(TWO, DATA))

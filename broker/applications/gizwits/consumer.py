@@ -19,7 +19,7 @@ from broker.devices.gizwits import codec
 from broker.devices.gizwits.identity import PROTOCOL
 from broker.devices.gizwits.topics import report_topic
 from broker.model.interfaces import IConsumer
-from broker.model.messages import SUCCEEDED, Command, Presence, Uplink, payload_bytes
+from broker.model.messages import SUCCEEDED, Command, DeviceRef, Presence, Uplink, payload_bytes
 from broker.mqtt.delivery import SessionIndex, SessionRoute, deliver
 
 #: What the broker itself sends to apps goes out at this QoS; real devices publish at 0 as well.
@@ -38,6 +38,10 @@ class Consumer:
         self._presence_log = presence_log
         self._routes: dict[str, SessionRoute] = {}
         self.watchers: dict[str, set[Callable[[Presence], None]]] = {}
+
+    def wants(self, device: DeviceRef, kind: str) -> bool:
+        """See `IConsumer`. Those of other protocols come to `uplink`, which looks for subscribers."""
+        return device.protocol != PROTOCOL or self._products.in_use
 
     def uplink(self, message: Uplink) -> None:
         device = message.device

@@ -34,7 +34,7 @@ from broker.applications.loracenter.settings import Settings
 from broker.core import Core
 from broker.model.errors import BrokerError
 from broker.model.interfaces import IConsumer
-from broker.model.messages import EVENT, RAW, STATUS, Command, Presence, Uplink
+from broker.model.messages import EVENT, RAW, STATUS, Command, DeviceRef, Presence, Uplink
 from broker.storage.registry import Change
 
 #: Devices whose hearers are kept; past this the table is started anew.
@@ -83,6 +83,10 @@ class Indications:
         core.router.listen(self)
 
     # -- IConsumer -------------------------------------------------------------------------------------------------
+
+    def wants(self, device: DeviceRef, kind: str) -> bool:
+        """See `IConsumer`."""
+        return bool(self._hearers(device.id))
 
     def uplink(self, message: Uplink) -> None:
         if not self._hearers(message.device.id):

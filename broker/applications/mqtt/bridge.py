@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from broker.applications.mqtt.topics import presence_topic, reply_topic, uplink_topic
 from broker.model.interfaces import IConsumer
-from broker.model.messages import KINDS, Command, Presence, Uplink
+from broker.model.messages import KINDS, Command, DeviceRef, Presence, Uplink
 from broker.mqtt import properties as props
 from broker.mqtt.delivery import SessionIndex, SessionRoute, deliver
 
@@ -47,14 +47,25 @@ class DeviceTopics:
         self._topics = topics
         self._routes: dict[str, dict[str, SessionRoute]] = {kind: {} for kind in KINDS}
 
-    def uplink(self, message: Uplink) -> None:
-        routes = self._routes[message.kind]
-        device_id = message.device.id
-        route = routes.get(device_id)
+    def wants(self, device: DeviceRef, kind: str) -> bool:
+        """See `IConsumer`."""
+        route = self._routes[kind].get(device.id)
         if route is None or route.generation != self._topics.generation:
-            if len(routes) >= MAX_ROUTES:
-                routes.clear()
-            route = routes[device_id] = self._topics.route(uplink_topic(device_id, message.kind))
+            route = self._route(device.id, kind)
+        return bool(route.targets)
+
+    def _route(self, device_id: str, kind: str) -> SessionRoute:
+        routes = self._routes[kind]
+        if len(routes) >= MAX_ROUTES:
+            routes.clear()
+        route = routes[device_id] = self._topics.route(uplink_topic(device_id, kind))
+        return route
+
+    def uplink(self, message: Uplink) -> None:
+        device_id = message.device.id
+        route = self._routes[message.kind].get(device_id)
+        if route is None or route.generation != self._topics.generation:
+            route = self._route(device_id, message.kind)
         if route.targets:
             deliver(route, message.as_json(), QOS)
 

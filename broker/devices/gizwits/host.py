@@ -15,8 +15,7 @@ class Host(Protocol):
     core: Core
     settings: DeviceSettings
     online: AppsOnline
-    waiting: dict[tuple[str, int], str]
-
-    def new_sn(self) -> int: ...
 
     def wait_for(self, did: str, sn: int, command_id: str) -> None: ...
+
+    def acknowledged(self, did: str, sn: int) -> str | None: ...

@@ -19,6 +19,7 @@ The broker acknowledges no business message (4.9). Malformed ones are dropped; s
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any, Final
 
 from zope.interface import implementer
@@ -54,6 +55,11 @@ QOS: Final = 1
 TAKEOVER: Final = 5.0
 #: Bytes of a PUBLISH besides topic and payload, at most: first byte, length, topic length, packet id.
 _PACKET_HEAD: Final = 1 + 4 + 2 + 2
+
+
+def serial_number(command_id: str) -> int:
+    """That of a 0x0093 which is a command of ours: made of its id, so that a restarted broker knows the answer."""
+    return int.from_bytes(sha256(command_id.encode()).digest()[:4], "big")
 
 
 class DeviceTerms(Terms):
@@ -107,6 +113,7 @@ class DevicePrincipal:
         self._core = side.core
         self._clock = side.core.clock
         self._uplink = side.core.router.uplink
+        self._wanted = side.core.router.wanted
         self._close: Callable[[str], None] | None = None
         self._live: LiveDevice | None = None
         self._malformed = 0
@@ -200,7 +207,8 @@ class DevicePrincipal:
             command, at = g.open_business(payload)
             now = live.last_seen = self._clock()
             if command == g.REPORT:
-                self._uplink(Uplink(live.ref, RAW, payload[at:], now))
+                if self._wanted(live.ref, RAW):
+                    self._uplink(Uplink(live.ref, RAW, payload[at:], now))
             elif command == g.REQUEST:
                 sn = int.from_bytes(payload[at : at + 4], "big")
                 self._uplink(Uplink(live.ref, RAW, payload[at + 4 :], now, None, {"sn": sn}))
@@ -250,7 +258,7 @@ class DevicePrincipal:
                 live.info_changed = True
 
     def _acknowledged(self, payload: bytes, at: int, now: float) -> None:
-        command_id = self.side.waiting.pop((self.did, int.from_bytes(payload[at : at + 4], "big")), None)
+        command_id = self.side.acknowledged(self.did, int.from_bytes(payload[at : at + 4], "big"))
         if command_id is not None:
             data = payload[at + 4 :]
             reply = Reply(command_id, SUCCEEDED, payload_object(data) if data else None, now)
@@ -272,7 +280,7 @@ class DevicePrincipal:
             self._say(g.encode(g.Control(data)))
             self._core.commands.reply(self.did, Reply(command.id, SUCCEEDED, None, self._clock()))
             return
-        sn = self.side.new_sn()
+        sn = serial_number(command.id)
         self._say(g.encode(g.Request(sn, data)))
         self.side.wait_for(self.did, sn, command.id)
 

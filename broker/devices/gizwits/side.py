@@ -15,7 +15,7 @@ from broker.devices.gizwits.firmware import FirmwareStore
 from broker.devices.gizwits.identity import PROTOCOL, DeviceRules, MacIndex, canonical_mac, is_did
 from broker.devices.gizwits.log_switches import setting
 from broker.devices.gizwits.notices import Notices
-from broker.devices.gizwits.principal import QOS, DevicePrincipal
+from broker.devices.gizwits.principal import QOS, DevicePrincipal, serial_number
 from broker.devices.gizwits.settings import DeviceSettings
 from broker.devices.gizwits.switches import USUAL, Switches
 from broker.devices.gizwits.topics import command_topic, response_topic
@@ -77,7 +77,6 @@ class GizwitsDevices:
         self._kept_switches = Records(core.storage, SWITCHES, Switches)
         self.firmware = FirmwareStore(core)
         self.notices = Notices(core, self.tell, lambda: self.settings.public_host)
-        self._sn = int(core.clock() * 1000) & 0xFFFFFFFF
         self._info_lock = DeferredLock()
         core.registry.protocols[PROTOCOL] = DeviceRules(self.index)
         core.registry.on_change.append(self._changed)
@@ -183,16 +182,20 @@ class GizwitsDevices:
             elif record is not None:
                 await self.core.storage.save_info(did, {**record.info, **changes})
 
-    def new_sn(self) -> int:
-        """A serial number for a message of ours."""
-        self._sn = (self._sn + 1) & 0xFFFFFFFF
-        return self._sn
-
     def wait_for(self, did: str, sn: int, command_id: str) -> None:
         """An acknowledgement with this number is the command's."""
         if len(self.waiting) >= MAX_WAITING:
             del self.waiting[next(iter(self.waiting))]
         self.waiting[did, sn] = command_id
+
+    def acknowledged(self, did: str, sn: int) -> str | None:
+        """The command that waited for this number; also one that an earlier process has sent."""
+        command_id = self.waiting.pop((did, sn), None)
+        if command_id is None:
+            for command in self.core.commands.unanswered(did):
+                if command.options.get("ack") and serial_number(command.id) == sn:
+                    return command.id
+        return command_id
 
     def _changed(self, change: Change) -> None:
         """The registry changed: a device that is no longer welcome has to leave."""

@@ -40,7 +40,7 @@ from broker.devices.lorawan.store import Store
 from broker.devices.lorawan.transmitter import Transmitter, Write
 from broker.devices.lorawan.uplinks import Uplinks
 from broker.model.interfaces import IConsumer, ILoraNetwork
-from broker.model.messages import QUEUED, Command, Presence, Uplink
+from broker.model.messages import QUEUED, Command, DeviceRef, Presence, Uplink
 from broker.model.records import DeviceRecord
 from broker.storage.deferred import deferred
 from broker.storage.registry import Change
@@ -226,6 +226,9 @@ class Network:
         self.core.router.fault("lorawan", error)
 
     # -- IConsumer: commands that are waiting ----------------------------------------------------------------------
+
+    def wants(self, device: DeviceRef, kind: str) -> bool:
+        return False
 
     def uplink(self, message: Uplink) -> None:
         pass

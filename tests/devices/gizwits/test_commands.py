@@ -157,6 +157,15 @@ class Acknowledged(Case):
         self.bed.say(client, f"dev2app/{DID}/broker", g.Ack(packet.sn))
         self.assertEqual(command.status, "succeeded")
 
+    async def test_a_restart(self) -> None:
+        """The command is in the journal, and its number follows from it."""
+        command, packet = await self.request()
+        self.bed.side.waiting.clear()
+        self.bed.say(self.client, f"dev2app/{DID}", g.Ack(packet.sn ^ 1))
+        self.assertEqual(command.status, "sent")
+        self.bed.say(self.client, f"dev2app/{DID}", g.Ack(packet.sn, b"\3"))
+        self.assertEqual((command.status, command.result), ("succeeded", {"base64": "Aw=="}))
+
     async def test_answers_that_nobody_waits_for_any_more(self) -> None:
         side = self.bed.side
         for sn in range(100_005):

@@ -13,8 +13,9 @@ from broker.devices.gizwits.side import DeviceIdentities
 from broker.devices.gizwits.switches import Switches
 from broker.model.errors import Invalid
 from broker.model.interfaces import IDeviceLink, IMqttIdentities, IMqttPrincipal
+from broker.model.messages import DeviceRef, Uplink
 from broker.mqtt import packets as p
-from tests.devices.gizwits.bed import DID, MAC, OTHER, PASSCODE, PRODUCT, Bed
+from tests.devices.gizwits.bed import DID, MAC, OTHER, PASSCODE, PRODUCT, Bed, Listening
 from tests.mqtt.fakes import Client, publishes
 
 #: What a GAgent 04020006 sends, but for the DID.
@@ -274,6 +275,16 @@ class WhatItMayDo(Case):
         self.assertEqual(publishes(client.got())[0][2], 1)
 
 
+class Deaf(Listening):
+    """Wants nothing; to tell it of an uplink is a fault, and those are looked for after every test."""
+
+    def wants(self, device: DeviceRef, kind: str) -> bool:
+        return False
+
+    def uplink(self, message: Uplink) -> None:
+        raise AssertionError(message)
+
+
 class WhatItSays(Case):
     async def asyncSetUp(self) -> None:
         self.client = await self.bed.device()
@@ -293,6 +304,18 @@ class WhatItSays(Case):
         for _ in range(2):
             self.assertEqual(self.say(frame), [(f"dev2app/{DID}", frame, 0)])
         self.assertEqual(self.bed.heard.uplinks, [(DID, "raw", b"\3\x11\x22", None)] * 2)
+
+    async def test_nothing_is_made_for_nobody(self) -> None:
+        """The apps get the bytes; the uplink is counted and not made."""
+        router = self.bed.core.router
+        self.bed.core.router.ignore(self.bed.heard)
+        router.listen(Deaf())
+        live = self.bed.core.devices.get(DID)
+        assert live is not None
+        before = router.uplinks
+        self.bed.pass_time(7)
+        self.assertEqual(len(self.say(g.Report(b"\1"))), 1)
+        self.assertEqual((router.uplinks - before, live.last_seen), (1, self.bed.clock.seconds()))
 
     async def test_every_qos(self) -> None:
         frame = g.encode(g.Report(b"x"))

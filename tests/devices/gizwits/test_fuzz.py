@@ -63,11 +63,12 @@ class Stage:
             topics=TopicIndex(),
             commands=SimpleNamespace(reply=lambda did, reply: self.replies.append((did, reply.command_id))),
         )
+        waiting = {(DID, 0): "mine", (OTHER, 0): "another's"}
         side: Any = SimpleNamespace(
             core=core,
             settings=DeviceSettings(),
             online=AppsOnline(lambda did, payload: self.pushed.append(did)),
-            waiting={(DID, 0): "mine", (OTHER, 0): "another's"},
+            acknowledged=lambda did, sn: waiting.pop((did, sn), None),
         )
         record = DeviceRecord(id=DID, protocol="gizwits", product=PRODUCT)
         self.principal = DevicePrincipal(side, Login(record, None, {}, {}), USUAL)
