@@ -174,7 +174,8 @@ def flood(siege: Siege) -> None:
         assert client.send(GOOD * 100)
     client.send(b"nonsense\n")
     assert json.loads(client.until(b"\n"))["type"] == "error"
-    assert time.monotonic() - began > 1.5  # 5,000 at once, the next 10,000 in two seconds
+    # 5,000 at once, and as many for the second before, in which the log-in may have taken its time; a chunk is not cut.
+    assert time.monotonic() - began > 0.7
     siege.counted(NAME, "throttled")
     client.close()
 
