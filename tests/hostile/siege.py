@@ -265,6 +265,10 @@ class SiegeCase(TestCase):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        self.renew()
+
+    def renew(self) -> None:
+        """A broker that has seen nothing yet, not started."""
         folder = Path(self.mktemp()).absolute()
         folder.mkdir(parents=True)
         self.broker = RealBroker(folder, {**SETTINGS, **self.settings})
