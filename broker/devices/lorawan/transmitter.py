@@ -135,7 +135,7 @@ class Transmitter:
         assert reception.local is not None
         latest = reception.arrived + delay - self.settings.downlink_margin
         start = reception.local + round(delay * 1e6)
-        return Slot(reception.gateway, start, latest, frequency, plan.rates[rate], plan.band_of(frequency))
+        return Slot(reception.gateway, start, latest, frequency, plan.rate(rate), plan.band_of(frequency))
 
     def continuous(self, gateways: Iterable[Gateway], region: Region | None, size: int, rx: Rx) -> Plan:
         """Class C: the parameters of RX2, as soon as it goes.
@@ -154,7 +154,7 @@ class Transmitter:
             if not fits(size, plan, number):
                 long = True
                 continue
-            rate, band = plan.rates[number], plan.band_of(frequency)
+            rate, band = plan.rate(number), plan.band_of(frequency)
             local = gateway.estimate(now)
             start = None if local is None else self._free_from(gateway, local, rate, size)
             slot = Slot(gateway, start, now + CLASS_C_PATIENCE, frequency, rate, band)

@@ -63,13 +63,13 @@ def rx2(region: Region, rx: Rx) -> tuple[int, int]:
 
 def fits(size: int, region: Region, rate: int) -> bool:
     """Whether a frame of ``size`` bytes may be sent at this data rate."""
-    return size - FRAME_OVER_PAYLOAD <= region.max_payload[rate]
+    return size - FRAME_OVER_PAYLOAD <= region.payload_limit(rate)
 
 
 def margin(reception: Reception) -> float:
     """dB above what demodulation at the frame's own data rate needs."""
     number = reception.gateway.region.rate_of(reception.datr)
-    return reception.snr - (reception.gateway.region.rates[number].required_snr if number is not None else 0.0)
+    return reception.snr - (reception.gateway.region.rate(number).required_snr if number is not None else 0.0)
 
 
 def by_margin(receptions: Sequence[Reception]) -> list[Reception]:
