@@ -23,6 +23,7 @@ and they stay there until a window opens. Then the one of the highest priority, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import ceil
 from typing import Any, Final
 
 from broker.core import Core
@@ -34,8 +35,8 @@ from broker.devices.lorawan.priority import ANSWER
 from broker.devices.lorawan.reception import Heard
 from broker.devices.lorawan.settings import Settings
 from broker.devices.lorawan.store import Store
-from broker.devices.lorawan.transmitter import CODES, RX2_AFTER_RX1, Transmission, Transmitter
-from broker.devices.lorawan.windows import FRAME_OVER_PAYLOAD, Plan, Rx
+from broker.devices.lorawan.transmitter import CODES, Transmission, Transmitter
+from broker.devices.lorawan.windows import FRAME_OVER_PAYLOAD, RX2_AFTER_RX1, Plan, Rx
 from broker.model.messages import FAILED, PENDING, SUCCEEDED, Command, Reply, payload_bytes
 
 #: Seconds until another look when counters are not on disk yet.
@@ -207,7 +208,7 @@ class Downlinks:
         wait = self._transmitter.duty_wait(plan, size + len(fopts), self._priority(command))
         if wait > 0:
             self._counted.duty += 1
-            result = {"error": "DUTY_CYCLE", "code": CODE_DUTY, "wait_ms": int(wait * 1000) + 1}
+            result = {"error": "DUTY_CYCLE", "code": CODE_DUTY, "wait_ms": ceil(wait * 1000)}
             self._commands.fail(command.id, result)
             return False
         delivery = Delivery(command, port, payload, bool(command.options.get("confirm")), mote.down)

@@ -2,21 +2,47 @@
 
 A slot is a gateway, its clock, a frequency and a data rate. Those of class A are RX1 of each gateway that heard the
 uplink, and RX2 of each; those of class C are the parameters of RX2, as soon as it goes.
+
+The order of class A's (`_worth`), with its reasons:
+
+1.  slots in which the mote is likely to hear: the uplink was heard, so what its SNR would be the other way round, with
+    the power that the gateway may use, has to be `REACH` above what the data rate needs;
+2.  the shortest frame, as a gateway that sends is deaf meanwhile: RX1 is faster than RX2 for motes that are near;
+3.  more above what is needed, up to `GOOD_MARGIN`: in EU868 RX2 may have 13 dB more than RX1;
+4.  the gateway with the least to do, then the one that has used less of the band's air time;
+5.  the band with the larger duty cycle: what is sent in RX2 of EU868 costs a tenth of its share;
+6.  RX1 before RX2, so that there is another chance when the gateway refuses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
 
+from broker.devices.lorawan.air import Emission
+from broker.devices.lorawan.airtime import airtime
 from broker.devices.lorawan.gateway import Gateway
 from broker.devices.lorawan.reception import Reception
 from broker.devices.lorawan.regions import Band, DataRate, Region
+from broker.devices.lorawan.settings import Settings
 
-#: dB above what demodulation needs from which on a gateway is as good as any other.
+#: dB above what demodulation needs from which on a mote is likely to hear.
+REACH: Final = 3.0
+#: The same, from which on a gateway is as good as any other.
 GOOD_MARGIN: Final = 10.0
+#: Steps in which the use of a band counts.
+_TENTHS: Final = 10
+RX2_AFTER_RX1: Final = 1.0
 #: What a frame has beside its MACPayload: MHDR and MIC.
 FRAME_OVER_PAYLOAD: Final = 5
+#: Microseconds from now to a class C downlink: the forwarder needs some to prepare.
+CLASS_C_LEAD: Final = 330_000
+#: Seconds in which it has to have left.
+CLASS_C_PATIENCE: Final = 60.0
+#: Microseconds within which a gateway begins that is told "at once": the reference forwarder takes a second.
+AT_ONCE: Final = 1_200_000
+#: Gateways whose transmissions are looked at for a clash: beyond these a mote hardly hears any.
+MAX_NEIGHBOURS: Final = 8
 
 
 class Rx(NamedTuple):
@@ -36,15 +62,55 @@ class Rx(NamedTuple):
     join: bool = False
 
 
+#: Gateways that the mote hears, each with what its clock shows at one and the same moment.
+Neighbours = tuple[tuple[Gateway, int], ...]
+
+
 class Slot(NamedTuple):
-    """``start``: the gateway's own microseconds, None for "at once"; ``latest``: when it must have left (monotonic)."""
+    """``start``: the gateway's own microseconds; None: as soon as it goes. ``latest``: when it must have left."""
 
     gateway: Gateway
     start: int | None
+    #: Monotonic seconds.
     latest: float
     frequency: int
     rate: DataRate
     band: Band | None
+    #: dBm that are allowed.
+    eirp: float
+    neighbours: Neighbours = ()
+    #: The gateway is told no time.
+    at_once: bool = False
+
+    def emission(self, size: int, now: float, after: int = 0) -> Emission:
+        """What sending ``size`` bytes in it would be; as soon as it goes: not before ``after`` on its clock."""
+        length = int(airtime(self.rate, size) * 1e6) + 1
+        start = self.start
+        if start is not None:
+            return Emission(start, start + length, length, self.frequency, self.band)
+        local = self.gateway.clock.reading(now)
+        if self.at_once:
+            return Emission(local, local + AT_ONCE + length, length, self.frequency, self.band)
+        start = self._free_from(max(local + CLASS_C_LEAD, after), length)
+        return Emission(start, start + length, length, self.frequency, self.band)
+
+    def _free_from(self, start: int, length: int) -> int:
+        while True:
+            start = self.gateway.bookings.free_from(start, length)
+            clash = self.clash(start, start + length)
+            if clash is None:
+                return start
+            start = clash
+
+    def clash(self, start: int, end: int) -> int | None:
+        """When no other gateway that the mote hears sends on this frequency any more, if one does in this span."""
+        own = next((local for gateway, local in self.neighbours if gateway is self.gateway), 0)
+        for gateway, local in self.neighbours:
+            if gateway is not self.gateway:
+                until = gateway.bookings.clash(start - own + local, end - own + local, self.frequency)
+                if until is not None:
+                    return until - local + own
+        return None
 
 
 class Plan(NamedTuple):
@@ -55,31 +121,156 @@ class Plan(NamedTuple):
     too_long: bool
 
 
-def rx2(region: Region, rx: Rx) -> tuple[int, int]:
-    """Frequency and number of the data rate of a mote's second window."""
-    frequency = region.rx2_frequency if rx.rx2_frequency is None else rx.rx2_frequency
+def after_uplink(
+    receptions: Sequence[Reception], region: Region | None, size: int, rx: Rx, settings: Settings, now: float
+) -> Plan:
+    """RX1 and RX2 of class A. ``size``: bytes of the whole frame."""
+    use_rx1, use_rx2 = settings.rx_window != "rx2", settings.rx_window != "rx1"
+    usable = [
+        reception
+        for reception in receptions
+        if reception.local is not None and reception.gateway.address is not None and reception.gateway.online
+    ]
+    neighbours: Neighbours = ()
+    if len(usable) > 1:
+        neighbours = tuple((one.gateway, one.local or 0) for one in usable[:MAX_NEIGHBOURS])
+    ranked: list[tuple[tuple[float, ...], Slot]] = []
+    windows = 0
+    for reception in usable:
+        plan = region or reception.gateway.region
+        number = plan.rate_of(reception.datr)
+        first = plan.rx1_frequency(reception.frequency, join=rx.join) if use_rx1 else None
+        if number is not None and first is not None:
+            windows += 1
+            rate = plan.rx1_rate(number, rx.offset, dwell=rx.dwell)
+            if fits(size, plan, rate, rx.dwell):
+                slot = _window(reception, plan, first, plan.rate(rate), rx.delay, settings, neighbours)
+                ranked.append((_worth(slot, reception, plan, size, now), slot))
+        if use_rx2:
+            windows += 1
+            second, rate = rx2(plan, rx, reception.frequency)
+            if fits(size, plan, rate, rx.dwell):
+                delay = rx.delay + RX2_AFTER_RX1
+                slot = _window(reception, plan, second, plan.rate(rate), delay, settings, neighbours)
+                ranked.append((_worth(slot, reception, plan, size, now), slot))
+    ranked.sort(key=_first)
+    return Plan([slot for _, slot in ranked], windows > 0 and not ranked)
+
+
+def _first(ranked: tuple[Any, Slot]) -> Any:
+    return ranked[0]
+
+
+def _window(
+    reception: Reception,
+    plan: Region,
+    frequency: int,
+    rate: DataRate,
+    delay: float,
+    settings: Settings,
+    neighbours: Neighbours,
+) -> Slot:
+    gateway = reception.gateway
+    band = band_of(gateway, plan, frequency)
+    assert reception.local is not None
+    return Slot(
+        gateway,
+        reception.local + round(delay * 1e6),
+        reception.arrived + delay - settings.downlink_margin,
+        frequency,
+        rate,
+        band,
+        allowed_eirp(plan, band, settings.power),
+        neighbours,
+    )
+
+
+def _worth(slot: Slot, reception: Reception, plan: Region, size: int, now: float) -> tuple[float, ...]:
+    """Less is better; see above."""
+    gateway, band = slot.gateway, slot.band
+    power = slot.eirp
+    if gateway.max_power is not None:
+        power = min(power, gateway.max_power + gateway.antenna_gain)
+    above = reception.snr + power - plan.max_eirp - slot.rate.required_snr
+    local = gateway.clock.reading(now)
+    length = airtime(slot.rate, size)
+    return (
+        *((0.0, length, -min(above, GOOD_MARGIN)) if above >= REACH else (1.0, -above, length)),
+        gateway.bookings.lately(local),
+        int(gateway.air.filled(band, local) * _TENTHS),
+        -1.0 if band is None else -band.duty,
+        -above,
+    )
+
+
+def at_any_time(
+    gateways: Iterable[Gateway], region: Region | None, size: int, rx: Rx, settings: Settings, now: float
+) -> Plan:
+    """Class C: the parameters of RX2, as soon as it goes.
+
+    A gateway behind a slow line, or whose clock was set anew, finds the time that it is told past: then ``imme``.
+    """
+    usable = [gateway for gateway in gateways if gateway.address is not None and gateway.online]
+    neighbours: Neighbours = ()
+    if len(usable) > 1:
+        neighbours = tuple((gateway, gateway.clock.reading(now)) for gateway in usable[:MAX_NEIGHBOURS])
+    timed: list[tuple[int, Slot]] = []
+    untimed: list[Slot] = []
+    long = False
+    for gateway in usable:
+        plan = region or gateway.region
+        frequency, rate = rx2(plan, rx)
+        if not fits(size, plan, rate, rx.dwell):
+            long = True
+            continue
+        band = band_of(gateway, plan, frequency)
+        slot = Slot(
+            gateway,
+            None,
+            now + CLASS_C_PATIENCE,
+            frequency,
+            plan.rate(rate),
+            band,
+            allowed_eirp(plan, band, settings.power),
+            neighbours,
+        )
+        if gateway.clock.known(now):
+            # The best gateway, unless another one is free a second earlier.
+            delay = slot.emission(size, now).start - gateway.clock.reading(now)
+            timed.append((delay // 1_000_000, slot))
+        untimed.append(slot._replace(at_once=True))
+    timed.sort(key=_first)
+    return Plan([slot for _, slot in timed] + untimed, long and not untimed)
+
+
+def band_of(gateway: Gateway, plan: Region, frequency: int) -> Band | None:
+    """The band whose law counts: where the gateway stands, or else where the mote's region is."""
+    return gateway.region.band_of(frequency) or plan.band_of(frequency)
+
+
+def allowed_eirp(region: Region, band: Band | None, wish: int) -> float:
+    """dBm EIRP that a gateway may send with. ``wish``: what the settings say; 0: as the region has it."""
+    special = None if band is None else band.eirp
+    if not wish:
+        return region.power if special is None else special
+    return min(wish, max(region.power, region.max_eirp) if special is None else special)
+
+
+def rx2(region: Region, rx: Rx, uplink: int | None = None) -> tuple[int, int]:
+    """Frequency and number of the data rate of a mote's second window. ``uplink``: Hz of a join-request."""
+    frequency = rx.rx2_frequency
+    if frequency is None:
+        joined = region.join_channel(uplink) if rx.join and uplink is not None else None
+        frequency = region.rx2_for(joined)
     return frequency, region.rx2_rate if rx.rx2_rate is None else rx.rx2_rate
 
 
-def fits(size: int, region: Region, rate: int) -> bool:
+def fits(size: int, region: Region, rate: int, dwell: bool = False) -> bool:
     """Whether a frame of ``size`` bytes may be sent at this data rate."""
-    return size - FRAME_OVER_PAYLOAD <= region.payload_limit(rate)
+    return size - FRAME_OVER_PAYLOAD <= region.payload_limit(rate, dwell=dwell)
 
 
 def margin(reception: Reception) -> float:
     """dB above what demodulation at the frame's own data rate needs."""
     number = reception.gateway.region.rate_of(reception.datr)
     return reception.snr - (reception.gateway.region.rate(number).required_snr if number is not None else 0.0)
-
-
-def by_margin(receptions: Sequence[Reception]) -> list[Reception]:
-    """The best for a downlink first: of all that hear the mote well, the one with the least to do."""
-    if len(receptions) == 1:
-        return list(receptions)
-
-    def worth(reception: Reception) -> tuple[bool, float, float]:
-        above = margin(reception)
-        good = above >= GOOD_MARGIN
-        return not good, reception.gateway.load if good else 0, -above
-
-    return sorted(receptions, key=worth)
