@@ -10,10 +10,9 @@ the one that is asked about::
         └── hour ────────────────┘
 
 With f(t) the air time in the hour that begins at t, an emission of length d that lies from s to s + d may be added if
-f(t) + d is allowed for every t from s + d - hour to s: of hours that contain only a part of it none has more. f rises
-only while its end passes an emission, and falls only while its beginning does, so it is largest at the first t, where
-its end leaves an emission, and where its beginning comes to one while its end is in another. That is a handful of
-look-ups by bisection; where nothing is booked later, one.
+f(t) + d is allowed for every t from s + d - hour to s: of hours that contain only a part of it none has more. While its
+end passes an emission f does not fall, elsewhere it does not rise; so it is largest at the first t, or where its end
+leaves an emission. That is one look-up by bisection, and one more for each that is booked later.
 
 When something is sent "at once" by the gateway, nobody knows when exactly: an entry is a span in which an emission of
 some length lies, anywhere. It counts as early as possible at the end of an hour, and as late as possible at the
@@ -144,18 +143,10 @@ class Ledger:
 
     def _peaks(self, first: int, last: int) -> Iterator[int]:
         """Where hours may begin that have the most, in order."""
-        starts, ends, lengths = self._starts, self._ends, self._lengths
         yield first
-        place = bisect_right(starts, first + HOUR)
-        if place and starts[place - 1] + lengths[place - 1] > first + HOUR:
+        place = bisect_right(self._starts, first + HOUR)
+        if place and self._starts[place - 1] + self._lengths[place - 1] > first + HOUR:
             place -= 1
-        while place < len(starts) and starts[place] - HOUR <= last:
-            least = max(first, starts[place] - HOUR)
-            most = min(last, starts[place] + lengths[place] - HOUR)
-            old = bisect_right(ends, least)
-            while old < len(ends) and (begin := ends[old] - lengths[old]) < most:
-                if begin > least:
-                    yield begin
-                old += 1
-            yield most
+        while place < len(self._starts) and self._starts[place] - HOUR <= last:
+            yield min(last, self._starts[place] + self._lengths[place] - HOUR)
             place += 1
