@@ -3,7 +3,7 @@
 A slot is a gateway, its clock, a frequency and a data rate. Those of class A are RX1 of each gateway that heard the
 uplink, and RX2 of each; those of class C are the parameters of RX2, as soon as it goes.
 
-The order of class A's (`_worth`), with its reasons:
+The order of class A's (`_ranked`), with its reasons:
 
 1.  slots in which the mote is likely to hear: the uplink was heard, so what its SNR would be the other way round, with
     the power that the gateway may use, has to be `REACH` above what the data rate needs;
@@ -16,7 +16,8 @@ The order of class A's (`_worth`), with its reasons:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from broker.devices.lorawan.air import Emission
@@ -124,35 +125,25 @@ class Plan(NamedTuple):
 def after_uplink(
     receptions: Sequence[Reception], region: Region | None, size: int, rx: Rx, settings: Settings, now: float
 ) -> Plan:
-    """RX1 and RX2 of class A. ``size``: bytes of the whole frame."""
-    use_rx1, use_rx2 = settings.rx_window != "rx2", settings.rx_window != "rx1"
+    """RX1 and RX2 of class A. ``receptions``: the best first; ``size``: bytes of the whole frame."""
     usable = [
         reception
         for reception in receptions
         if reception.local is not None and reception.gateway.address is not None and reception.gateway.online
-    ]
+    ][:MAX_NEIGHBOURS]
     neighbours: Neighbours = ()
     if len(usable) > 1:
-        neighbours = tuple((one.gateway, one.local or 0) for one in usable[:MAX_NEIGHBOURS])
+        neighbours = tuple((one.gateway, one.local or 0) for one in usable)
     ranked: list[tuple[tuple[float, ...], Slot]] = []
     windows = 0
     for reception in usable:
         plan = region or reception.gateway.region
-        number = plan.rate_of(reception.datr)
-        first = plan.rx1_frequency(reception.frequency, join=rx.join) if use_rx1 else None
-        if number is not None and first is not None:
+        for delay, frequency, number in _windows(reception, plan, rx, settings.rx_window):
             windows += 1
-            rate = plan.rx1_rate(number, rx.offset, dwell=rx.dwell)
-            if fits(size, plan, rate, rx.dwell):
-                slot = _window(reception, plan, first, plan.rate(rate), rx.delay, settings, neighbours)
-                ranked.append((_worth(slot, reception, plan, size, now), slot))
-        if use_rx2:
-            windows += 1
-            second, rate = rx2(plan, rx, reception.frequency)
-            if fits(size, plan, rate, rx.dwell):
-                delay = rx.delay + RX2_AFTER_RX1
-                slot = _window(reception, plan, second, plan.rate(rate), delay, settings, neighbours)
-                ranked.append((_worth(slot, reception, plan, size, now), slot))
+            if fits(size, plan, number, rx.dwell):
+                ranked.append(
+                    _ranked(reception, plan, delay, frequency, plan.rate(number), size, neighbours, settings, now)
+                )
     ranked.sort(key=_first)
     return Plan([slot for _, slot in ranked], windows > 0 and not ranked)
 
@@ -161,46 +152,45 @@ def _first(ranked: tuple[Any, Slot]) -> Any:
     return ranked[0]
 
 
-def _window(
+def _windows(reception: Reception, plan: Region, rx: Rx, which: str) -> Iterator[tuple[float, int, int]]:
+    """Seconds after the uplink, frequency, number of the data rate."""
+    if which != "rx2":
+        number = plan.rate_of(reception.datr)
+        frequency = plan.rx1_frequency(reception.frequency, join=rx.join)
+        if number is not None and frequency is not None:
+            yield rx.delay, frequency, plan.rx1_rate(number, rx.offset, dwell=rx.dwell)
+    if which != "rx1":
+        yield rx.delay + RX2_AFTER_RX1, *rx2(plan, rx, reception.frequency)
+
+
+def _ranked(
     reception: Reception,
     plan: Region,
+    delay: float,
     frequency: int,
     rate: DataRate,
-    delay: float,
-    settings: Settings,
+    size: int,
     neighbours: Neighbours,
-) -> Slot:
+    settings: Settings,
+    now: float,
+) -> tuple[tuple[float, ...], Slot]:
+    """A slot, and what it is worth: less is better; see above."""
     gateway = reception.gateway
-    band = band_of(gateway, plan, frequency)
     assert reception.local is not None
-    return Slot(
-        gateway,
-        reception.local + round(delay * 1e6),
-        reception.arrived + delay - settings.downlink_margin,
-        frequency,
-        rate,
-        band,
-        allowed_eirp(plan, band, settings.power),
-        neighbours,
-    )
-
-
-def _worth(slot: Slot, reception: Reception, plan: Region, size: int, now: float) -> tuple[float, ...]:
-    """Less is better; see above."""
-    gateway, band = slot.gateway, slot.band
-    power = slot.eirp
-    if gateway.max_power is not None:
-        power = min(power, gateway.max_power + gateway.antenna_gain)
-    above = reception.snr + power - plan.max_eirp - slot.rate.required_snr
-    local = gateway.clock.reading(now)
-    length = airtime(slot.rate, size)
-    return (
+    start = reception.local + int(delay * 1e6)
+    band, eirp = law(gateway.region, plan, frequency, settings.power)
+    power = eirp if gateway.max_power is None else min(eirp, gateway.max_power + gateway.antenna_gain)
+    above = reception.snr + power - plan.max_eirp - rate.required_snr
+    length = airtime(rate, size)
+    worth = (
         *((0.0, length, -min(above, GOOD_MARGIN)) if above >= REACH else (1.0, -above, length)),
-        gateway.bookings.lately(local),
-        int(gateway.air.filled(band, local) * _TENTHS),
+        gateway.bookings.lately(start),
+        int(gateway.air.filled(band, start) * _TENTHS),
         -1.0 if band is None else -band.duty,
         -above,
     )
+    latest = reception.arrived + delay - settings.downlink_margin
+    return worth, Slot(gateway, start, latest, frequency, rate, band, eirp, neighbours)
 
 
 def at_any_time(
@@ -223,17 +213,9 @@ def at_any_time(
         if not fits(size, plan, rate, rx.dwell):
             long = True
             continue
-        band = band_of(gateway, plan, frequency)
-        slot = Slot(
-            gateway,
-            None,
-            now + CLASS_C_PATIENCE,
-            frequency,
-            plan.rate(rate),
-            band,
-            allowed_eirp(plan, band, settings.power),
-            neighbours,
-        )
+        band, eirp = law(gateway.region, plan, frequency, settings.power)
+        latest = now + CLASS_C_PATIENCE
+        slot = Slot(gateway, None, latest, frequency, plan.rate(rate), band, eirp, neighbours)
         if gateway.clock.known(now):
             # The best gateway, unless another one is free a second earlier.
             delay = slot.emission(size, now).start - gateway.clock.reading(now)
@@ -243,17 +225,18 @@ def at_any_time(
     return Plan([slot for _, slot in timed] + untimed, long and not untimed)
 
 
-def band_of(gateway: Gateway, plan: Region, frequency: int) -> Band | None:
-    """The band whose law counts: where the gateway stands, or else where the mote's region is."""
-    return gateway.region.band_of(frequency) or plan.band_of(frequency)
+@lru_cache(maxsize=1024)
+def law(here: Region, plan: Region, frequency: int, wish: int) -> tuple[Band | None, float]:
+    """The band whose duty cycle counts, and the dBm EIRP that a gateway may send with.
 
-
-def allowed_eirp(region: Region, band: Band | None, wish: int) -> float:
-    """dBm EIRP that a gateway may send with. ``wish``: what the settings say; 0: as the region has it."""
+    ``here``: where the gateway stands; ``plan``: the mote's region, which counts where the other one says nothing.
+    ``wish``: what the settings say; 0: as the region has it.
+    """
+    band = here.band_of(frequency) or plan.band_of(frequency)
     special = None if band is None else band.eirp
     if not wish:
-        return region.power if special is None else special
-    return min(wish, max(region.power, region.max_eirp) if special is None else special)
+        return band, plan.power if special is None else special
+    return band, min(wish, max(plan.power, plan.max_eirp) if special is None else special)
 
 
 def rx2(region: Region, rx: Rx, uplink: int | None = None) -> tuple[int, int]:
