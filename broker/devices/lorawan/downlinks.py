@@ -137,7 +137,7 @@ class Downlinks:
 
         # What is too long for RX2 may go out in RX1, after its next uplink.
         region = mote.region or mote.near[0].region
-        limit = region.max_payload[region.rx2_rate] - frames.OVERHEAD + FRAME_OVER_PAYLOAD - len(mote.answers)
+        limit = region.payload_limit(region.rx2_rate) - frames.OVERHEAD + FRAME_OVER_PAYLOAD - len(mote.answers)
         waits = (
             len(mote.delivery.payload) <= limit if mote.delivery is not None else self._next(mote, limit) is not None
         )

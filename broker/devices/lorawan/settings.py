@@ -10,7 +10,22 @@ from broker.listening.settings import ListenerSettings, Seconds
 
 Count = Annotated[int, Meta(ge=1)]
 #: A row of `regions.REGIONS`; a test keeps the two equal.
-RegionName = Literal["eu868", "cn470", "as923", "as923-2", "as923-3", "as923-4"]
+RegionName = Literal[
+    "eu868",
+    "cn470",
+    "cn470-a20",
+    "cn470-b20",
+    "cn470-a26",
+    "cn470-b26",
+    "as923",
+    "as923-2",
+    "as923-3",
+    "as923-4",
+    "in865",
+    "kr920",
+    "us915",
+    "au915",
+]
 
 
 class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -523,7 +523,7 @@ class ConflictTests(Case):
         used = {868.1: 0, 869.525: 0}
         for packet in self.gateway.sent():
             used[packet["freq"]] += 1
-        seconds = airtime(EU868.rates[0], 51 + 13)
+        seconds = airtime(EU868.rate(0), 51 + 13)
         self.assertEqual(used[868.1], int(36 / seconds))
         self.assertEqual(used[869.525], int(360 / seconds))
         self.assertEqual(results[-1].result["code"], -7)
