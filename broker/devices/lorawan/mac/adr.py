@@ -50,8 +50,10 @@ class Sending(NamedTuple):
 class Limits(NamedTuple):
     """What `decide` may choose from. ``margin``: dB; ``history``: frames of a full one."""
 
-    #: SNR (dB, at 125 kHz) that each data rate needs; None for one that may not be chosen.
+    #: SNR (dB, at 125 kHz) that each data rate needs; None for one that has nothing to do with it.
     needs: tuple[float | None, ...]
+    #: Numbers of those that may be chosen, the slowest first; never none.
+    rates: tuple[int, ...]
     #: dBm by TXPower index, the loudest first.
     powers: tuple[float, ...]
     margin: float
@@ -117,7 +119,7 @@ def decide(history: History, now: Sending, limits: Limits) -> Sending:
         return now
     # How it would be heard at full power, beyond the margin; and how far power goes down.
     loudest = history.best - limits.margin + _given_away(limits, now.power)
-    rate = _fastest(loudest - _given_away(limits, limits.min_power), now.rate, limits)
+    rate = min(_fastest(loudest - _given_away(limits, limits.min_power), now.rate, limits), limits.rates[-1])
     full = known >= limits.history
     if rate == now.rate and not full:
         return now
@@ -140,15 +142,15 @@ def _given_away(limits: Limits, power: int) -> float:
 
 
 def _fastest(loudest: float, rate: int, limits: Limits) -> int:
-    for number in range(len(limits.needs) - 1, rate, -1):
+    for number in reversed(limits.rates):
         needed = limits.needs[number]
-        if needed is not None and loudest >= needed:
+        if number > rate and needed is not None and loudest >= needed:
             return number
     return rate
 
 
 def _slower(rate: int, limits: Limits) -> int:
-    return next((number for number in range(rate - 1, -1, -1) if limits.needs[number] is not None), rate)
+    return max((number for number in limits.rates if number < rate), default=rate)
 
 
 def _quietest(spare: float, limits: Limits) -> int:

@@ -13,14 +13,13 @@ for the mote itself. The delay, the offset and the duty cycle are for all.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from broker.devices.lorawan.mac.codec import MAX_EIRP, frequency_bytes
 from broker.devices.lorawan.regions import Channel, Region
-from broker.devices.lorawan.settings import Settings
+from broker.devices.lorawan.settings import DwellTime, Settings
 from broker.devices.lorawan.windows import Rx
 
-DwellTime = Literal["region", "none", "up", "down", "both"]
 #: Channels of a CFList of type 0.
 CF_LIST_CHANNELS: Final = 5
 #: Of a mote, all of its plan.
@@ -58,6 +57,20 @@ class Parameters(NamedTuple):
     def rx(self) -> Rx:
         """The windows that follow from it."""
         return Rx(float(self.delay), self.offset, self.rx2_frequency, self.rx2_rate, self.down_dwell)
+
+
+class Shared:
+    """Of equal parameters one is kept: a hundred thousand motes have few that differ."""
+
+    def __init__(self) -> None:
+        self._known: dict[Parameters, tuple[Parameters, Rx]] = {}
+
+    def of(self, parameters: Parameters) -> tuple[Parameters, Rx]:
+        """These, and the windows that follow from them."""
+        found = self._known.get(parameters)
+        if found is None:
+            found = self._known[parameters] = parameters, parameters.rx()
+        return found
 
 
 class Own(NamedTuple):

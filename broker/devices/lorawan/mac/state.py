@@ -58,12 +58,11 @@ class MacRecord(msgspec.Struct, array_like=True):
 
 
 class MacState:
-    """One mote's. ``generation``: of the settings that ``target`` was made from."""
+    """One mote's."""
 
     __slots__ = (
         "any_channels",
         "dirty",
-        "generation",
         "has",
         "history",
         "limits",
@@ -74,6 +73,7 @@ class MacState:
         "refused",
         "region",
         "relapses",
+        "resolved",
         "sending",
         "settled",
         "status",
@@ -82,10 +82,10 @@ class MacState:
 
     def __init__(self, region: Region, has: Parameters) -> None:
         self.region = region
-        #: What it has said yes to, or begun with; what it is to have.
+        #: What it has said yes to, or begun with; what it is to have, once that is ``resolved``.
         self.has = has
         self.target = has
-        self.generation = UNKNOWN
+        self.resolved = False
         self.sending = Sending(UNKNOWN, 0, 1)
         #: How it was heard; only of motes that leave their data rate to the network.
         self.history: History | None = None
@@ -112,6 +112,18 @@ class MacState:
         """Not to be asked for again."""
         if what not in self.refused:
             self.refused = (*self.refused, what)[-MAX_REFUSED:]
+
+    def forgive(self) -> None:
+        """Something else is wanted: it may be asked for all of it."""
+        self.refused, self.relapses = (), 0
+        self.rates = self.powers = (0, MOST)
+        self.paused.clear()
+        self.dirty = True
+
+    def refuse_kind(self, cid: int, when: bool) -> None:
+        """Nothing of this kind is to be asked for again: the mote says no even to what it has."""
+        if when:
+            self.refuse(bytes((cid,)))
 
     def record(self) -> bytes:
         """For the disk."""
