@@ -24,11 +24,14 @@ class LorawanCounters:
         "joins_refused",
         "late",
         "late_copies",
+        "mac_refused",
+        "mac_unanswered",
         "nonce_reuse",
         "repetitions",
         "replays",
         "retried",
         "stray_acks",
+        "stray_answers",
         "too_many_frames",
         "tx_errors",
         "tx_silent",
@@ -79,6 +82,12 @@ class LorawanCounters:
         self.joins_refused = 0
         #: MAC commands that could not be read.
         self.unread_commands = 0
+        #: Answers to MAC commands that nobody had sent.
+        self.stray_answers = 0
+        #: MAC commands that a mote has said no to.
+        self.mac_refused = 0
+        #: MAC commands that were given up for a while.
+        self.mac_unanswered = 0
         #: Datagrams that the system did not take from us.
         self.unsent = 0
         #: PULL_RESP that were sent.

@@ -34,6 +34,7 @@ from broker.devices.lorawan.gateway import Address, Gateway
 from broker.devices.lorawan.gateways import Gateways
 from broker.devices.lorawan.identity import Identity, canonical_eui
 from broker.devices.lorawan.joins import Joins
+from broker.devices.lorawan.mac.dialogue import Dialogue
 from broker.devices.lorawan.motes import PROTOCOL, Mote, Motes
 from broker.devices.lorawan.reception import Heard, received
 from broker.devices.lorawan.settings import Settings
@@ -81,8 +82,11 @@ class Network:
         self.transmitter = Transmitter(
             settings, self.counted, self.agenda, core.monotonic, write, random_bytes, self.air
         )
-        self.downlinks = Downlinks(core, settings, self.counted, self.agenda, self.motes, self.store, self.transmitter)
-        self.uplinks = Uplinks(core, settings, self.counted, self.motes, self.store, self.downlinks)
+        self.dialogue = Dialogue(settings, self.counted, self.store.shared, core.monotonic)
+        self.downlinks = Downlinks(
+            core, settings, self.counted, self.agenda, self.motes, self.store, self.transmitter, self.dialogue
+        )
+        self.uplinks = Uplinks(core, settings, self.counted, self.motes, self.store, self.downlinks, self.dialogue)
         self.joins = Joins(
             core,
             settings,
@@ -112,6 +116,7 @@ class Network:
             self.gateways,
             self.store,
             self.transmitter,
+            self.dialogue,
             self.downlinks,
             self.uplinks,
             self.joins,
@@ -288,6 +293,7 @@ class Network:
         if mote is not None and _same_session(mote, identity):
             mote.class_c = identity.class_c
             mote.region = identity.region
+            mote.own, mote.checked = identity.own, -1
             if mote.class_c:
                 self.downlinks.wake(mote)
             return

@@ -52,8 +52,8 @@ CODES: Final[dict[str, int]] = {
 POWERS: Final = (27, 26, 25, 23, 20, 16, 14, 13, 12, 11, 10, 6, 3, 0, -3, -6)
 #: After TX_POWER: every gain table has 14, and those of weak ones 10.
 LESS_POWER: Final = (20, 14, 10)
-#: Errors of TX_ACK after which a gateway will not send on that frequency at any time.
-NEVER_THERE: Final = ("TX_FREQ",)
+#: Errors of TX_ACK that another time may not have.
+BUSY: Final = ("COLLISION_PACKET", "COLLISION_BEACON")
 #: How often a class C downlink is put off at the same gateway when that says that it is busy.
 MAX_PUT_OFF: Final = 3
 #: Seconds before its time that a class C downlink has to leave.
@@ -283,7 +283,7 @@ class Transmitter:
         if error == "TX_POWER" and self._with_less(transmission):
             return
         self.release(transmission)
-        self._strike(transmission, error)
+        self._put_off(transmission, error)
         if self._book_next(transmission) is None:
             self._counted.retried += 1
             self._put(transmission, transmission.slot)
@@ -301,23 +301,18 @@ class Transmitter:
         self._put(transmission, slot)
         return True
 
-    def _strike(self, transmission: Transmission, error: str) -> None:
-        """Slots that make no sense after this error."""
-        slot = transmission.slot
+    def _put_off(self, transmission: Transmission, error: str) -> None:
+        """Of class C, as soon as it goes: later if the gateway is busy then, else not at this gateway."""
+        slot, slots = transmission.slot, transmission.slots
         assert slot is not None
-        gateway, slots = slot.gateway, transmission.slots
-        if error in NEVER_THERE:
-            transmission.slots = [
-                other for other in slots if other.gateway is not gateway or other.frequency != slot.frequency
-            ]
-        elif slots and slots[0].gateway is gateway and slots[0].start is None and not slots[0].at_once:
-            # Of class C, at this gateway, as soon as it goes.
-            if error.startswith("COLLISION") and transmission.put_off < MAX_PUT_OFF and slot.start is not None:
-                transmission.put_off += 1
-                length = int(transmission.seconds * 1e6)
-                transmission.not_before[gateway] = slot.start + length + GUARD
-            else:
-                del slots[0]
+        gateway = slot.gateway
+        if not slots or slots[0].gateway is not gateway or slots[0].start is not None or slots[0].at_once:
+            return
+        if error in BUSY and transmission.put_off < MAX_PUT_OFF and slot.start is not None:
+            transmission.put_off += 1
+            transmission.not_before[gateway] = slot.start + int(transmission.seconds * 1e6) + GUARD
+        else:
+            del slots[0]
 
     def _silent(self, waited: tuple[tuple[str, bytes], Transmission]) -> None:
         key, transmission = waited
@@ -339,3 +334,8 @@ def power_of(slot: Slot) -> int:
     if gateway.max_power is not None:
         most = min(most, gateway.max_power)
     return next((power for power in POWERS if power <= most), POWERS[-1])
+
+
+def milliseconds(wait: float) -> int:
+    """Whole milliseconds that are not less; seconds here are whole microseconds."""
+    return -(-round(wait * 1e6) // 1000)

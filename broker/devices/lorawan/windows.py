@@ -8,7 +8,7 @@ The order of class A's (`_ranked`), with its reasons:
 1.  slots in which the mote is likely to hear: the uplink was heard, so what its SNR would be the other way round, with
     the power that the gateway may use, has to be `REACH` above what the data rate needs;
 2.  the shortest frame, as a gateway that sends is deaf meanwhile: RX1 is faster than RX2 for motes that are near;
-3.  more above what is needed, up to `GOOD_MARGIN`: in EU868 RX2 may have 13 dB more than RX1;
+3.  more above what is needed, up to `GOOD_MARGIN`: in EU868 RX2 may have more power than RX1;
 4.  the gateway with the least to do, then the one that has used less of the band's air time;
 5.  the band with the larger duty cycle: what is sent in RX2 of EU868 costs a tenth of its share;
 6.  RX1 before RX2, so that there is another chance when the gateway refuses.
@@ -31,6 +31,8 @@ from broker.devices.lorawan.settings import Settings
 REACH: Final = 3.0
 #: The same, from which on a gateway is as good as any other.
 GOOD_MARGIN: Final = 10.0
+#: dBm: more is not in the gain tables of all gateways, so it has to be asked for in the settings.
+USUAL_POWER: Final = 20.0
 #: Steps in which the use of a band counts.
 _TENTHS: Final = 10
 RX2_AFTER_RX1: Final = 1.0
@@ -235,7 +237,7 @@ def law(here: Region, plan: Region, frequency: int, wish: int) -> tuple[Band | N
     band = here.band_of(frequency) or plan.band_of(frequency)
     special = None if band is None else band.eirp
     if not wish:
-        return band, plan.power if special is None else special
+        return band, plan.power if special is None else min(special, USUAL_POWER)
     return band, min(wish, max(plan.power, plan.max_eirp) if special is None else special)
 
 
