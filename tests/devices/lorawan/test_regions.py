@@ -44,17 +44,18 @@ class TableTests(SynchronousTestCase):
             up, down = (numbers(line) for line in row.directions)
             self.assertEqual((list(region.rates_up), list(region.rates_down)), (up, down))
             unknown: list[str | int] = ["SF6BW125", "SF13BW125", "SF12BW250", "", "LORA", 0, 38_400]
-            for datr in [*(datr for datr in row.rates if datr is not None), *unknown]:
+            known = [datr for datr in row.rates if datr is not None]
+            for datr in known + unknown:
                 wanted = [number for number in up if row.rates[number] == datr]
                 self.assertEqual(region.rate_of(datr), wanted[0] if wanted else None, (row.name, datr))
                 wanted = [number for number in down if row.rates[number] == datr]
                 self.assertEqual(region.downlink_rate_of(datr), wanted[0] if wanted else None, (row.name, datr))
-            for number, datr in enumerate(row.rates):
-                if datr is None:
+            for number, name in enumerate(row.rates):
+                if name is None:
                     self.assertRaises(ValueError, region.rate, number)
                 else:
-                    self.assertEqual(region.rate(number).datr, datr)
-                    self.assertEqual(data_rate(datr), region.rate(number))
+                    self.assertEqual(region.rate(number).datr, name)
+                    self.assertEqual(data_rate(name), region.rate(number))
             for number in (-1, len(row.rates)):
                 self.assertRaises(ValueError, region.rate, number)
 
