@@ -28,7 +28,7 @@ from broker.devices.lorawan.motes import Delivery, Mote, Motes
 from broker.devices.lorawan.priority import ANSWER
 from broker.devices.lorawan.settings import Settings
 from broker.devices.lorawan.store import Store
-from broker.devices.lorawan.transmitter import CODES, Transmission, Transmitter
+from broker.devices.lorawan.transmitter import CODES, Transmission, Transmitter, milliseconds
 from broker.devices.lorawan.windows import Plan, Rx
 from broker.model.messages import FAILED, Command, Reply, payload_bytes
 
@@ -170,7 +170,7 @@ class Answering:
         wait = self._transmitter.duty_wait(plan, size + len(fopts), self._priority(command))
         if wait > 0:
             self._counted.duty += 1
-            result = {"error": "DUTY_CYCLE", "code": CODE_DUTY, "wait_ms": int(wait * 1000) + 1}
+            result = {"error": "DUTY_CYCLE", "code": CODE_DUTY, "wait_ms": milliseconds(wait)}
             self._commands.fail(command.id, result)
             return False
         delivery = Delivery(command, port, payload, bool(command.options.get("confirm")), mote.down)
@@ -207,9 +207,7 @@ class Answering:
             plan = opening.plan(frames.MIN_DATA, opening.spare)
         self._send_without_command(mote, plan, data, asked)
 
-    def _send_without_command(
-        self, mote: Mote, plan: Plan, fopts: bytes, asked: Asked, commands: bytes = b""
-    ) -> bool:
+    def _send_without_command(self, mote: Mote, plan: Plan, fopts: bytes, asked: Asked, commands: bytes = b"") -> bool:
         if not plan.slots or not self._counter_left(mote):
             return False
         transmission = self._booked(mote, plan, fopts, asked, None, commands)

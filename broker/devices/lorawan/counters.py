@@ -7,12 +7,14 @@ class LorawanCounters:
     """Plain integers since the start."""
 
     __slots__ = (
+        "air_unsaved",
         "bad_crc",
         "bad_datagrams",
         "bad_frames",
         "bad_mics",
         "bad_packets",
         "busy",
+        "clashes",
         "counters_unsaved",
         "downlinks",
         "duplicates",
@@ -27,6 +29,7 @@ class LorawanCounters:
         "nonce_reuse",
         "repetitions",
         "replays",
+        "retried",
         "stray_acks",
         "stray_answers",
         "too_many_frames",
@@ -101,6 +104,12 @@ class LorawanCounters:
         self.busy = 0
         #: Downlinks that a duty cycle did not allow.
         self.duty = 0
+        #: Downlinks that a gateway refused and that were given to another, or to another window.
+        self.retried = 0
+        #: Downlinks that were sent although another gateway near the mote sends on the same channel.
+        self.clashes = 0
+        #: Times that air time could not be written.
+        self.air_unsaved = 0
         #: Times that frame counters could not be written.
         self.counters_unsaved = 0
 

@@ -19,7 +19,7 @@ and they stay there until a window opens. Then the one of the highest priority, 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from broker.core import Core
 from broker.devices.lorawan import frames
@@ -32,8 +32,8 @@ from broker.devices.lorawan.reception import Heard
 from broker.devices.lorawan.regions import Region
 from broker.devices.lorawan.settings import Settings
 from broker.devices.lorawan.store import Store
-from broker.devices.lorawan.transmitter import CODES, RX2_AFTER_RX1, Transmission, Transmitter
-from broker.devices.lorawan.windows import FRAME_OVER_PAYLOAD, Plan, Rx, rx2
+from broker.devices.lorawan.transmitter import CODES, Transmission, Transmitter
+from broker.devices.lorawan.windows import FRAME_OVER_PAYLOAD, RX2_AFTER_RX1, Plan, Rx, rx2
 from broker.model.messages import FAILED, PENDING, SUCCEEDED, Reply, payload_bytes
 
 #: Seconds until another look when counters are not on disk yet.
@@ -177,7 +177,7 @@ class Downlinks:
                 delivery.handed = True
                 self._answering.end(mote, delivery, PENDING, {"gateway": gateway, "transmission": delivery.tries})
                 if mote.class_c:
-                    when = now + transmission.seconds + self.settings.class_c_timeout
+                    when = max(now, transmission.ends) + self.settings.class_c_timeout
                     self._agenda.at(when, self._unanswered, (mote, delivery, delivery.tries))
             else:
                 mote.delivery = None
@@ -186,7 +186,7 @@ class Downlinks:
             gap = self.settings.class_c_gap
             if mote.delivery is not None and mote.delivery.handed:
                 gap = self.settings.class_c_timeout
-            mote.free_at = max(mote.free_at, now + transmission.seconds + gap)
+            mote.free_at = max(mote.free_at, max(now, transmission.ends) + gap)
             self.wake(mote)
 
     def _unanswered(self, waited: tuple[Mote, Delivery, int]) -> None:

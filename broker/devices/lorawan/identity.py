@@ -52,9 +52,7 @@ class DeviceRules:
     """How motes are registered (see `broker.storage.registry`)."""
 
     hashed: Final = False
-    known_fields: Final[frozenset[str]] = frozenset(
-        {"join_eui", *ABP_FIELDS, "class", "region", *parameters.FIELDS}
-    )
+    known_fields: Final[frozenset[str]] = frozenset({"join_eui", *ABP_FIELDS, "class", "region", *parameters.FIELDS})
     #: Another name of the secret in what comes from outside.
     secret_name: Final = "app_key"
 

@@ -143,9 +143,7 @@ class Joins:
             self._uplinks.hand_over(old, mote, heard)
         self._counted.joins += 1
 
-    def _accept(
-        self, identity: Identity, region: Region, app_nonce: int, address: int, told: Parameters
-    ) -> bytes:
+    def _accept(self, identity: Identity, region: Region, app_nonce: int, address: int, told: Parameters) -> bytes:
         return frames.join_accept(
             identity.app_key,
             app_nonce,

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from broker.devices.lorawan.priority import Ceilings
 from broker.devices.lorawan.regions import REGIONS
 from broker.listening.settings import ListenerSettings, Seconds
 
@@ -86,10 +87,15 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     mac_pause: Seconds = 21_600.0
     #: Seconds that a gateway has for its TX_ACK. Silence is consent with version 1 only.
     tx_ack_timeout: Seconds = 3.0
-    #: dBm that gateways send with; 0: as the region has it.
-    power: Annotated[int, Meta(ge=0, le=30)] = 0
+    #: dBm EIRP that gateways send with, if the region allows as much; 0: as the region has it.
+    power: Annotated[int, Meta(ge=0, le=36)] = 0
     #: Whether gateways are kept within the duty cycles of their region.
     duty_cycle: bool = True
+    #: Which part of a band's air time is open to downlinks of which priority.
+    ceilings: Ceilings = Ceilings()
+    #: Which receive windows are used. auto: of those that are free and legal the one with the shortest frame that is
+    #: likely to be heard, and of equals the one with more power and air time to spare.
+    rx_window: Literal["auto", "rx1", "rx2"] = "auto"
     #: Seconds that a class C mote is left alone after an unconfirmed downlink.
     class_c_gap: Seconds = 1.0
     #: Seconds in which it has to answer a confirmed one.

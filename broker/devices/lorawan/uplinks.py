@@ -27,7 +27,14 @@ from broker.devices.lorawan.counters import LorawanCounters
 from broker.devices.lorawan.downlinks import Downlinks
 from broker.devices.lorawan.frames import DataUp
 from broker.devices.lorawan.mac import codec
-from broker.devices.lorawan.mac.codec import Command, DeviceTimeAns, DeviceTimeReq, DevStatusAns, LinkCheckAns, LinkCheckReq
+from broker.devices.lorawan.mac.codec import (
+    Command,
+    DeviceTimeAns,
+    DeviceTimeReq,
+    DevStatusAns,
+    LinkCheckAns,
+    LinkCheckReq,
+)
 from broker.devices.lorawan.mac.dialogue import Dialogue
 from broker.devices.lorawan.motes import PROTOCOL, Mote, Motes
 from broker.devices.lorawan.reception import Heard

@@ -142,7 +142,9 @@ class CodecTests(SynchronousTestCase):
         self.assertEqual(codec.parse_up(b""), ([], True))
 
     def test_class_b_is_passed_over(self) -> None:
-        self.assertEqual(codec.parse_up(bytes.fromhex("1003" + "1103" + "12" + "1301" + "02")), ([LinkCheckReq()], True))
+        self.assertEqual(
+            codec.parse_up(bytes.fromhex("1003" + "1103" + "12" + "1301" + "02")), ([LinkCheckReq()], True)
+        )
         data = bytes.fromhex("10" + "1128768405" + "12010203" + "13010203" + "06")
         self.assertEqual(codec.parse_down(data), ([DevStatusReq()], True))
 
