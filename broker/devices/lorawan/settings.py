@@ -62,12 +62,12 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     #: RX2 of motes in ``region``: Hz and data rate; 0 and -1: as the region has it.
     rx2_frequency: Frequency = 0
     rx2_rate: Annotated[int, Meta(ge=-1, le=15)] = -1
-    #: Largest share of the time that motes may be on air, all bands together: 1 / 2**this; 0: no limit but the region's.
+    #: Share of the time that motes may be on air, all bands together: 1 / 2**this; 0: no limit but the region's.
     max_duty_cycle: Annotated[int, Meta(ge=0, le=15)] = 0
     #: Channels beside the region's own that motes in ``region`` are to have, Hz; none: those that a join tells of.
     channels: Annotated[tuple[Frequency, ...], Meta(max_length=16)] = ()
-    #: Dwell times of 400 ms for motes in ``region``, where AS923 and AU915 have a choice: region (as motes begin) | none
-    #: | up | down | both.
+    #: Dwell times of 400 ms for motes in ``region``, where that has a choice (AS923, AU915): region (as motes begin) |
+    #: none | up | down | both.
     dwell_time: DwellTime = "region"
     #: Whether motes that leave their data rate to the network are told one (ADR).
     adr: bool = True

@@ -106,7 +106,7 @@ def new_channel(state: MacState, request: Request, answers: Sequence[NewChannelA
         added = Channel(asked.index, asked.frequency, asked.min_rate, asked.max_rate) if asked.frequency else None
         state.has = _with_channel(state.has, asked.index, added, added is not None)
     if number < len(request.commands):
-        state.pending[NewChannelReq.cid] = Request(request.commands[number:])
+        state.pending[NewChannelReq.cid] = Request(request.commands[number:], reached=request.reached - number)
     return refused
 
 
@@ -144,7 +144,7 @@ def duty_cycle(state: MacState, request: Request, answers: Sequence[Command]) ->
 
 def doubt(state: MacState, request: Request) -> None:
     """A request was sent, and is given up. Of windows it is known: with those the mote would still be saying so."""
-    for asked in request.commands[: request.sent]:
+    for asked in request.commands[: request.reached]:
         if isinstance(asked, NewChannelReq):
             unsure = Channel(asked.index, UNSURE, asked.min_rate, asked.max_rate)
             state.has = _with_channel(state.has, asked.index, unsure, False)

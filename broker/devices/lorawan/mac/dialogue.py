@@ -312,6 +312,7 @@ class Dialogue:
         """They are on their way."""
         for request, count in asked:
             request.sent = count
+            request.reached = max(request.reached, count)
             request.tries += 1
 
     @staticmethod

@@ -30,12 +30,13 @@ UNSURE: Final = -1
 class Request:
     """Commands of one kind that wait for their answers."""
 
-    __slots__ = ("commands", "sent", "tries")
+    __slots__ = ("commands", "reached", "sent", "tries")
 
-    def __init__(self, commands: tuple[Command, ...], sent: int = 0, tries: int = 0) -> None:
+    def __init__(self, commands: tuple[Command, ...], sent: int = 0, tries: int = 0, reached: int = 0) -> None:
         self.commands = commands
-        #: How many of them were in the last frame, and how many frames there were.
+        #: How many of them were in the last frame, how many ever, and how many frames there were.
         self.sent = sent
+        self.reached = max(sent, reached)
         self.tries = tries
 
 
