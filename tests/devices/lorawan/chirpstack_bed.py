@@ -185,7 +185,7 @@ class _Connection(StringTransport):
     """The client's transport: what it writes is heard at once."""
 
     def __init__(self, server: MqttServer, protocol: Any) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.server = server
         self.protocol = protocol
 
@@ -262,7 +262,7 @@ class ChirpStack:
         return self.server.publish(event_topic(dev_eui, "txack"), json.dumps(body).encode())
 
     def ack(self, dev_eui: str, item: str, acknowledged: bool = True) -> int:
-        said = {"acknowledged": True} if acknowledged else {}
+        said: dict[str, Any] = {"acknowledged": True} if acknowledged else {}
         return self.event(dev_eui, "ack", queueItemId=item, fCntDown=3, **said)
 
     def log(self, dev_eui: str, code: str, description: str, item: str = "") -> int:

@@ -160,8 +160,9 @@ class ChirpDownlinks:
     def _take(self, mote: ChirpMote, command: Command) -> None:
         mote.taking = True
         self.taking += 1
-        # The window that is open now counts; at any other time there is none yet.
+        # The window that is open now counts, and takes one command; at any other time there is none yet.
         windows = int(self._open(mote))
+        mote.open_until = float("-inf")
 
         def taken(error: Exception | None) -> None:
             mote.taking = False

@@ -198,10 +198,10 @@ class ChirpstackNetwork:
             self._intake.received(message)
 
     def troubles(self) -> list[str]:
-        """What does not work, a sentence each."""
+        """What does not work, a sentence each. Anybody may read them, so they do not say where the MQTT broker is."""
         found = []
         if self._trouble:
-            found.append(f"ChirpStack's MQTT broker {self.settings.chirpstack.url} cannot be reached: {self._trouble}")
+            found.append(f"ChirpStack's MQTT broker cannot be reached: {self._trouble}")
         found += [f"ChirpStack's MQTT broker refuses the subscription {one}" for one in self._refused_filters]
         if self.downlinks.untaken:
             found.append("ChirpStack does not listen for commands on its MQTT broker")
