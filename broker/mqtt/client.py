@@ -312,6 +312,9 @@ class _ToldWhenItFails:
         connecting: Deferred[Any] = attempt.addErrback(failed)
         return connecting
 
+    def __repr__(self) -> str:
+        return repr(self._endpoint)  # in the log of `ClientService`
+
 
 class _Connections(Factory):
     """Makes the client's connections, one after the other."""

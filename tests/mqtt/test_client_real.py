@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -101,7 +102,9 @@ class PlainTests(Case):
             await self.round_trip(endpoint, version=version, client_id=f"me{number}")
 
     async def test_a_unix_socket(self) -> None:
-        path = Path(self.mktemp()).absolute()
+        folder = Path(mkdtemp())  # the path of a socket is short
+        self.addCleanup(shutil.rmtree, folder)
+        path = folder / "mqtt.sock"
         await self.server("allow_anonymous true", f"listener 0 {path}")
         await self.round_trip(endpoint_of(reactor, f"mqtt+unix://{path}"))
 

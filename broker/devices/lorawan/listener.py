@@ -136,6 +136,8 @@ class LorawanListener:
         """Take new settings; the receive buffer is a socket's own."""
         self.settings = settings
         self.network.configure(settings)
+        if self.chirpstack is not None:
+            self.chirpstack.configure(settings)
         return ("receive_buffer", "net_id", "chirpstack")
 
     def shut_down(self) -> None:

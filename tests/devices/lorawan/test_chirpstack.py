@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 from pamoja import lorawan as pamoja
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -170,6 +171,22 @@ class EventTests(Case):
         self.assertEqual(len(self.bed.heard.presences), 1)
         self.bed.advance(2)
         self.assertEqual(self.bed.heard.presences[-1], (EUI, False, "idle"))
+
+    def test_a_mote_that_is_traced(self) -> None:
+        self.chirpstack.up(EUI)
+        told: list[tuple[str, bytes | None, Any]] = []
+        live = self.bed.core.devices.get(EUI)
+        assert live is not None
+        live.link.trace(lambda *packet: told.append(packet))
+        command = self.command(b"1")
+        self.chirpstack.up(EUI, b"x")
+        live.link.trace(None)
+        self.chirpstack.up(EUI, b"y")
+        (_, raw, event), (_, _, down) = told
+        assert raw is not None
+        self.assertEqual([direction for direction, _, _ in told], ["in", "out"])
+        self.assertEqual((event["event"], event["data"], json.loads(raw)["data"]), ("up", "eA==", "eA=="))
+        self.assertEqual((down["command"], down["id"]), ("down", command.id))
 
 
 class AcknowledgementTests(Case):
@@ -474,7 +491,6 @@ class DownlinkTests(Case):
         self.assertEqual((self.told(), next_one.status), ([b"1", b"2"], "sent"))
 
     def test_time_without_a_word(self) -> None:
-        self.chirpstack.network.settings = self.bed.settings
         command = self.command(b"1", expires=200_000.0)
         self.chirpstack.up(EUI)
         assert command.deadline is not None
@@ -934,6 +950,20 @@ class RegistrationTests(Case):
         self.successResultOf(registry.update_device(EUI, {"disabled": False}))
         self.chirpstack.up(EUI, b"again")
         self.assertEqual(self.bed.heard.payloads(), [b"\x01", b"again"])
+
+
+class ReloadTests(Case):
+    def test_new_settings_while_it_runs(self) -> None:
+        fresh = msgspec.structs.replace(
+            self.bed.settings, default_port=77, mote_offline_after=5.0, chirpstack=settings_of(prefix="new/")
+        )
+        self.assertIn("chirpstack", self.bed.listener.reload(fresh))
+        command = self.command(b"1")
+        self.chirpstack.up(EUI, b"", 0)
+        ((topic, body),) = self.server.commands
+        self.assertEqual((topic[:12], body["fPort"], body["id"]), ("application/", 77, command.id))
+        self.bed.advance(7)
+        self.assertEqual(self.bed.heard.presences[-1], (EUI, False, "idle"))
 
 
 class OneApplicationTests(Case):

@@ -31,6 +31,7 @@ from broker.devices.lorawan.chirpstack.counters import ChirpstackCounters
 from broker.devices.lorawan.chirpstack.motes import ChirpMote, ChirpMotes, Item
 from broker.devices.lorawan.settings import Settings
 from broker.devices.lorawan.transmitter import CODES
+from broker.model.jsontext import decode
 from broker.model.messages import FAILED, PENDING, SUCCEEDED, Command, Reply, payload_bytes
 from broker.mqtt.client import MqttClient
 from broker.mqtt.reasons import NO_MATCHING_SUBSCRIBERS
@@ -193,6 +194,8 @@ class ChirpDownlinks:
             payload_bytes(command.payload),
             item.confirmed,
         )
+        if mote.tell is not None:
+            mote.tell("out", text, {"command": "down", **decode(text)})
         publishing = self.client.publish(topic, text, 1)
         publishing.addCallbacks(self._published, self._refused, callbackArgs=(mote, item), errbackArgs=(mote, item))
 

@@ -34,6 +34,7 @@ from broker.devices.lorawan.chirpstack.store import EventStore
 from broker.devices.lorawan.identity import canonical_eui
 from broker.devices.lorawan.motes import PROTOCOL
 from broker.devices.lorawan.uplinks import MAX_NEAR
+from broker.model.jsontext import decode
 from broker.model.messages import EVENT, LOG, RAW, STATUS, DeviceRef, Uplink
 from broker.mqtt.client import Message
 
@@ -110,6 +111,8 @@ class Intake:
             self._complain(topic.dev_eui, f"is of application {ours}; events of {topic.application} are not taken")
             return
         event = events.parse_event(topic.what, topic.application, topic.dev_eui, payload)
+        if mote.tell is not None:
+            mote.tell("in", payload, {"event": topic.what, **_shown(payload)})
         if not mote.new(topic.what.encode() + (event.deduplication_id.encode() or payload)):
             self._counted.repeated_events += 1
             return
@@ -183,6 +186,15 @@ class Intake:
 
     def _txack(self, mote: ChirpMote, event: events.TxAck) -> None:
         self._downlinks.transmitted(mote, event, canonical_eui(event.gateway_id) or "")
+
+
+def _shown(payload: bytes) -> dict[str, Any]:
+    """All of an event that was read; of what we do not look at it may hold anything."""
+    try:
+        shown: dict[str, Any] = decode(payload)
+    except ValueError:
+        return {}
+    return shown
 
 
 def _receptions(infos: list[RxInfo]) -> list[dict[str, Any]]:

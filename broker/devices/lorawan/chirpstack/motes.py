@@ -6,7 +6,7 @@ the gateways that heard a mote last, the one command that ChirpStack has, and wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from zope.interface import implementer
 from broker.devices.lorawan.identity import Identity
 from broker.devices.lorawan.motes import PROTOCOL
 from broker.model.errors import Invalid
-from broker.model.interfaces import IDeviceLink
+from broker.model.interfaces import ITracedLink
 from broker.model.messages import Command
 
 #: Events of one mote that are known when they come again. MQTT brokers have 20 or 32 of ours on their way at a time.
@@ -42,7 +42,7 @@ class Item:
         self.refusals = 0
 
 
-@implementer(IDeviceLink)
+@implementer(ITracedLink)
 class ChirpMote:
     """One mote, and the link that the broker knows it by while it is on-line.
 
@@ -70,6 +70,7 @@ class ChirpMote:
         "port",
         "present",
         "taking",
+        "tell",
     )
 
     def __init__(self, identity: Identity, answer_timeouts: tuple[float, float]) -> None:
@@ -95,6 +96,8 @@ class ChirpMote:
         self.open_until = float("-inf")
         self.heard_at = float("-inf")
         self.live: Any = None
+        #: Told of each of its messages while it is traced.
+        self.tell: Callable[[str, bytes | None, Any], None] | None = None
 
     @property
     def answer_timeout(self) -> float:
@@ -127,6 +130,10 @@ class ChirpMote:
 
     def close_link(self, reason: str) -> None:
         """There is no connection."""
+
+    def trace(self, tell: Callable[[str, bytes | None, Any], None] | None) -> None:
+        """See `ITracedLink`; what is told are its MQTT messages."""
+        self.tell = tell
 
     def __repr__(self) -> str:
         return f"<ChirpMote {self.dev_eui}>"

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -148,6 +149,13 @@ class ChirpstackNetwork:
         if not self.downlinks.stopping:
             self._refused_filters.append(topic_filter)
             self.log.error("chirpstack: {why}", why=failure.getErrorMessage())
+
+    def configure(self, settings: Settings) -> None:
+        """Take new settings of the LoRaWAN side while running; ChirpStack's own table needs a restart."""
+        self.settings = msgspec.structs.replace(settings, chirpstack=self.settings.chirpstack)
+        self.downlinks.settings = self.settings
+        self.presences.offline_after = settings.mote_offline_after
+        self.gateways.offline_after = settings.gateway_offline_after
 
     def tick(self) -> None:
         """About once a second."""
