@@ -60,9 +60,9 @@ class Journal:
     async def page(
         self, limit: int, wanted: Callable[[Event], bool], since: float | None, cursor: str | None
     ) -> tuple[list[Event], str | None]:
-        """The newest first, and the cursor of the rest. A page may be short though there are more. Invalid, Unavailable.
+        """The newest first, and the cursor of the rest. A page may be short though there are more.
 
-        ``since``: the list ends with the first event that is older.
+        ``since``: the list ends with the first event that is older. Raises Invalid, Unavailable.
         """
         end = self.newest + 1 if cursor is None else _number(cursor)
         found: list[Event] = []

@@ -221,6 +221,11 @@ class Connection(Protocol):
         """The broker stops."""
         self.close("shutdown")
 
+    @property
+    def peer(self) -> str:
+        """The other end, for people."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
     # -- from the listener -----------------------------------------------------------------------------------------
 
     def overdue(self, now: float) -> None:

@@ -1,4 +1,4 @@
-"""`Events.emit`: what is emitted is on disk before anybody is told, in order, and storage that refuses costs nothing."""
+"""`Events.emit`: what is emitted is on disk before anybody is told, in order; storage that refuses costs nothing."""
 
 from __future__ import annotations
 

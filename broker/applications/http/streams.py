@@ -18,6 +18,7 @@ from typing import Any, Final
 from zope.interface import implementer
 
 from broker.applications.http.shapes import command_shape
+from broker.events.event import Event
 from broker.listening.frames import text_frame
 from broker.listening.stats import ListenerStats
 from broker.model.errors import LimitExceeded
@@ -30,8 +31,10 @@ from broker.web.websocket import WebSocketPeer
 
 PRESENCE: Final = "presence"
 COMMAND: Final = "command"
+#: Events of the broker; the word for uplinks of the kind ``event`` is taken.
+BROKER_EVENT: Final = "broker_event"
 #: What ``?kind=`` may ask for.
-STREAM_KINDS: Final = (*KINDS, PRESENCE, COMMAND)
+STREAM_KINDS: Final = (*KINDS, PRESENCE, COMMAND, BROKER_EVENT)
 
 
 class Wish:
@@ -138,6 +141,20 @@ class Streams:
         clients = self._wanting(COMMAND, change.device, change.protocol)
         if clients:
             self._send(clients, b'{"type":"command",' + encode(command_shape(change))[1:])
+
+    # -- of `broker.core.Core.events` ----------------------------------------------------------------------------
+
+    def event(self, event: Event) -> None:
+        """What concerns no device is the administrator's."""
+        clients = [client for client in self.clients if self._wants_event(client, event)]
+        if clients:
+            self._send(clients, b'{"type":"event",' + encode(event.as_dict())[1:])
+
+    def _wants_event(self, client: StreamClient, event: Event) -> bool:
+        device = event.device
+        if not (client.caller.is_admin if device is None else client.caller.may_see(device)):
+            return False
+        return client.wish.wants(BROKER_EVENT, device or "", event.protocol or "")
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
