@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
@@ -41,12 +41,16 @@ STOP_GRACE: Final = 5.0
 MOST_DOUBLED: Final = 40
 
 Deliver = Callable[[Sink, Sequence[Event]], Awaitable[Outcome]]
+T = TypeVar("T")
 #: (key, what waits)
 Entry = tuple[str, Queued]
 
 
 class Courier:
-    """``deliver`` must not raise; ``chance`` gives 0..1. ``sink`` may be replaced while this runs."""
+    """``deliver`` must not raise; ``chance`` gives 0..1. ``sink`` may be replaced while this runs.
+
+    ``clock`` gives UNIX seconds, for people; ``steady`` gives them without jumps, for the age of what waits.
+    """
 
     log: ClassVar[Logger] = Logger()
 
@@ -58,7 +62,7 @@ class Courier:
         settings: EventsTable,
         reactor: Any,
         clock: Callable[[], float],
-        monotonic: Callable[[], float],
+        steady: Callable[[], float],
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.sink = sink
@@ -67,7 +71,7 @@ class Courier:
         self._settings = settings
         self._reactor = reactor
         self._clock = clock
-        self._monotonic = monotonic
+        self._steady = steady
         self._chance = chance
         self._queue = Records(storage, QUEUE, Queued)
         self._dead = Records(storage, DEAD_LETTERS, DeadLetter)
@@ -86,8 +90,6 @@ class Courier:
         self._attempts = 0
         #: So many are sent one by one.
         self._singly = 0
-        #: Age of entries is monotonic once they are known: key -> when it began.
-        self._known_since: dict[str, float] = {}
         self._additions = 0
         self._running: Deferred[None] | None = None
         self._pause: Deferred[None] | None = None
@@ -158,19 +160,13 @@ class Courier:
     async def _run(self) -> None:
         while not self._stopped and self.sink.enabled:
             additions = self._additions
-            try:
-                if not self._sending:
-                    self._sending = await self._next()
-                    self._attempts = 0
-                if not self._sending:
-                    if additions == self._additions:
-                        return
-                    continue  # one more has come since the list was asked for
-            except BrokerError:
-                await self._wait(STORAGE_AGAIN)
-                continue
-            if await self._expired():
-                continue
+            if not self._sending:
+                self._sending = await self._patiently(self._next)
+                self._attempts = 0
+            if not self._sending:
+                if additions == self._additions:
+                    return
+                continue  # one more has come since the list was asked for
             self._attempts += 1
             events = [entry.event for _, entry in self._sending]
             outcome = await self._deliver(self.sink, events)
@@ -181,23 +177,20 @@ class Courier:
             else:
                 await self._put_off(outcome)
 
-    async def _next(self) -> list[Entry]:
-        limit = 1 if self._singly else self.sink.batch
-        page: list[Entry] = await self._queue.page(self._prefix, limit)
-        now, clock = self._monotonic(), self._clock()
-        for key, entry in page:
-            self._known_since.setdefault(key, now - max(0.0, clock - entry.at))
-        return page
+    def _next(self) -> Deferred[list[Entry]]:
+        return self._queue.page(self._prefix, 1 if self._singly else self.sink.batch)
 
-    async def _expired(self) -> bool:
-        before = self._monotonic() - self._settings.retry_for
-        old = [entry for entry in self._sending if self._known_since[entry[0]] <= before]
-        if not old:
-            return False
-        why = "" if self.trouble is None else f", the last time: {self.trouble.detail}"
-        status = None if self.trouble is None else self.trouble.status
-        await self._bury(old, not_now(f"not delivered in time{why}", status))
-        return True
+    async def _bury_old(self) -> None:
+        """Those that have waited for too long, whether they were tried or not: the receiver was, a moment ago."""
+        assert self.trouble is not None
+        why = not_now(f"not delivered in time, the last time: {self.trouble.detail}", self.trouble.status)
+        before = self._steady() - self._settings.retry_for
+        page: list[Entry] = self._sending
+        while old := [entry for entry in page if entry[1].at <= before]:
+            await self._bury(old, why)
+            if len(old) < len(page):
+                return
+            page = await self._patiently(lambda: self._queue.page(self._prefix, 500))
 
     async def _take_off(self, outcome: Outcome) -> None:
         entries = self._sending
@@ -219,6 +212,7 @@ class Courier:
     async def _put_off(self, outcome: Outcome) -> None:
         self._note(outcome)
         self.retried += 1
+        await self._bury_old()
         table = self._settings
         seconds = min(table.retry_longest, table.retry_first * 2 ** min(self._attempts - 1, MOST_DOUBLED))
         seconds *= 1.0 - self._chance() / 2
@@ -250,17 +244,18 @@ class Courier:
         self.queued -= len(entries)
         self._singly = max(0, self._singly - len(entries))
         self._sending = []
-        for key, _ in entries:
-            self._known_since.pop(key, None)
 
     async def _write(self, changes: list[Change]) -> None:
         """Until it is on disk: nothing else is sent before."""
+        await self._patiently(lambda: self._storage.write_records(changes))
+
+    async def _patiently(self, ask: Callable[[], Deferred[T]]) -> T:
+        """Ask storage until it answers."""
         while True:
             try:
-                await self._storage.write_records(changes)
-                return
+                return await ask()
             except BrokerError as error:
-                self.log.warn("what {sink} took cannot be noted: {why}", sink=self.sink.id, why=error.message)
+                self.log.warn("{sink} waits for storage: {why}", sink=self.sink.id, why=error.message)
                 await self._wait(STORAGE_AGAIN)
 
     async def _wait(self, seconds: float) -> None:
@@ -303,7 +298,7 @@ class Courier:
             chosen = [(key, letter) for key, letter in page if wanted(letter)]
             changes = [self._dead.change(key, None) for key, _ in chosen]
             if again:
-                now = self._clock()
+                now = self._steady()
                 changes += [self._queue.change(key, Queued(event=letter.event, at=now)) for key, letter in chosen]
             if changes:
                 await self._storage.write_records(changes)

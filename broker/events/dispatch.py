@@ -74,6 +74,7 @@ class Dispatch:
         settings: EventsTable,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
+        steady: Callable[[], float],
     ) -> None:
         self._rules = rules
         self._facts = facts
@@ -81,6 +82,7 @@ class Dispatch:
         self._settings = settings
         self._clock = clock
         self._monotonic = monotonic
+        self._steady = steady
         self._queue = Records(storage, QUEUE, Queued)
         self._dead = Records(storage, DEAD_LETTERS, DeadLetter)
         self._fold_records = Records(storage, "event_folds", Fold)
@@ -100,12 +102,12 @@ class Dispatch:
         if one.routed is None:
             one.routed = await self._decide(one)
         decision: _Decision = one.routed
-        event, now = one.event, self._clock()
+        event, now = one.event, self._steady()
         changes = list(decision.changes)
         for sink, rules in decision.queued.items():
             changes.append(self._queue.change(queue_key(sink, event.number), Queued(event=event, at=now, rules=rules)))
         for sink in decision.dead:
-            letter = DeadLetter(event=event, at=now, attempts=0, reason=FULL)
+            letter = DeadLetter(event=event, at=self._clock(), attempts=0, reason=FULL)
             changes.append(self._dead.change(queue_key(sink, event.number), letter))
         return changes
 

@@ -63,13 +63,16 @@ class EventSide:
         self._reactor = reactor
         self._clock = clock
         self._monotonic = monotonic
+        self._started_at = clock() - monotonic()
         self._webhooks = Webhooks(settings, reactor, clock)
         self._mails = Mails(mail, settings, reactor, clock)
         self.facts = FactFinder(storage)
         self.rules = RuleBook(storage, settings)
         self.sinks = Book(storage, "event_sinks", Sink, "sink", settings.max_sinks, "events.max_sinks")
         self.couriers: dict[str, Courier] = {}
-        self.dispatch = Dispatch(storage, self.rules, self.facts, self.couriers, settings, clock, monotonic)
+        self.dispatch = Dispatch(
+            storage, self.rules, self.facts, self.couriers, settings, clock, monotonic, self._steady
+        )
         self.watch = Watch(storage, devices, events, self.rules, self.facts, settings, clock, monotonic)
         self._strangers = TokenBucket(RateLimit(events=settings.max_strangers, seconds=60.0), monotonic())
         self._more_strangers: dict[str, int] = {}
@@ -103,6 +106,10 @@ class EventSide:
             await self.watch.note_alive()
         except BrokerError as error:
             self.log.warn("the time of the stop was not noted: {why}", why=error.message)
+
+    def _steady(self) -> float:
+        """UNIX seconds, as the clock had it at the start: it does not jump."""
+        return self._started_at + self._monotonic()
 
     def tick(self) -> None:
         """Called once a second."""
@@ -144,7 +151,7 @@ class EventSide:
 
     def _courier(self, sink: Sink) -> Courier:
         courier = self.couriers[sink.id] = Courier(
-            sink, self._storage, self.deliver, self.settings, self._reactor, self._clock, self._monotonic
+            sink, self._storage, self.deliver, self.settings, self._reactor, self._clock, self._steady
         )
         return courier
 
