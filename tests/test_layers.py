@@ -52,7 +52,7 @@ PURE_FILES: Final = ("codec.py",)
 IMPURE: Final = ("twisted", "txredisapi", "asyncio", "logging", "selectors", "socket", "threading", "time")
 
 #: Importing these installs a reactor: never while a module of ours is imported.
-INSTALLERS: Final = ("twisted.internet.reactor", "txredisapi")
+INSTALLERS: Final = ("twisted.internet.reactor", "twisted.mail.smtp", "txredisapi")
 
 
 def is_below(module: str, name: str) -> bool:

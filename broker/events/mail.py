@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from email.message import EmailMessage
 from email.utils import formatdate, parseaddr
+from functools import cache
 from io import BytesIO
 from string import Template
 from typing import Any, ClassVar, Final
@@ -20,7 +21,6 @@ from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.protocol import connectionDone
 from twisted.internet.ssl import optionsForClientTLS, trustRootFromCertificates
 from twisted.logger import Logger
-from twisted.mail.smtp import ESMTPSender, ESMTPSenderFactory, SMTPClientError, SMTPDeliveryError
 from twisted.python.failure import Failure
 
 from broker.events.event import Event, severity_of
@@ -34,18 +34,32 @@ SUBJECT: Final = "[$severity] $kind $device"
 MAX_SUBJECT: Final = 200
 
 
-class Sender(ESMTPSender):
-    """Twisted's, over an endpoint, where nobody but the protocol tells the factory that the connection is lost."""
+@cache
+def sender_factory() -> Any:
+    """Twisted's, for endpoints, where nobody but the protocol tells the factory that the connection is lost.
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        super().connectionLost(reason)  # type: ignore[no-untyped-call]  # Twisted's
-        if not self.factory.sendFinished:
-            self.factory.clientConnectionLost(None, reason)
+    Made late: importing twisted.mail.smtp installs the default reactor where there is none.
+    """
+    from twisted.mail.smtp import ESMTPSender, ESMTPSenderFactory
 
+    class Sender(ESMTPSender):
+        def connectionLost(self, reason: Failure = connectionDone) -> None:
+            super().connectionLost(reason)  # type: ignore[no-untyped-call]  # Twisted's
+            if not self.factory.sendFinished:
+                self.factory.clientConnectionLost(None, reason)
 
-class SenderFactory(ESMTPSenderFactory):
-    protocol = Sender
-    noisy = False
+        def timeoutConnection(self) -> None:
+            if self.factory.sendFinished:  # it is told already, and only the goodbye is missing
+                transport: Any = self.transport
+                transport.abortConnection()
+            else:
+                super().timeoutConnection()  # type: ignore[no-untyped-call]  # Twisted's
+
+    class SenderFactory(ESMTPSenderFactory):
+        protocol = Sender
+        noisy = False
+
+    return SenderFactory
 
 
 class Mails:
@@ -64,6 +78,8 @@ class Mails:
 
     async def deliver(self, sink: Sink, events: Sequence[Event]) -> Outcome:
         """One attempt; never raises but when it is cancelled."""
+        from twisted.mail.smtp import SMTPClientError, SMTPDeliveryError
+
         if not self._mail.host:
             return not_now("no mail server is configured ([mail] host)")
         try:
@@ -99,7 +115,7 @@ class Mails:
         sent: Deferred[Any] = Deferred()
         host = mail.host
         options: Any = optionsForClientTLS(host, self._trust) if mail.tls != "none" else None
-        factory = SenderFactory(
+        factory = sender_factory()(
             mail.username.encode() or None,
             mail.password.encode() or None,
             parseaddr(sink.sender or mail.sender)[1],

@@ -39,7 +39,7 @@ from broker.events.stories import Saved, Story, saved_of
 from broker.events.verdict import Verdict
 from broker.model.errors import BrokerError
 from broker.model.interfaces import IConsumer
-from broker.model.messages import EXPIRED, FAILED, TIMED_OUT, Command, DeviceRef, Presence, Uplink
+from broker.model.messages import EXPIRED, FAILED, TIMED_OUT, Command, Presence, Uplink
 from broker.model.records import DeviceQuery
 from broker.routing.live import LiveDevices
 from broker.storage.deferred import deferred
@@ -179,12 +179,8 @@ class Watch:
 
     # -- what happens ----------------------------------------------------------------------------------------------
 
-    def wants(self, device: DeviceRef, kind: str) -> bool:
-        """See `IConsumer`."""
-        return False
-
     def uplink(self, message: Uplink) -> None:
-        """None of them says anything here."""
+        """Never called: it listens quietly."""
 
     def presence(self, change: Presence) -> None:
         if change.reason == "shutdown":  # the broker goes, not the device

@@ -89,7 +89,7 @@ class EventSide:
         self.events.router = self.dispatch
         await self.events.open(self._storage)
         await self.watch.open()
-        self._router.listen(self.watch)
+        self._router.listen_quietly(self.watch)
         for sink in self.sinks:
             await self._courier(sink).open()
         self.sinks.on_change.append(self._sink_changed)
@@ -97,7 +97,7 @@ class EventSide:
     @deferred
     async def close(self) -> None:
         """Write what waits, and send nothing more."""
-        self._router.ignore(self.watch)
+        self._router.ignore_quietly(self.watch)
         await self.watch.settled()
         await self.events.close()
         await gatherResults([courier.stop() for courier in self.couriers.values()])
