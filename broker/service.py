@@ -24,13 +24,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
-from twisted.python.failure import Failure
 
 from broker.config import Config, ConfigError, sqlite_path
 from broker.core import Core
 from broker.data_dir import DataDir, DataDirError
 from broker.events.events import Events
 from broker.events.side import EventSide
+from broker.faults import Faults
 from broker.listening.binding import BindError
 from broker.listening.served import Served
 from broker.logs import Lines
@@ -63,13 +63,10 @@ EVENT_TICK = 1.0
 HEALTH_EVERY = 5
 #: And between two looks at the certificate's end.
 CERTIFICATE_EVERY = 86_400
-#: Faults of one kind that are logged in full within a minute; the others are counted.
-FAULTS_A_MINUTE = 5
 
 
-# Not attributes of the classes: Twisted would name those loggers after the classes.
+# Not an attribute of the class: Twisted would name the logger after the class.
 log = Logger(namespace="broker.service")
-faults_log = Logger(namespace="broker.faults")
 
 
 class StartFailed(SystemExit, Exception):
@@ -78,27 +75,6 @@ class StartFailed(SystemExit, Exception):
     For twistd it has to be an Exception: then the pid file is removed and the waiting parent of a daemon hears of it.
     For Python it has to be a SystemExit: then the line is printed without a traceback and the exit status is 1.
     """
-
-
-class Faults:
-    """Tells the log about faults of our own, but not a thousand times a second."""
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        #: What -> (since, how many)
-        self._recent: dict[str, tuple[float, int]] = {}
-
-    def report(self, what: str, error: BaseException) -> None:
-        """What `broker.routing.router.Router` calls."""
-        now = self._monotonic()
-        since, count = self._recent.get(what, (now, 0))
-        if now - since > 60.0:
-            if count > FAULTS_A_MINUTE:
-                faults_log.error("{count} more faults: {what}", count=count - FAULTS_A_MINUTE, what=what)
-            since, count = now, 0
-        self._recent[what] = (since, count + 1)
-        if count < FAULTS_A_MINUTE:
-            faults_log.failure("fault while telling of: {what}", failure=Failure(error), what=what)
 
 
 class BrokerService(Service):

@@ -26,7 +26,15 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("=broker.applications", "broker.applications.ordering", "=broker.devices"),
     ("broker.applications", "broker.devices"),
     ("broker.settings",),
-    ("broker.config", "broker.data_dir", "broker.logs", "broker.metrics", "broker.tls", "broker.simulate"),
+    (
+        "broker.config",
+        "broker.data_dir",
+        "broker.faults",
+        "broker.logs",
+        "broker.metrics",
+        "broker.tls",
+        "broker.simulate",
+    ),
     ("broker.service",),
     ("broker.tap",),
     # The demo starts a whole broker as its user would, and asks the same configuration where that will listen.

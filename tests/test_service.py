@@ -23,12 +23,13 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from broker import service as service_module
 from broker.config import Config, ConfigError, load
 from broker.core import Core
+from broker.faults import Faults
 from broker.listening.connection import Connection
 from broker.listening.listener import Listener
 from broker.listening.settings import ListenerSettings
 from broker.logs import Lines
 from broker.model.errors import Invalid
-from broker.service import BrokerService, Faults, StartFailed, raise_open_files_limit
+from broker.service import BrokerService, StartFailed, raise_open_files_limit
 from broker.settings.tables import LogTable
 from broker.tls import self_signed
 from tests.client_certificates import Authority
