@@ -33,7 +33,7 @@ from broker.events.side import EventSide
 from broker.faults import Faults
 from broker.listening.binding import BindError
 from broker.listening.served import Served
-from broker.logs import Lines
+from broker.logs import Lines, log_packet
 from broker.metrics import Metrics, counters_of
 from broker.model.errors import BrokerError, Unavailable
 from broker.routing.commands import Commands
@@ -238,7 +238,7 @@ class BrokerService(Service):
         self._metrics = Metrics(
             self.served, router, devices, commands, self._figures, started_at, self._certificate_ends, side
         )
-        return Core(
+        core = Core(
             reactor=reactor,
             clock=clock,
             monotonic=self._monotonic,
@@ -262,6 +262,13 @@ class BrokerService(Service):
             ready=self.problems,
             ports=self.ports,
         )
+        core.traces.watchers.append(log_packet)
+        self._limit_traces(core)
+        return core
+
+    def _limit_traces(self, core: Core) -> None:
+        core.traces.max_devices = self.config.log.max_traced
+        core.traces.max_seconds = self.config.log.max_trace_time
 
     def _build_events(
         self, events: Events, router: Router, devices: LiveDevices, registry: Registry, quarantine: Quarantine
@@ -327,6 +334,8 @@ class BrokerService(Service):
         self._tick_due = now + LISTENER_TICK
         for served in self.served:
             served.tick()
+        if self.core is not None:
+            self.core.traces.tick()
         if self._ticks % CERTIFICATE_EVERY == 0:
             self._look_at_certificate()
         if self._ticks % HEALTH_EVERY == 0:
@@ -369,6 +378,7 @@ class BrokerService(Service):
             self.core.commands.max_queued = fresh.commands.max_queued
             self.core.commands.max_open = fresh.commands.max_open
             self.core.default_expires = fresh.commands.default_expires
+            self._limit_traces(self.core)
         later = restart_keys(old, fresh)
         for served in self.served:
             later += served.reload(fresh.listeners[served.name])

@@ -30,6 +30,7 @@ from zope.interface import implementer
 from broker.listening.peer_certificate import verified_name
 from broker.listening.settings import Limits
 from broker.listening.stats import ListenerStats
+from broker.listening.tap import PacketDecoder, Tap, Tell
 from broker.routing.outbox import Outbox, Turn
 
 #: See `Connection.dismiss`. Short, as the session and the will wait for the end of the connection.
@@ -225,6 +226,14 @@ class Connection(Protocol):
     def peer(self) -> str:
         """The other end, for people."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def tap(self, incoming: PacketDecoder, outgoing: PacketDecoder, tell: Tell | None, pending: bytes = b"") -> None:
+        """Tell of each packet that comes or goes, or of no more (see `broker.listening.tap`)."""
+        before: Tap | None = self.__dict__.pop("_tap", None)
+        if before is not None:
+            before.remove()
+        if tell is not None:
+            self.__dict__["_tap"] = Tap(self, self.outbox, incoming, outgoing, tell, pending)
 
     # -- from the listener -----------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from broker.applications.http.calls import (
     quarantine,
     sinks,
     stream,
+    traces,
 )
 from broker.applications.http.openapi import openapi_document
 from broker.applications.http.settings import HttpSettings
@@ -43,6 +44,7 @@ ROUTES: tuple[Route, ...] = (
     *events.ROUTES,
     *sinks.ROUTES,
     *stream.ROUTES,
+    *traces.ROUTES,
     *about.ROUTES,
 )
 
@@ -54,6 +56,7 @@ class HttpListener(WebListener):
         super().__init__("http", core, settings, ApiSurface(), lambda: (*ROUTES, *core.api_routes))
         streams = Streams(core.router, self.stats, settings.max_streams, core.registry.on_change)
         core.events.watchers.append(streams.event)
+        core.traces.watchers.append(streams.packet)
         self.api = Api(settings, Logins(core, self.login_failed), streams)
 
     @cached_property

@@ -26,6 +26,7 @@ from broker.model.interfaces import IConsumer
 from broker.model.jsontext import encode
 from broker.model.messages import KINDS, Command, Presence, Uplink
 from broker.routing.router import Router
+from broker.routing.traces import TracedPacket
 from broker.web.callers import Caller
 from broker.web.websocket import WebSocketPeer
 
@@ -33,8 +34,10 @@ PRESENCE: Final = "presence"
 COMMAND: Final = "command"
 #: Events of the broker; the word for uplinks of the kind ``event`` is taken.
 BROKER_EVENT: Final = "broker_event"
+#: Packets of devices that are traced: the administrator's, and only for who asks for them by this name.
+TRACE: Final = "trace"
 #: What ``?kind=`` may ask for.
-STREAM_KINDS: Final = (*KINDS, PRESENCE, COMMAND, BROKER_EVENT)
+STREAM_KINDS: Final = (*KINDS, PRESENCE, COMMAND, BROKER_EVENT, TRACE)
 
 
 class Wish:
@@ -142,7 +145,7 @@ class Streams:
         if clients:
             self._send(clients, b'{"type":"command",' + encode(command_shape(change))[1:])
 
-    # -- of `broker.core.Core.events` ----------------------------------------------------------------------------
+    # -- events, traces ---------------------------------------------------------------------------------------------
 
     def event(self, event: Event) -> None:
         """What concerns no device is the administrator's."""
@@ -155,6 +158,17 @@ class Streams:
         if not (client.caller.is_admin if device is None else client.caller.may_see(device)):
             return False
         return client.wish.wants(BROKER_EVENT, device or "", event.protocol or "")
+
+    def packet(self, packet: TracedPacket) -> None:
+        """A packet of a device that is traced."""
+        device, protocol = packet.device, packet.protocol
+        clients = [
+            client
+            for client in self.clients
+            if TRACE in client.wish.kinds and client.caller.is_admin and client.wish.wants(TRACE, device, protocol)
+        ]
+        if clients:
+            self._send(clients, b'{"type":"trace",' + encode(packet.as_dict())[1:])
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
