@@ -133,6 +133,13 @@ class ServiceCase(TestCase):
         await self.until(lambda: made.served[0].connection_count)
         return client
 
+    async def kinds(self, made: BrokerService) -> list[str]:
+        """Of the events, the newest first."""
+        assert made.core is not None and made.core.events.journal is not None
+        await made.core.events.settled()
+        found, _ = await made.core.events.journal.page(100, lambda event: True, None, None)
+        return [event.kind for event in found]
+
     def port(self, made: BrokerService) -> int:
         address: Any = made.served[0].ports[0].getHost()
         return int(address.port)
@@ -408,6 +415,7 @@ class ReloadTests(ServiceCase):
         self.assertIn(", in 29.0 days", said()[0])
         made.reload()
         self.assertEqual(len(said()), 2)
+        self.assertEqual(await self.kinds(made), ["certificate_ends"])
 
 
 class HealthTests(ServiceCase):
@@ -419,6 +427,13 @@ class HealthTests(ServiceCase):
             made._ticks = 0
             made._tick()
             self.assertEqual(made.problems(), problems)
+        self.assertEqual(await self.kinds(made), ["storage_recovered", "storage_problem"])
+
+    async def test_authorities_that_cannot_be_read(self) -> None:
+        made = await self.started('events.webhook_ca = "/none"')
+        self.assertEqual(self.failed, 1)
+        self.assertTrue([line for line in self.log if line.startswith("cannot start: the authorities of [events]")])
+        await made.stopService()
 
 
 class ObserverTests(ServiceCase):

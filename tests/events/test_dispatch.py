@@ -154,6 +154,20 @@ class DeliveryTests(DispatchBed):
         self.assertEqual(len(self.attempts), 1)
         self.assertEqual(self.on_disk("event_queue"), 1)
 
+    def test_one_that_comes_while_the_list_is_read(self) -> None:
+        first: Deferred[Outcome] = Deferred()
+        self.outcomes = [first]
+        ids = self.emit()
+        courier = self.courier()
+        slow: Deferred[Any] = Deferred()
+        page = courier._queue.page
+        courier._queue.page = lambda *given: slow
+        first.callback(delivered(200))
+        courier._queue.page = page
+        ids += self.emit()
+        slow.callback([])  # as it was before the second one
+        self.assertEqual(self.taken_ids, ids)
+
     def test_an_hour_of_no_answer(self) -> None:
         self.outcomes = [not_now("cannot connect")] * 10_000
         ids: list[str] = []
