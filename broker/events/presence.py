@@ -41,7 +41,7 @@ from broker.model.errors import BrokerError
 from broker.model.interfaces import IConsumer
 from broker.model.messages import EXPIRED, FAILED, TIMED_OUT, Command, Presence, Uplink
 from broker.model.records import DeviceQuery
-from broker.routing.live import LiveDevices
+from broker.routing.live import LiveDevice, LiveDevices
 from broker.storage.deferred import deferred
 from broker.storage.identity import Change
 from broker.storage.interface import IStorage
@@ -191,6 +191,16 @@ class Watch:
             self._forget(change.device.id)
             return
         self._changed(change.device.id, change.device.protocol, change.online, change.reason, change.at)
+
+    def taken_over(self, live: LiveDevice) -> None:
+        """A newer connection in place of one that had not been missed: it came and went all the same."""
+        now = self._monotonic()
+        story = self._stories.get(live.ref.id)
+        if story is None:
+            story = self._story(live.ref.id, live.ref.protocol, self._clock(), "takeover")
+            story.online = True
+        story.flaps.append(now)
+        self._plan(story, now)
 
     def command(self, change: Command) -> None:
         if change.status in (FAILED, TIMED_OUT, EXPIRED) and self._rules.asks_for("command_failed"):

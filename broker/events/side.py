@@ -63,6 +63,7 @@ class EventSide:
         self._storage = storage
         self._router = router
         self._registry = registry
+        self._devices = devices
         self._reactor = reactor
         self._clock = clock
         self._monotonic = monotonic
@@ -94,6 +95,7 @@ class EventSide:
         await self.events.open(self._storage)
         await self.watch.open()
         self._router.listen_quietly(self.watch)
+        self._devices.on_takeover.append(self.watch.taken_over)
         for sink in self.sinks:
             await self._courier(sink).open()
         self.sinks.on_change.append(self._sink_changed)
