@@ -158,9 +158,17 @@ def _second_look(line: bytes, error: Exception) -> Item | None:
         return None
     if isinstance(error, RecursionError):
         return Malformed("nested too deeply")
-    if isinstance(error, UnicodeDecodeError):
+    if not _is_utf8(line):  # whichever error that is: versions of msgspec differ
         return Malformed("not UTF-8")
     return Malformed(str(error)[:_MAX_DETAIL])
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 # -- what we send ------------------------------------------------------------------------------------------------------
