@@ -34,6 +34,12 @@ class Networks:
     def nearest_gateway(self, dev_eui: str) -> str | None:
         return self._own.nearest_gateway(dev_eui) or self._chirpstack.nearest_gateway(dev_eui)
 
+    def gateways_of(self, dev_eui: str) -> tuple[str, ...]:
+        return self._own.gateways_of(dev_eui) or self._chirpstack.gateways_of(dev_eui)
+
+    def motes_behind(self, eui: str) -> list[str]:
+        return self._own.motes_behind(eui) + self._chirpstack.motes_behind(eui)
+
     def class_of(self, dev_eui: str) -> str | None:
         return self._own.class_of(dev_eui) or self._chirpstack.class_of(dev_eui)
 

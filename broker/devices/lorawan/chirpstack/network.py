@@ -304,6 +304,13 @@ class ChirpstackNetwork:
         mote = self.motes.get(dev_eui)
         return mote.near[0] if mote is not None and mote.near else None
 
+    def gateways_of(self, dev_eui: str) -> tuple[str, ...]:
+        mote = self.motes.get(dev_eui)
+        return () if mote is None else tuple(mote.near)
+
+    def motes_behind(self, eui: str) -> list[str]:
+        return [mote.dev_eui for mote in self.motes if tuple(mote.near) == (eui,)]
+
     def class_of(self, dev_eui: str) -> str | None:
         mote = self.motes.get(dev_eui)
         return None if mote is None or not mote.present else "C" if mote.class_c else "A"
