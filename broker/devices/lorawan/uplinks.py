@@ -197,6 +197,7 @@ class Uplinks:
         self._downlinks.session_over(old)
         if old.live is not None and old.live.link is old:
             self.present(new, heard)
+            new.live.info_changed = new.live.info.pop("mac", None) is not None or new.live.info_changed
 
     def leave(self, mote: Mote, reason: str) -> None:
         """The mote is off-line, or no mote any more."""
