@@ -99,7 +99,8 @@ class ApiTests(MacCase):
         self.assertEqual((shown.status.battery, shown.status.margin), (200, 7))
         live = self.bed.core.devices.get(EUI)
         assert live is not None
-        self.assertEqual(live.info["mac"]["channels"], [867_100_000])
+        self.assertEqual(live.info["mac"], {"data_rate": 0, "power": 0, "nb_trans": 1, "pending": ()})
+        self.assertEqual(live.info["status"]["battery"], 200)
 
     def test_who_is_no_mote(self) -> None:
         self.start()
