@@ -285,7 +285,7 @@ class Network:
             return
         identity = Identity(record)
         mote = self.motes.get(record.id)
-        if record.disabled:
+        if record.disabled or identity.on_chirpstack:
             if mote is not None:
                 self.motes.remove(record.id)
                 self.uplinks.leave(mote, "removed")
