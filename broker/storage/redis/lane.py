@@ -212,7 +212,7 @@ class Lane:
 
     def _send(self, jobs: list[Job]) -> None:
         answer = self.connection.run(READ, (self._key,), ("read", *lines_of(jobs)))
-        answer.addCallbacks(self._answered, self._failed, (jobs,), None, (jobs,), None)
+        answer.addCallbacks(self._answered, self._failed, callbackArgs=(jobs,), errbackArgs=(jobs,))
 
     def _answered(self, reply: Any, jobs: list[Job]) -> None:
         self._done(jobs, reply[1])

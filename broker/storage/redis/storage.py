@@ -42,6 +42,7 @@ from broker.storage.redis.replies import Argument, Unfit
 from broker.storage.redis.scripts import ALL, WRITE
 from broker.storage.redis.settings import RedisTable
 from broker.storage.redis.writer import RENEW_EVERY, WriteLane, renewal
+from broker.storage.rows import text
 
 #: Operations that may wait for Redis: past this, new work is refused rather than piled up.
 MAX_PENDING: Final = 10_000
@@ -248,7 +249,7 @@ class RedisStorage:
                 return found, cursor
 
     def save_info(self, device_id: str, info: dict[str, Any]) -> Deferred[None]:
-        return self._change("save_info", device_id, rows.text(info))
+        return self._change("save_info", device_id, text(info))
 
     # -- applications and bindings ---------------------------------------------------------------------------------
 

@@ -179,7 +179,7 @@ class WriteLane(Lane):
         kinds = "".join(["r" if job.kind == LOOK else "w" for job in jobs])
         line = ("batch", self.node, self._epoch, self._number, kinds, *lines_of(jobs))
         answer = self.connection.run(script, (self._key,), line)
-        answer.addCallbacks(self._written, self._not_written, (jobs,), None, (jobs,), None)
+        answer.addCallbacks(self._written, self._not_written, callbackArgs=(jobs,), errbackArgs=(jobs,))
 
     def _written(self, reply: Any, jobs: list[Job]) -> None:
         if reply[0] != b"ok":
