@@ -33,8 +33,9 @@ end
 -- given up finds another epoch. The answers are kept until the next batch, for a writer that did not hear them.
 local function batch()
     local key = P .. 'writer:' .. ARGV[2]
-    if call('HGET', key, 'epoch') ~= ARGV[3] then
-        return { 'stale' }
+    local epoch = call('HGET', key, 'epoch')
+    if epoch ~= ARGV[3] then
+        return { epoch and 'stale' or 'lost' }
     end
     local answers = run(6)
     call('HSET', key, 'number', ARGV[4], 'answers', kept(answers, ARGV[5]))
