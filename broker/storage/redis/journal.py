@@ -23,11 +23,12 @@ from broker.storage.session_journal import BatchJournal
 from broker.storage.session_rows import pack_message, unpack_message
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_session: Final = msgspec.msgpack.Decoder(tuple[int, str, str, int, int | None]).decode
-_will: Final = msgspec.msgpack.Decoder(tuple[int, str, str, str, bytes, int, bool, bytes, int, float | None]).decode
-_retained: Final = msgspec.msgpack.Decoder(tuple[bytes, int, bytes, float | None]).decode
+#: The rows of sessions, wills and retained messages, from bytes.
+read_session: Final = msgspec.msgpack.Decoder(tuple[int, str, str, int, int | None]).decode
+read_will: Final = msgspec.msgpack.Decoder(tuple[int, str, str, str, bytes, int, bool, bytes, int, float | None]).decode
+read_retained: Final = msgspec.msgpack.Decoder(tuple[bytes, int, bytes, float | None]).decode
 #: Bytes of the seq in front of each message: no two members of a sorted set may be the same.
-_SEQ_SIZE: Final = (SEQ_BITS + 7) // 8
+SEQ_SIZE: Final = (SEQ_BITS + 7) // 8
 _SEQ_MASK: Final = (1 << SEQ_BITS) - 1
 #: Sessions that are loaded in one step.
 LOADED: Final = 200
@@ -108,7 +109,7 @@ class RedisSessionJournal(BatchJournal):
     async def _loaded(
         self, name: bytes, raw: bytes, seen: bytes | None, granted: list[bytes], last: bytes, count: int, size: int
     ) -> LoadedSession:
-        number, owner, client_id, version, expiry = _session(raw)
+        number, owner, client_id, version, expiry = read_session(raw)
         if size < 0:
             size = await self._size(name, count)
         return LoadedSession(
@@ -131,13 +132,13 @@ class RedisSessionJournal(BatchJournal):
     async def load_wills(self) -> Sequence[WillRecord]:
         """See the contract."""
         rows = await self._read_lane.ask("load_wills")
-        return sorted([WillRecord(*_will(raw)) for raw in rows], key=lambda will: will.number)
+        return sorted([WillRecord(*read_will(raw)) for raw in rows], key=lambda will: will.number)
 
     @deferred
     async def load_queue(self, session: int, after: int, limit: int) -> Sequence[QueueRow]:
         """See the contract."""
         rows = await self._read_lane.ask("load_queue", str(session), after, limit)
-        return [unpack_message(int.from_bytes(raw[:_SEQ_SIZE], "big"), raw[_SEQ_SIZE:]) for raw in rows]
+        return [unpack_message(int.from_bytes(raw[:SEQ_SIZE], "big"), raw[SEQ_SIZE:]) for raw in rows]
 
     @deferred
     async def load_incoming(self, session: int) -> Sequence[int]:
@@ -150,7 +151,7 @@ class RedisSessionJournal(BatchJournal):
 
 
 def _read_retained(flat: Sequence[bytes]) -> list[RetainedRow]:
-    return [RetainedRow(topic.decode(), *_retained(raw)) for topic, raw in zip(flat[::2], flat[1::2], strict=True)]
+    return [RetainedRow(topic.decode(), *read_retained(raw)) for topic, raw in zip(flat[::2], flat[1::2], strict=True)]
 
 
 def brings_work(batch: Batch) -> bool:
@@ -218,7 +219,7 @@ def _runs(rows: list[int]) -> Iterable[tuple[int, tuple[int, int]]]:
 
 def _message(row: int, op: Op) -> tuple[int, tuple[int, bytes]]:
     seq = row & _SEQ_MASK
-    return row >> SEQ_BITS, (seq, seq.to_bytes(_SEQ_SIZE, "big") + pack_message(op))
+    return row >> SEQ_BITS, (seq, seq.to_bytes(SEQ_SIZE, "big") + pack_message(op))
 
 
 def _session_pairs(batch: Batch) -> list[Argument]:
