@@ -94,8 +94,8 @@ class OutlivingTests(RedisCase):
         return self.in_thread(both_halves)
 
 
-class MainJobOnRedis(test_main_job.MainJobTests):
-    """Devices, applications, commands, history, kills: all of `tests.test_main_job`."""
+class _MainJob(test_main_job.MainJobCase):
+    """Mixed in: their broker stores on Redis."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -103,6 +103,14 @@ class MainJobOnRedis(test_main_job.MainJobTests):
         self.addCleanup(self.redis.remove)
         self.redis.start()
         self.broker.settings["storage.url"] = json.dumps(self.redis.url)
+
+
+class MainJobOnRedis(_MainJob, test_main_job.MainJobTests):
+    """Devices, applications, commands, history."""
+
+
+class KillsOnRedis(_MainJob, test_main_job.KillTests):
+    """Commands and reports while the broker is killed."""
 
 
 class AwayTests(RedisCase):

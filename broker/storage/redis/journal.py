@@ -176,7 +176,7 @@ def arguments_of(batch: Batch) -> list[Argument]:
         arguments += (str(session), time_text(at))
     _add_groups(arguments, ((row >> SEQ_BITS, (row & _SEQ_MASK,)) for row in batch.recs))
     _add_groups(arguments, _runs(batch.acks))
-    _add_groups(arguments, (_message(row, op) for row, op in sorted(batch.puts.items())))
+    _add_messages(arguments, batch.puts)
     for ids in (batch.outs, batch.ins):
         _add_groups(arguments, ((row >> SEQ_BITS, (row & _SEQ_MASK,)) for row in ids))
     kept = [op for op in batch.retained.values() if len(op) > 2]
@@ -188,7 +188,7 @@ def arguments_of(batch: Batch) -> list[Argument]:
     _add(arguments, [cell for will in batch.wills.values() if will is not None for cell in _will_pair(will)])
     _add(arguments, [str(number) for number, will in batch.wills.items() if will is None])
     _add(arguments, [str(base >> SEQ_BITS) for base in batch.drops])
-    return [one.encode() if isinstance(one, str) else one for one in arguments]
+    return arguments
 
 
 def _add(arguments: list[Argument], items: Sequence[Argument]) -> None:
@@ -217,9 +217,20 @@ def _runs(rows: list[int]) -> Iterable[tuple[int, tuple[int, int]]]:
         yield first >> SEQ_BITS, (first & _SEQ_MASK, last & _SEQ_MASK)
 
 
-def _message(row: int, op: Op) -> tuple[int, tuple[int, bytes]]:
-    seq = row & _SEQ_MASK
-    return row >> SEQ_BITS, (seq, seq.to_bytes(SEQ_SIZE, "big") + pack_message(op))
+def _add_messages(arguments: list[Argument], puts: dict[int, Op]) -> None:
+    """As `_add_groups`, but for what is many."""
+    groups: dict[int, list[Argument]] = {}
+    for row in sorted(puts):
+        group = groups.get(row >> SEQ_BITS)
+        if group is None:
+            group = groups[row >> SEQ_BITS] = []
+        seq = row & _SEQ_MASK
+        group.append(seq)
+        group.append(seq.to_bytes(SEQ_SIZE, "big") + pack_message(puts[row]))
+    arguments.append(len(groups))
+    for session, group in groups.items():
+        arguments += (str(session), len(group))
+        arguments += group
 
 
 def _session_pairs(batch: Batch) -> list[Argument]:
