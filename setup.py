@@ -41,6 +41,8 @@ setup(
         "msgspec>=0.20,<1",
         "cryptography>=46,<51",
         "prometheus_client>=0.26,<1",
+        # time zones, for machines that have none of their own
+        "tzdata>=2025.1",
     ],
     extras_require={
         "test": [

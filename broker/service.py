@@ -30,6 +30,8 @@ from broker.config import Config, ConfigError, sqlite_path
 from broker.core import Core
 from broker.data_dir import DataDir, DataDirError
 from broker.events.events import Events
+from broker.fleet.calls import Calls as CampaignCalls
+from broker.fleet.campaigns import Campaigns
 from broker.listening.binding import BindError
 from broker.listening.served import Served
 from broker.logs import Lines
@@ -58,6 +60,7 @@ STOP_POLL = 0.05
 LISTENER_TICK = 1.0
 COMMAND_TICK = 0.25
 EVENT_TICK = 1.0
+CAMPAIGN_TICK = 1.0
 #: Listener ticks between two looks at storage's health.
 HEALTH_EVERY = 5
 #: And between two looks at the certificate's end.
@@ -136,6 +139,7 @@ class BrokerService(Service):
         self._token = ""
         self._storage: Any = None
         self._recorder: Any = None
+        self._campaigns: Campaigns | None = None
         self._metrics: Metrics | None = None
         self._starting: Deferred[None] | None = None
         self._stopping: Deferred[None] | None = None
@@ -221,6 +225,9 @@ class BrokerService(Service):
             core.listeners[served.name] = self._sides[served.name].build(core, served.settings)
         for listener in core.listeners.values():
             await listener.prepare()
+        campaigns = self._campaigns = Campaigns(core, self.config.campaigns)
+        core.api_routes.extend(CampaignCalls(campaigns).routes())
+        await campaigns.open()
         for served in self.served:
             if served.settings.bind:
                 await served.serve(core.listeners[served.name])
@@ -231,6 +238,7 @@ class BrokerService(Service):
         self._loop(self._tick_commands, COMMAND_TICK)
         self._loop(core.quarantine.tick, QUARANTINE_TICK)
         self._loop(core.events.tick, EVENT_TICK)
+        self._loop(self._tick_campaigns, CAMPAIGN_TICK)
         self._problem = ""
         log.info(
             "started: version {version}, node {name}, data in {data_dir}",
@@ -253,7 +261,7 @@ class BrokerService(Service):
         registry = Registry(storage, clock)
         ProductWatch(registry, devices, commands)
         self._metrics = Metrics(
-            self.served, router, devices, commands, self._figures, started_at, self._certificate_ends
+            self.served, router, devices, commands, self._figures, started_at, self._certificate_ends, self._parts
         )
         return Core(
             reactor=reactor,
@@ -305,6 +313,10 @@ class BrokerService(Service):
     def _figures(self) -> dict[str, float]:
         return counters_of(self._storage, self._recorder)
 
+    def _parts(self) -> list[Any]:
+        """What has figures of its own for the metrics."""
+        return [] if self._campaigns is None else [self._campaigns]
+
     def _loop(self, call: Callable[[], None], seconds: float) -> None:
         loop = LoopingCall(call)
         loop.clock = self._reactor
@@ -334,6 +346,13 @@ class BrokerService(Service):
         except Exception:
             log.failure("fault in the commands' tick")
 
+    def _tick_campaigns(self) -> None:
+        assert self._campaigns is not None
+        try:
+            self._campaigns.tick()
+        except Exception:
+            log.failure("fault in the campaigns' tick")
+
     # -- SIGHUP ----------------------------------------------------------------------------------------------------
 
     def reload(self) -> None:
@@ -352,6 +371,8 @@ class BrokerService(Service):
             self.core.commands.max_queued = fresh.commands.max_queued
             self.core.commands.max_open = fresh.commands.max_open
             self.core.default_expires = fresh.commands.default_expires
+        if self._campaigns is not None:
+            self._campaigns.settings = fresh.campaigns
         later = restart_keys(old, fresh)
         for served in self.served:
             later += served.reload(fresh.listeners[served.name])
@@ -366,6 +387,8 @@ class BrokerService(Service):
         self._problem = "stopping"
         if self._starting is not None:
             await self._starting
+        if self._campaigns is not None:
+            self._campaigns.halt()
         for served in self.served:
             await served.stop_listening()
         for served in self.served:

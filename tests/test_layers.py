@@ -23,6 +23,8 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("broker.events",),
     ("broker.core",),
     ("broker.mqtt", "broker.web"),
+    # Campaigns know protocols by `broker.model.interfaces.IUpdater` alone. Their settings are a table of the broker's.
+    ("broker.fleet",),
     ("=broker.applications", "broker.applications.ordering", "=broker.devices"),
     ("broker.applications", "broker.devices"),
     ("broker.settings",),
@@ -43,6 +45,8 @@ STRANGERS: Final = (
     ("broker.listening", "broker.storage"),
     ("broker.mqtt", "broker.web"),
     ("broker.devices", "broker.applications"),
+    ("broker.fleet", "broker.devices"),
+    ("broker.fleet", "broker.applications"),
     ("broker.service", "broker.simulate"),
 )
 

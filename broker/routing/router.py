@@ -22,6 +22,8 @@ class Router:
         self._report = report
         self._everyone: tuple[Any, ...] = ()
         self._by_device: dict[str, tuple[Any, ...]] = {}
+        #: Told of presence and commands only.
+        self._watching: tuple[Any, ...] = ()
         #: What `wanted` asks of those who listen to all devices; None while one of them wants everything.
         self._wants: tuple[Callable[[DeviceRef, str], bool], ...] | None = ()
         self.uplinks = 0
@@ -49,6 +51,14 @@ class Router:
             self._by_device[device] = left
         else:
             self._by_device.pop(device, None)
+
+    def watch(self, consumer: IConsumer) -> None:
+        """Tell ``consumer`` about the presence and the commands of all devices, but of no uplink.
+
+        Watching twice is the same as once.
+        """
+        if not any(other is consumer for other in self._watching):
+            self._watching = (*self._watching, consumer)
 
     def _ask(self) -> None:
         wants = [getattr(consumer, "wants", None) for consumer in self._everyone]
@@ -81,14 +91,14 @@ class Router:
                     self.fault("uplink", error)
 
     def presence(self, change: Presence) -> None:
-        for consumer in self._everyone + self._by_device.get(change.device.id, ()):
+        for consumer in self._everyone + self._watching + self._by_device.get(change.device.id, ()):
             try:
                 consumer.presence(change)
             except Exception as error:
                 self.fault("presence", error)
 
     def command(self, change: Command) -> None:
-        for consumer in self._everyone + self._by_device.get(change.device, ()):
+        for consumer in self._everyone + self._watching + self._by_device.get(change.device, ()):
             try:
                 consumer.command(change)
             except Exception as error:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from broker.fleet.settings import CampaignSettings
 from broker.listening.settings import Limits
 
 Count = Annotated[int, Meta(ge=1)]
@@ -99,6 +100,7 @@ GENERAL: dict[str, Any] = {
     "tls": TlsTable,
     "history": HistoryTable,
     "commands": CommandsTable,
+    "campaigns": CampaignSettings,
     "limits": LimitsTable,
     "log": LogTable,
 }

@@ -49,6 +49,7 @@ class HttpListener(WebListener):
     def __init__(self, core: Core, settings: HttpSettings) -> None:
         super().__init__("http", core, settings, ApiSurface(), lambda: (*ROUTES, *core.api_routes))
         streams = Streams(core.router, self.stats, settings.max_streams, core.registry.on_change)
+        core.announcements.append(streams.announce)
         self.api = Api(settings, Logins(core, self.login_failed), streams)
 
     @cached_property

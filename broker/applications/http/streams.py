@@ -30,8 +30,10 @@ from broker.web.websocket import WebSocketPeer
 
 PRESENCE: Final = "presence"
 COMMAND: Final = "command"
+#: A campaign that has changed; for the administrator.
+CAMPAIGN: Final = "campaign"
 #: What ``?kind=`` may ask for.
-STREAM_KINDS: Final = (*KINDS, PRESENCE, COMMAND)
+STREAM_KINDS: Final = (*KINDS, PRESENCE, COMMAND, CAMPAIGN)
 
 
 class Wish:
@@ -138,6 +140,15 @@ class Streams:
         clients = self._wanting(COMMAND, change.device, change.protocol)
         if clients:
             self._send(clients, b'{"type":"command",' + encode(command_shape(change))[1:])
+
+    # -- for the administrator -------------------------------------------------------------------------------------
+
+    def announce(self, kind: str, value: dict[str, Any]) -> None:
+        """Something that is no single device's; clients that asked for single ones do not get it."""
+        protocol = str(value.get("protocol", ""))
+        clients = [one for one in self.clients if one.caller.is_admin and one.wish.wants(kind, "", protocol)]
+        if clients:
+            self._send(clients, encode({"type": kind, **value}))
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ from broker.devices.gateway88.mapping import Session
 from broker.devices.gateway88.masking import masked
 from broker.devices.gateway88.operations import Operations
 from broker.devices.gateway88.settings import Settings
+from broker.devices.gateway88.updates import GatewayUpdater
 from broker.listening.connection import Connection
 from broker.listening.listener import Listener
 from broker.model.errors import Invalid
@@ -436,6 +437,9 @@ class Gateway88Listener(Listener):
         self.settings = settings
         self.counted = Gateway88Counters()
         self.operations = Operations(core, settings)
+        self.updates = GatewayUpdater(core, self.operations)
+        self.operations.on_info.append(self.updates.reported)
+        core.updaters[PROTOCOL] = self.updates
         self.admission = Admission(core, settings)
         core.registry.on_change.append(self._changed)
 

@@ -189,7 +189,7 @@ class DevicePrincipal:
                 self.set_log(log["bits"])
         if not self._greeted and self._session(response_topic(self.did)) is not None:
             self._greeted = True
-            self.side.online.greet(self.did)
+            self.side.subscribed(self.did)
 
     # -- what it says ----------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from broker.devices.gizwits.principal import QOS, DevicePrincipal, serial_number
 from broker.devices.gizwits.settings import DeviceSettings
 from broker.devices.gizwits.switches import USUAL, Switches
 from broker.devices.gizwits.topics import command_topic, response_topic
+from broker.devices.gizwits.updates import GizwitsUpdater
 from broker.model.errors import BrokerError
 from broker.model.interfaces import IMqttIdentities
 from broker.model.records import DeviceQuery, DeviceRecord
@@ -77,7 +78,9 @@ class GizwitsDevices:
         self._kept_switches = Records(core.storage, SWITCHES, Switches)
         self.firmware = FirmwareStore(core)
         self.notices = Notices(core, self.tell, lambda: self.settings.public_host)
+        self.updates = GizwitsUpdater(core, self.firmware, self.tell, lambda: self.settings.public_host)
         self._info_lock = DeferredLock()
+        core.updaters[PROTOCOL] = self.updates
         core.registry.protocols[PROTOCOL] = DeviceRules(self.index)
         core.registry.on_change.append(self._changed)
         core.mqtt_identities.append(DeviceIdentities(self))
@@ -181,6 +184,11 @@ class GizwitsDevices:
                 live.info_changed = True
             elif record is not None:
                 await self.core.storage.save_info(did, {**record.info, **changes})
+
+    def subscribed(self, did: str) -> None:
+        """A device has begun to listen to what it is told."""
+        self.online.greet(did)
+        self.updates.subscribed(did)
 
     def wait_for(self, did: str, sn: int, command_id: str) -> None:
         """An acknowledgement with this number is the command's."""
