@@ -223,10 +223,10 @@ class BrokerService(Service):
         self._closers.append(self._recorder.stop)
         for served in self.served:
             core.listeners[served.name] = self._sides[served.name].build(core, served.settings)
-        for listener in core.listeners.values():
-            await listener.prepare()
         campaigns = self._campaigns = Campaigns(core, self.config.campaigns)
         core.api_routes.extend(CampaignCalls(campaigns).routes())
+        for listener in core.listeners.values():
+            await listener.prepare()
         await campaigns.open()
         for served in self.served:
             if served.settings.bind:

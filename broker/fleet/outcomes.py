@@ -31,6 +31,7 @@ from broker.storage.deferred import deferred
 
 #: Seconds until a device has another turn whose order did not leave.
 TURN_AGAIN: Final = 5.0
+SILENT: Final = "it has not answered"
 WAS_CANCELLED: Final = "the campaign was cancelled"
 
 
@@ -95,12 +96,12 @@ class Outcomes:
             self._fail(work, states.FAILED, why)
 
     def unanswered(self, work: Work) -> None:
-        if work.under_way:
-            silent = PROGRESS[work.line.state] < PROGRESS[states.ACCEPTED]
-            if silent:
-                self._fail(work, states.NO_ANSWER, "it has not answered")
-            else:
-                self._fail(work, states.FAILED, self._omission(work.line))
+        """What the protocol waits for; once the device is at it, and after a restart, only our own times count.
+
+        Of a device that has asked for the image an answer may be lost, and so it may be while the broker was away.
+        """
+        if work.under_way and not work.order.again and work.line.state in (states.QUEUED, states.SENT):
+            self._fail(work, states.NO_ANSWER, SILENT)
 
     @deferred
     async def fetching(self, work: Work) -> None:
@@ -164,8 +165,10 @@ class Outcomes:
             if work.line.state == states.QUEUED:
                 self.allow(work)
                 self._updater.withdraw(work.order)
+            elif work.line.state == states.SENT:
+                self._fail(work, states.NO_ANSWER, SILENT)
             else:
-                self.unanswered(work)
+                self._fail(work, states.FAILED, self._omission(work.line))
 
     def allow(self, work: Work) -> None:
         """Give the present step its time."""

@@ -19,7 +19,6 @@ from broker.fleet.line import Line
 from broker.fleet.settings import CampaignSettings
 from broker.model.errors import NotFound
 from broker.model.interfaces import IDeviceLink, IUpdater
-from broker.model.messages import DeviceRef
 from broker.model.records import DeviceQuery, DeviceRecord
 from broker.model.updates import ACCEPTED, SENT, Order, Release
 from broker.routing.commands import Commands

@@ -66,7 +66,7 @@ class DaylightTests(ClockCase):
     def test_berlin_back(self) -> None:
         found = self.runs("2026-10-24T00:00", "2026-10-27T00:00", window("02:15", "02:45", BERLIN))
         self.assertEqual(self.hours(found), ["24T00", "25T00", "26T01"])
-        self.assertEqual([one for one in found if one.startswith("25")][0], "25T00:15")
+        self.assertEqual(next(one for one in found if one.startswith("25")), "25T00:15")
         self.assertEqual([one for one in found if one.startswith("25")][-1], "25T00:44")
 
     def test_berlin_back_in_the_hour_that_is_there_twice(self) -> None:
@@ -95,7 +95,7 @@ class JumpTests(ClockCase):
         self.assertEqual(self.hours(self.begun("2026-06-11T02:58")), ["11T02"])
         self.bed.jump(-DAY)
         # The window that the clock shows is open; who was begun in it before is not begun again.
-        self.assertEqual(self.hours(self.begun("2026-06-10T05:00")), ["10T03"])
+        self.assertEqual(self.hours(self.begun("2026-06-10T05:00")), ["10T02", "10T03"])
         self.assertEqual(self.hours(self.begun("2026-06-11T05:00")), ["11T02", "11T03"])
         self.assertEqual(set(self.bed.updater.given.values()), {1})
         self.assertTrue(all(line.attempt <= 1 for line in self.bed.lines(campaign).values()))

@@ -11,8 +11,8 @@ from broker.fleet.windows import DAYS, Window, is_open, next_opening, stretch, z
 
 BERLIN, NEW_YORK = "Europe/Berlin", "America/New_York"
 
-#: Zone, local day, from, to -> begin and end in UTC. The clock of Berlin goes forward at 02:00 on 29 March 2026 and back
-#: at 03:00 on 25 October, that of New York at 02:00 on 8 March and on 1 November.
+#: Zone, local day, from, to -> begin and end in UTC. The clock of Berlin goes forward at 02:00 on 29 March 2026 and
+#: back at 03:00 on 25 October, that of New York at 02:00 on 8 March and on 1 November.
 STRETCHES = (
     (BERLIN, "2026-06-10", "02:00", "04:00", "2026-06-10T00:00", "2026-06-10T02:00"),
     (BERLIN, "2026-06-10", "22:00", "04:00", "2026-06-10T20:00", "2026-06-11T02:00"),
