@@ -50,6 +50,11 @@ GIZWITS_ENDS: dict[str, set[str]] = {
 assert set(GATEWAY_ENDS) == set(get_args(GatewayUpdate)) and set(GIZWITS_ENDS) == set(get_args(GizwitsUpdate))
 
 
+def cancel(timer: Any) -> None:
+    if timer.active():
+        timer.cancel()
+
+
 def shares(count: int) -> list[str]:
     """What each of so many devices does: 10 % fail, 5 % lie, the others update."""
     failing = ["breaks", "dumb"] * (count // 20)
@@ -68,7 +73,7 @@ class FleetCase(RealCase):
         "campaigns.queue_timeout": "30",
     }
 
-    def setUp(self) -> Deferred[None]:
+    def setUp(self) -> Deferred[None]:  # type: ignore[override]  # trial waits for it
         mqtt, gservice = free_ports(2)
         local = "interface=127.0.0.1"
         self.settings = {
@@ -122,7 +127,7 @@ class FleetCase(RealCase):
     def start(self, fleet: list[Any], gap: float = 0.01) -> None:
         for number, device in enumerate(fleet):
             timer = reactor.callLater(number * gap, device.start)
-            self.addCleanup(lambda timer=timer: timer.active() and timer.cancel())
+            self.addCleanup(cancel, timer)
 
     # -- campaigns -------------------------------------------------------------------------------------------------
 

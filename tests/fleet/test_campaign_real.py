@@ -7,6 +7,9 @@ usual run has 40.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from twisted.internet.defer import gatherResults
 
@@ -14,6 +17,14 @@ from tests.fleet.real import NEW_GATEWAY, FleetCase, shares
 
 #: Of each protocol.
 COUNT = int(os.environ.get("BROKER_TEST_CAMPAIGN", "40"))
+
+
+def has_confirmed(count: float) -> Callable[[Any], bool]:
+    return lambda campaign: campaign["counts"]["confirmed"] >= count
+
+
+def all_online(fleet: list[Any]) -> bool:
+    return all(one.online for one in fleet)
 
 
 class CampaignTests(FleetCase):
@@ -27,13 +38,13 @@ class CampaignTests(FleetCase):
         self.start(gateways[:-late])
         self.start(devices)
         await self.until(lambda: sum(one.online for one in gateways) == COUNT - late, "the gateways are online")
-        await self.until(lambda: all(one.online for one in devices), "the Gizwits devices are online")
+        await self.until(partial(all_online, devices), "the Gizwits devices are online")
         await gatherResults([one.stop() for one in devices[-late:]])
         pace = {"concurrency": max(8, COUNT // 8)}
         first = await self.begin(protocol="gateway88", image="relay.bin", version=NEW_GATEWAY, pace=pace)
         second = await self.begin(protocol="gizwits", image=str(number), pace=pace)
         for share in (0.15, 0.45):
-            await self.reached(first, lambda one, share=share: one["counts"]["confirmed"] >= share * COUNT)
+            await self.reached(first, has_confirmed(share * COUNT))
             await self.kill_and_start()
         self.start(gateways[-late:])
         self.start(devices[-late:])
@@ -50,7 +61,7 @@ class CampaignTests(FleetCase):
             gateways = await self.gateways_of(["refuses" if n % every == 0 else "does" for n in range(COUNT)])
             await self.images_once()
             self.start(gateways)
-            await self.until(lambda gateways=gateways: all(one.online for one in gateways), "they are online")
+            await self.until(partial(all_online, gateways), "they are online")
             pace = {"concurrency": places, "stop": {"percent": 5, "minimum": minimum}}
             id = await self.begin(protocol="gateway88", image="relay.bin", version=NEW_GATEWAY, pace=pace)
             await self.reached(id, lambda one: one["state"] == "stopped")

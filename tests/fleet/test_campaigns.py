@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from broker.fleet.campaign import Filter, FromVersions, Pace, Retries, Stop, Targets
+from broker.fleet.campaign import Campaign, Filter, FromVersions, Pace, Retries, Stop, Targets
 from broker.model.errors import BrokerError, Conflict, Invalid, LimitExceeded, NotFound, Unavailable
 from tests.fleet.bed import NEW, OLD, Bed
 
@@ -523,9 +525,14 @@ class RefusalTests(BedCase):
         self.refused(NotFound, image="another")
         self.assertIn("50", self.refused(Invalid, pace=Pace(concurrency=51)))
         self.assertIn("over", self.refused(Invalid, pace=Pace(ends_at=self.bed.wall() - 1)))
-        for wrong in ({}, {"devices": ("A",), "filter": Filter()}):
-            with self.assertRaises(ValueError):
-                Targets(**wrong)
+        with self.assertRaises(ValueError):
+            Targets()
+        with self.assertRaises(ValueError):
+            Targets(devices=("A",), filter=Filter())
+
+    def changed(self, campaign: Campaign, **fields: Any) -> Campaign:
+        changed: Campaign = self.bed.done(self.bed.campaigns.change(campaign.id, lambda plan: self.bed.plan(**fields)))
+        return changed
 
     def test_there_are_only_so_many(self) -> None:
         kept = [self.bed.campaign(start=False) for _ in range(3)]
@@ -537,6 +544,7 @@ class RefusalTests(BedCase):
         self.bed.device("A", "dumb")
         campaign = self.bed.campaign(start=False)
         campaigns = self.bed.campaigns
+        call: Callable[[str], Deferred[Any]]
         for call in (campaigns.pause, campaigns.resume):
             with self.assertRaises(Conflict):
                 self.bed.done(call(campaign.id))
@@ -558,12 +566,9 @@ class RefusalTests(BedCase):
             {"targets": Targets(filter=Filter(), percentage=50.0)},
         ):
             with self.assertRaises(Conflict):
-                self.bed.done(
-                    self.bed.campaigns.change(campaign.id, lambda plan, change=change: self.bed.plan(**change))
-                )
+                self.changed(campaign, **change)
         draft = self.bed.campaign(start=False)
-        changed = self.bed.done(self.bed.campaigns.change(draft.id, lambda plan: self.bed.plan(version="3.0")))
-        self.assertEqual(changed.release.version, "3.0")
+        self.assertEqual(self.changed(draft, version="3.0").release.version, "3.0")
 
     def test_a_deleted_campaign_leaves_nothing(self) -> None:
         for number in range(5):

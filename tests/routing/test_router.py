@@ -79,6 +79,14 @@ class RouterTests(SynchronousTestCase):
         self.assertEqual(self.heard, [("a", "uplink", uplink), ("a", "presence", presence), ("a", "command", command)])
         self.assertEqual(self.router.uplinks, 1)
 
+    def test_who_watches_is_told_of_everything_but_uplinks(self) -> None:
+        watching = self.consumer("a")
+        self.router.watch(watching)
+        self.router.watch(watching)
+        self.assertFalse(self.router.wanted(ONE, DATA))
+        _, presence, command = self.tell()
+        self.assertEqual(self.heard, [("a", "presence", presence), ("a", "command", command)])
+
     def test_one_device(self) -> None:
         self.router.listen(self.consumer("a"), "one")
         self.tell(ONE)

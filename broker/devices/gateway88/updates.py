@@ -112,7 +112,10 @@ class GatewayUpdater:
         self._orders.add(order.id)
         try:
             command = await self._find(order.id)
-            if command is not None:
+            if command is not None and command.status == SUCCEEDED:
+                self._over(order.id)
+                self.reported(command.device, command.result if isinstance(command.result, dict) else {})
+            elif command is not None:
                 self.command(command)
             elif order.again:
                 self._over(order.id)
@@ -197,8 +200,6 @@ class GatewayUpdater:
             progress.unanswered(id)
         elif status in (EXPIRED, CANCELLED):
             progress.returned(id, "it could not be sent in time" if status == EXPIRED else "it was taken back")
-        elif status == SUCCEEDED and isinstance(command.result, dict):
-            self.reported(command.device, command.result)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

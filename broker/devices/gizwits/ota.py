@@ -162,7 +162,7 @@ class Ota:
             told["fid"] = int(fid)
         if not isinstance(known, dict) or {key: known[key] for key in known if key != "at"} != told:
             await self._devices.update_info(record.id, {name: {**told, "at": round(self._devices.core.clock(), 3)}})
-        await self._devices.updates.reported(record.id)
+        await self._devices.updates.reported(record.id, {name: told})
 
 
 def first(call: Call) -> dict[str, str]:

@@ -32,6 +32,8 @@ from broker.storage.registry import Change
 SWITCHES: Final = "gizwits_switches"
 #: Acknowledgements that may be waited for, of all devices; the oldest goes first, and is then too late.
 MAX_WAITING: Final = 100_000
+#: Seconds for which a log-in may be under way.
+NEWS_LAST: Final = 60.0
 #: Devices that are read at once at the start.
 PAGE: Final = 1_000
 #: Changes in the registry that end a device's connection.
@@ -80,6 +82,8 @@ class GizwitsDevices:
         self.notices = Notices(core, self.tell, lambda: self.settings.public_host)
         self.updates = GizwitsUpdater(core, self.firmware, self.tell, lambda: self.settings.public_host)
         self._info_lock = DeferredLock()
+        #: DID -> (when, what has changed in its info), of devices that were not connected then.
+        self._news: dict[str, tuple[float, dict[str, Any]]] = {}
         core.updaters[PROTOCOL] = self.updates
         core.registry.protocols[PROTOCOL] = DeviceRules(self.index)
         core.registry.on_change.append(self._changed)
@@ -181,9 +185,22 @@ class GizwitsDevices:
             live = self.core.devices.get(did)  # it may have come meanwhile
             if live is not None:
                 live.info.update(changes)
+                self._news.pop(did, None)
                 live.info_changed = True
             elif record is not None:
+                self._note_news(did, changes)
                 await self.core.storage.save_info(did, {**record.info, **changes})
+
+    def take_news(self, did: str) -> dict[str, Any]:
+        """What was told of a device lately, while it was not connected: the log-in that now ends may not know it."""
+        found = self._news.pop(did, None)
+        return {} if found is None else found[1]
+
+    def _note_news(self, did: str, changes: dict[str, Any]) -> None:
+        now, news = self.core.monotonic(), self._news
+        news[did] = (now, {**self.take_news(did), **changes})
+        while news and next(iter(news.values()))[0] < now - NEWS_LAST:
+            del news[next(iter(news))]
 
     def subscribed(self, did: str) -> None:
         """A device has begun to listen to what it is told."""

@@ -146,18 +146,12 @@ class GizwitsUpdater:
         if offer is not None:
             self._notify(offer)
 
-    def reported(self, did: str) -> Deferred[None]:
-        """A device has said what it has. Fails with Unavailable."""
+    def reported(self, did: str, told: dict[str, Any]) -> Deferred[None]:
+        """A device has said what it has of one kind, as its ``info`` holds it. Fails with Unavailable."""
         if self._progress is None:
             return succeed(None)
-        return self._look_at(did)
-
-    @deferred
-    async def _look_at(self, did: str) -> None:
-        live = self._core.devices.get(did)
-        record = None if live is not None else await self._core.registry.find_device(did)
-        info = live.info if live is not None else {} if record is None else record.info
-        await self._progress.reported(did, info)
+        reported: Deferred[None] = self._progress.reported(did, told)
+        return reported
 
     def offered(self, did: str, kind: int, hard: str, soft: str) -> Offer | None:
         """What a device that asks is to be given in place of what it has."""
