@@ -25,6 +25,7 @@ from broker.model.interfaces import IConsumer
 from broker.model.jsontext import encode
 from broker.model.messages import KINDS, Command, Presence, Uplink
 from broker.routing.router import Router
+from broker.routing.traces import TracedPacket
 from broker.web.callers import Caller
 from broker.web.websocket import WebSocketPeer
 
@@ -32,8 +33,10 @@ PRESENCE: Final = "presence"
 COMMAND: Final = "command"
 #: A campaign that has changed; for the administrator.
 CAMPAIGN: Final = "campaign"
+#: Packets of devices that are traced: the administrator's, and only for who asks for them by this name.
+TRACE: Final = "trace"
 #: What ``?kind=`` may ask for.
-STREAM_KINDS: Final = (*KINDS, PRESENCE, COMMAND, CAMPAIGN)
+STREAM_KINDS: Final = (*KINDS, PRESENCE, COMMAND, CAMPAIGN, TRACE)
 
 
 class Wish:
@@ -149,6 +152,17 @@ class Streams:
         clients = [one for one in self.clients if one.caller.is_admin and one.wish.wants(kind, "", protocol)]
         if clients:
             self._send(clients, encode({"type": kind, **value}))
+
+    def packet(self, packet: TracedPacket) -> None:
+        """A packet of a device that is traced."""
+        device, protocol = packet.device, packet.protocol
+        clients = [
+            client
+            for client in self.clients
+            if TRACE in client.wish.kinds and client.caller.is_admin and client.wish.wants(TRACE, device, protocol)
+        ]
+        if clients:
+            self._send(clients, b'{"type":"trace",' + encode(packet.as_dict())[1:])
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

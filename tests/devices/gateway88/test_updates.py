@@ -46,8 +46,9 @@ class UpdaterTests(SynchronousTestCase):
         if journal is not None:
             self.bed.journal.commands.update(journal.commands)
             self.bed.core.commands.restore([one for one in journal.commands.values() if not one.final])
-        self.files: Any = Files()
-        self.bed.core.files = self.files
+        self.files = Files()
+        files: Any = self.files
+        self.bed.core.files = files
         self.updater: GatewayUpdater = self.bed.listener.updates
         self.progress = Progress()
         self.updater.follow(self.progress)

@@ -85,7 +85,8 @@ class OfferTests(OtaCase):
         did = await self.register()
         await self.order(did)
         path = await self.url(did)
-        self.progress.held = held = Deferred()
+        held: Deferred[None] = Deferred()
+        self.progress.held = held
         client = await self.reach(self.gservice_port)
         client.write(asking(path))
         await self.until(lambda: "fetching" in {told[0] for told in self.progress.told})
