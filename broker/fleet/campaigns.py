@@ -72,7 +72,7 @@ class Campaigns:
             await self._run_of(campaign).load()
         for run in list(self._runs.values()):
             await run.go_on()
-        self._core.router.watch(self)
+        self._core.router.listen_quietly(self)
         self._core.registry.on_change.append(self._changed)
 
     def tick(self) -> None:

@@ -54,7 +54,8 @@ TAGS: Final = "tags"
 class DeviceRecord(msgspec.Struct, kw_only=True):
     """A registered device. ``attributes`` are its protocol's own fields (mac, join_eui), ``info`` what it told us.
 
-    Its tags, words that operators group devices by, are an attribute of every protocol's (`TAGS`).
+    Every protocol has the attribute ``parent``, the id of the device through which this one is reached, and `TAGS`,
+    words that operators group devices by.
     """
 
     id: str
@@ -138,3 +139,7 @@ class DeviceQuery(msgspec.Struct, kw_only=True, frozen=True):
     q: str | None = None
     application: str | None = None
     tag: str | None = None
+    #: The device through which they are reached.
+    parent: str | None = None
+    #: Whose presence has changed at that time (UNIX seconds) or later.
+    changed_since: float | None = None

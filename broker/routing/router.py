@@ -22,8 +22,8 @@ class Router:
         self._report = report
         self._everyone: tuple[Any, ...] = ()
         self._by_device: dict[str, tuple[Any, ...]] = {}
-        #: Told of presence and commands only.
-        self._watching: tuple[Any, ...] = ()
+        #: Those who listen to all devices and hear no uplinks, so that a message costs nothing for them.
+        self._quiet: tuple[Any, ...] = ()
         #: What `wanted` asks of those who listen to all devices; None while one of them wants everything.
         self._wants: tuple[Callable[[DeviceRef, str], bool], ...] | None = ()
         self.uplinks = 0
@@ -40,6 +40,15 @@ class Router:
         if not any(other is consumer for other in others):
             self._by_device[device] = (*others, consumer)
 
+    def listen_quietly(self, consumer: IConsumer) -> None:
+        """Start telling ``consumer`` about all devices, but for what they say."""
+        if not any(other is consumer for other in self._quiet):
+            self._quiet = (*self._quiet, consumer)
+
+    def ignore_quietly(self, consumer: IConsumer) -> None:
+        """Stop that; harmless when it was not."""
+        self._quiet = tuple(other for other in self._quiet if other is not consumer)
+
     def ignore(self, consumer: IConsumer, device: str | None = None) -> None:
         """Stop what `listen` with the same arguments started; harmless when it did not."""
         if device is None:
@@ -51,14 +60,6 @@ class Router:
             self._by_device[device] = left
         else:
             self._by_device.pop(device, None)
-
-    def watch(self, consumer: IConsumer) -> None:
-        """Tell ``consumer`` about the presence and the commands of all devices, but of no uplink.
-
-        Watching twice is the same as once.
-        """
-        if not any(other is consumer for other in self._watching):
-            self._watching = (*self._watching, consumer)
 
     def _ask(self) -> None:
         wants = [getattr(consumer, "wants", None) for consumer in self._everyone]
@@ -91,14 +92,14 @@ class Router:
                     self.fault("uplink", error)
 
     def presence(self, change: Presence) -> None:
-        for consumer in self._everyone + self._watching + self._by_device.get(change.device.id, ()):
+        for consumer in self._everyone + self._quiet + self._by_device.get(change.device.id, ()):
             try:
                 consumer.presence(change)
             except Exception as error:
                 self.fault("presence", error)
 
     def command(self, change: Command) -> None:
-        for consumer in self._everyone + self._watching + self._by_device.get(change.device, ()):
+        for consumer in self._everyone + self._quiet + self._by_device.get(change.device, ()):
             try:
                 consumer.command(change)
             except Exception as error:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from broker.events.settings import EventsTable, MailTable
 from broker.fleet.settings import CampaignSettings
 from broker.listening.settings import Limits
 
@@ -104,6 +105,8 @@ GENERAL: dict[str, Any] = {
     "history": HistoryTable,
     "commands": CommandsTable,
     "campaigns": CampaignSettings,
+    "events": EventsTable,
+    "mail": MailTable,
     "limits": LimitsTable,
     "log": LogTable,
 }

@@ -201,12 +201,14 @@ class Bed:
         )
         self.core.updaters["made"] = self.updater
         self.core.announcements.append(lambda kind, value: self.announced.append((kind, value)))
-        self.core.events.emit = (  # type: ignore[method-assign]
-            lambda kind, device, details, protocol=None: self.events.append((kind, dict(details)))
-        )
+        events: Any = self.core.events
+        events.emit = self.emit
         self.campaigns = Campaigns(self.core, self.settings)
         self.lives.append(self.campaigns)
         self.done(self.campaigns.open())
+
+    def emit(self, kind: str, device: str | None, details: dict[str, Any], protocol: str | None = None) -> None:
+        self.events.append((kind, dict(details)))
 
     def kill(self) -> None:
         """kill -9, and a new broker; the devices come back."""

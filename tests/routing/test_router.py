@@ -79,14 +79,6 @@ class RouterTests(SynchronousTestCase):
         self.assertEqual(self.heard, [("a", "uplink", uplink), ("a", "presence", presence), ("a", "command", command)])
         self.assertEqual(self.router.uplinks, 1)
 
-    def test_who_watches_is_told_of_everything_but_uplinks(self) -> None:
-        watching = self.consumer("a")
-        self.router.watch(watching)
-        self.router.watch(watching)
-        self.assertFalse(self.router.wanted(ONE, DATA))
-        _, presence, command = self.tell()
-        self.assertEqual(self.heard, [("a", "presence", presence), ("a", "command", command)])
-
     def test_one_device(self) -> None:
         self.router.listen(self.consumer("a"), "one")
         self.tell(ONE)
@@ -100,6 +92,22 @@ class RouterTests(SynchronousTestCase):
         self.router.listen(self.consumer("b"))
         self.router.uplink(Uplink(ONE, DATA, {}, 1.0))
         self.assertEqual(self.names(), ["a", "b", "named"])
+
+    def test_who_listens_quietly_hears_no_uplinks(self) -> None:
+        quiet = self.consumer("quiet")
+        self.router.listen_quietly(quiet)
+        self.router.listen_quietly(quiet)
+        self.router.listen(self.consumer("a"))
+        self.tell()
+        self.assertEqual(
+            [(name, what) for name, what, _ in self.heard],
+            [("a", "uplink"), ("a", "presence"), ("quiet", "presence"), ("a", "command"), ("quiet", "command")],
+        )
+        self.router.ignore_quietly(quiet)
+        self.router.ignore_quietly(quiet)
+        self.heard.clear()
+        self.tell()
+        self.assertEqual(set(self.names()), {"a"})
 
     def test_listening_twice_is_once(self) -> None:
         consumer = self.consumer("a")

@@ -18,6 +18,7 @@ from typing import Any, Final
 from zope.interface import implementer
 
 from broker.applications.http.shapes import command_shape
+from broker.events.event import Event
 from broker.listening.frames import text_frame
 from broker.listening.stats import ListenerStats
 from broker.model.errors import LimitExceeded
@@ -33,10 +34,12 @@ PRESENCE: Final = "presence"
 COMMAND: Final = "command"
 #: A campaign that has changed; for the administrator.
 CAMPAIGN: Final = "campaign"
+#: Events of the broker; the word for uplinks of the kind ``event`` is taken.
+BROKER_EVENT: Final = "broker_event"
 #: Packets of devices that are traced: the administrator's, and only for who asks for them by this name.
 TRACE: Final = "trace"
 #: What ``?kind=`` may ask for.
-STREAM_KINDS: Final = (*KINDS, PRESENCE, COMMAND, CAMPAIGN, TRACE)
+STREAM_KINDS: Final = (*KINDS, PRESENCE, COMMAND, BROKER_EVENT, CAMPAIGN, TRACE)
 
 
 class Wish:
@@ -152,6 +155,20 @@ class Streams:
         clients = [one for one in self.clients if one.caller.is_admin and one.wish.wants(kind, "", protocol)]
         if clients:
             self._send(clients, encode({"type": kind, **value}))
+
+    # -- events, traces ---------------------------------------------------------------------------------------------
+
+    def event(self, event: Event) -> None:
+        """What concerns no device is the administrator's."""
+        clients = [client for client in self.clients if self._wants_event(client, event)]
+        if clients:
+            self._send(clients, b'{"type":"event",' + encode(event.as_dict())[1:])
+
+    def _wants_event(self, client: StreamClient, event: Event) -> bool:
+        device = event.device
+        if not (client.caller.is_admin if device is None else client.caller.may_see(device)):
+            return False
+        return client.wish.wants(BROKER_EVENT, device or "", event.protocol or "")
 
     def packet(self, packet: TracedPacket) -> None:
         """A packet of a device that is traced."""

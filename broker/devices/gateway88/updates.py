@@ -83,7 +83,7 @@ class GatewayUpdater:
 
     def follow(self, progress: IUpdateProgress) -> None:
         self._progress = progress
-        self._core.router.watch(self)
+        self._core.router.listen_quietly(self)
 
     @deferred
     async def find(self, image: str, version: str | None) -> Release:

@@ -44,6 +44,8 @@ class NewDevice(msgspec.Struct, kw_only=True):
     dev_eui: Text | None = None
     disabled: bool = False
     tags: Tags = []
+    #: The id of the gateway through which it is reached: while that is away, this one's absence is no event.
+    parent: Text | None = None
 
 
 class DeviceChanges(msgspec.Struct, kw_only=True):
@@ -55,6 +57,7 @@ class DeviceChanges(msgspec.Struct, kw_only=True):
     dev_eui: Text | UnsetType | None = UNSET
     disabled: bool | UnsetType = UNSET
     tags: Tags | UnsetType | None = UNSET
+    parent: Text | UnsetType | None = UNSET
 
 
 class DeviceFilter(msgspec.Struct, kw_only=True):
@@ -65,6 +68,7 @@ class DeviceFilter(msgspec.Struct, kw_only=True):
     product: Text | None = None
     q: Text | None = None
     tag: Text | None = None
+    parent: Text | None = None
     limit: Limit = 100
     cursor: Cursor | None = None
 
@@ -96,6 +100,7 @@ async def list_devices(call: Call) -> Any:
         online=wish.online,
         q=wish.q,
         tag=wish.tag,
+        parent=wish.parent,
         application=call.caller.application,
     )
     records, cursor = await call.core.registry.list_devices(query, wish.limit, wish.cursor)
@@ -163,7 +168,8 @@ async def shown_device(call: Call, record: DeviceRecord) -> DeviceShape:
         ]
     )
     # Asked again: it may have come while storage was read, and what is live is newer.
-    return device_shape(record, core.devices.get(record.id), stored, applications)
+    watch = None if core.event_side is None else core.event_side.watch
+    return device_shape(record, core.devices.get(record.id), stored, applications, watch)
 
 
 async def together(asked: list[Deferred[Any]]) -> list[Any]:
