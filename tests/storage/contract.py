@@ -293,9 +293,9 @@ class StorageContract(StorageCase):
     async def test_count_devices(self) -> None:
         self.assertEqual(await self.storage.count_devices(), {})
         await self.storage.add_devices([device("a"), device("b"), device("c", protocol="gateway88")])
-        self.assertEqual(await self.storage.count_devices(), {"novacloud": 2, "gateway88": 1})
+        self.assertEqual(await self.storage.count_devices(), {"toy": 2, "gateway88": 1})
         await self.storage.delete_device("b")
-        self.assertEqual(await self.storage.count_devices(), {"novacloud": 1, "gateway88": 1})
+        self.assertEqual(await self.storage.count_devices(), {"toy": 1, "gateway88": 1})
 
     async def test_list_devices(self) -> None:
         await self.storage.add_product(product())

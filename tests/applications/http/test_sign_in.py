@@ -106,15 +106,14 @@ class SignInTests(SignInCase):
 
     async def test_a_stream_ends_with_its_session(self) -> None:
         cookie, csrf = await self.signed_in()
-        stream = await self.stream("", token=None, headers=[(b"cookie", f"{COOKIE}={cookie}".encode())])
+        await self.stream("", token=None, headers=[(b"cookie", f"{COOKIE}={cookie}".encode())])
         await self.until(lambda: len(self.listener.api.streams.clients) == 1)
         await self.ask("DELETE", "/session", cookie=cookie, x_csrf_token=csrf)
         await self.until(lambda: not self.listener.api.streams.clients)
-        stream.transport.loseConnection()
 
 
 class TimeTests(SignInCase):
-    def sessions(self, **settings: float) -> tuple[Sessions, list[float]]:
+    def sessions(self, **settings: Any) -> tuple[Sessions, list[float]]:
         now = [1000.0]
         return Sessions(HttpSettings(**settings), lambda: now[0] + 1e9, lambda: now[0]), now
 
