@@ -32,7 +32,7 @@ from broker.devices.gateway88.settings import Settings
 from broker.devices.gateway88.window import Window
 from broker.model.errors import BrokerError
 from broker.model.interfaces import IConsumer
-from broker.model.messages import CANCELLED, SUCCEEDED, Command, DeviceRef, Presence, Uplink
+from broker.model.messages import CANCELLED, EXPIRED, SUCCEEDED, Command, DeviceRef, Presence, Uplink
 from broker.model.records import DeviceQuery, DeviceRecord
 from broker.storage.deferred import deferred
 from broker.storage.files import FileInfo
@@ -131,7 +131,7 @@ class BackupCare:
         self._running.pop(change.id, None)
         if change.status == SUCCEEDED:
             self._arrived(change)
-        elif change.status != CANCELLED and not (change.origin == ORIGIN and change.status == "expired"):
+        elif change.status != CANCELLED and not (change.origin == ORIGIN and change.status == EXPIRED):
             # One of ours that did not get its turn is no failure: it is due again in the next round.
             self._failed(change)
 
@@ -154,7 +154,7 @@ class BackupCare:
         )
         self._set(command.device, now)
         details = {"error": now.error, "failures": now.failures, "command": command.id}
-        self._core.events.emit("backup_failed", command.device, details)
+        self._core.events.emit("backup_failed", command.device, details, PROTOCOL)
 
     def _set(self, mac: str, trouble: Trouble | None) -> None:
         """In memory now and on disk a moment later; what is lost by a crash in between is counted anew."""
@@ -212,7 +212,7 @@ class BackupCare:
         if age > limit and not trouble.told:
             self._set(record.id, msgspec.structs.replace(trouble, told=True))
             details = {"age": round(age), "newest": None if newest is None else newest.id, "limit": limit}
-            self._core.events.emit("backup_too_old", record.id, details)
+            self._core.events.emit("backup_too_old", record.id, details, PROTOCOL)
 
     def every(self, record: DeviceRecord) -> float:
         """Seconds between two backups of a gateway; 0: none are made."""

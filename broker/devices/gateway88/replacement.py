@@ -112,6 +112,8 @@ class ReplacementCalls:
         command = None if backup is None else await self._recover(record.id, by, backup, call.caller.name)
         if command is not None and backup is not None:
             successor = await self._succession.note(record.id, backup.id, command.id)
+        details = {"by": by, "before": before, "backup": None if backup is None else backup.id}
+        self._core.events.emit("gateway_replaced", record.id, details, PROTOCOL)
         return Answer(
             202,
             ReplacementTaken(
@@ -136,7 +138,11 @@ class ReplacementCalls:
         await self._core.registry.update_device(record.id, {CERTIFICATE: step.certificate or None})
         successor = self._succession.of(record.id)
         self._listener.moved(record.id, step.by)
-        self._listener.moved(record.id, record.id if successor is None else successor.mac)
+        again = record.id if successor is None else successor.mac
+        self._listener.moved(record.id, again)
+        self._core.events.emit(
+            "gateway_replaced", record.id, {"by": again, "before": step.by, "backup": None}, PROTOCOL
+        )
 
     async def every(self, call: Call) -> Any:
         """All that are in force."""
