@@ -124,10 +124,10 @@ function AddDevice({close, added}) {
     added();
     if (!device.secret) {
       note(device.id);
-      return;
+      return true;
     }
     setMade(device);
-    await new Promise(() => {}); // the dialog stays, with the secret in it, until it is closed
+    return false; // the dialog stays, with the secret in it, until it is closed
   }
   if (made) {
     return html`<${Dialog} title=${made.id} close=${close}><p>${t.made}</p><${Copyable} text=${made.secret} /></${Dialog}>`;

@@ -153,7 +153,8 @@ export function formValues(form) {
 }
 
 /**
- * A form in a dialog. `submit(values, form)` may throw: what it says is shown and the dialog stays. `close()` ends it.
+ * A form in a dialog. `submit(values, form)` may throw: what it says is shown and the dialog stays, as it does for false.
+ * `close()` ends it.
  */
 export function Dialog({title, action, danger, submit, close, children}) {
   const element = useRef(null);
@@ -170,8 +171,8 @@ export function Dialog({title, action, danger, submit, close, children}) {
     setBusy(true);
     setError("");
     try {
-      await submit(formValues(event.target), event.target);
-      close();
+      if ((await submit(formValues(event.target), event.target)) === false) setBusy(false);
+      else close();
     } catch (problem) {
       setError(why(problem));
       setBusy(false);
