@@ -185,12 +185,8 @@ function Replace({one, close, taken}) {
   async function submit(values, form) {
     const body = {by: values.by || asked.body.by, backup: (asked ? asked.body.backup : form.backup.checked ? "newest" : null)};
     if (!asked) {
-      try {
-        await post(path`/gateways/${one.gateway}/replacement`, body);
-      } catch (problem) {
-        if (problem.status !== 409 || !problem.message.includes("confirm: true")) throw problem;
-        setAsked({body, text: problem.message.replace(/ ?confirm: true.*/, "")});
-      }
+      const preview = await get(path`/gateways/${one.gateway}/replacement/preview`, {by: body.by, backup: body.backup || " "});
+      setAsked({body, text: preview.text});
       return false;
     }
     const answer = await post(path`/gateways/${one.gateway}/replacement`, {...asked.body, confirm: true});
