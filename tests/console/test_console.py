@@ -185,7 +185,9 @@ class ConsoleTests(BrowserCase):
     def test_the_board_beats(self) -> Deferred[None]:
         def work(visit: Visit) -> None:
             visit.go("gateways")
-            visit.page.wait_for_function(f"() => +document.querySelector('[data-gateway=\"{FIRST}\"]')?.dataset.beats >= 2")
+            visit.page.wait_for_function(
+                f"() => +document.querySelector('[data-gateway=\"{FIRST}\"]')?.dataset.beats >= 2"
+            )
 
         return self.visit(work)
 
