@@ -92,7 +92,7 @@ class HostileTests(BrowserCase):
 
     def test_nothing_of_it_runs(self) -> Deferred[None]:
         id = self.devices["evil"]["id"]
-        pages = (
+        pages: tuple[str, ...] = (
             "overview",
             "devices",
             f"devices/{id}",
