@@ -53,6 +53,8 @@ setup(
             "openapi-spec-validator>=0.7,<1",
             # drives Chromium, which is Debian's
             "playwright>=1.60,<2",
+            # a mail server of somebody else
+            "aiosmtpd>=1.4.6,<2",
             "coverage>=7.10,<8",
             # tests/test_packaging.py builds the wheel without a network
             "setuptools>=77",

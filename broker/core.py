@@ -8,6 +8,7 @@ from typing import Any
 
 from broker import __version__
 from broker.events.events import Events
+from broker.events.side import EventSide
 from broker.model.interfaces import IMqttIdentities, IMqttSpace
 from broker.model.secrets import same_text
 from broker.routing.commands import Commands
@@ -45,6 +46,8 @@ class Core:
     quarantine: Quarantine
     #: What somebody should know of: `Events.emit`. What is emitted reaches the disk once `Events.open` was called.
     events: Events = field(default_factory=Events)
+    #: What belongs to events: rules, sinks, the watch over presence.
+    event_side: EventSide | None = None
     #: Seconds that a command waits for its device when the caller does not say ([commands] default_expires).
     default_expires: float = 3600.0
     #: Ways of logging in over MQTT; application and device sides append theirs while they are built.

@@ -15,12 +15,14 @@ from broker.applications.http.calls import (
     commands,
     connections,
     devices,
+    events,
     files,
     imports,
     overview,
     products,
     quarantine,
     session,
+    sinks,
     stream,
     traces,
 )
@@ -47,6 +49,8 @@ ROUTES: tuple[Route, ...] = (
     *connections.ROUTES,
     *quarantine.ROUTES,
     *session.ROUTES,
+    *events.ROUTES,
+    *sinks.ROUTES,
     *stream.ROUTES,
     *traces.ROUTES,
     *overview.ROUTES,
@@ -62,6 +66,7 @@ class HttpListener(WebListener):
         self.console = Console() if settings.console else None
         super().__init__("http", core, settings, ApiSurface(), self._all_routes)
         streams = Streams(core.router, self.stats, settings.max_streams, core.registry.on_change)
+        core.events.watchers.append(streams.event)
         core.traces.watchers.append(streams.packet)
         sessions = Sessions(settings, core.clock, core.monotonic)
         sessions.on_end.append(streams.signed_out)

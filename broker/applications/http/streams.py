@@ -19,6 +19,7 @@ from zope.interface import implementer
 
 from broker.applications.http.shapes import command_shape
 from broker.applications.http.sign_in import Session
+from broker.events.event import Event
 from broker.listening.frames import text_frame
 from broker.listening.stats import ListenerStats
 from broker.model.errors import LimitExceeded
@@ -32,10 +33,12 @@ from broker.web.websocket import WebSocketPeer
 
 PRESENCE: Final = "presence"
 COMMAND: Final = "command"
+#: Events of the broker; the word for uplinks of the kind ``event`` is taken.
+BROKER_EVENT: Final = "broker_event"
 #: Packets of devices that are traced: the administrator's, and only for who asks for them by this name.
 TRACE: Final = "trace"
 #: What ``?kind=`` may ask for.
-STREAM_KINDS: Final = (*KINDS, PRESENCE, COMMAND, TRACE)
+STREAM_KINDS: Final = (*KINDS, PRESENCE, COMMAND, BROKER_EVENT, TRACE)
 
 
 class Wish:
@@ -146,6 +149,20 @@ class Streams:
         clients = self._wanting(COMMAND, change.device, change.protocol)
         if clients:
             self._send(clients, b'{"type":"command",' + encode(command_shape(change))[1:])
+
+    # -- events, traces ---------------------------------------------------------------------------------------------
+
+    def event(self, event: Event) -> None:
+        """What concerns no device is the administrator's."""
+        clients = [client for client in self.clients if self._wants_event(client, event)]
+        if clients:
+            self._send(clients, b'{"type":"event",' + encode(event.as_dict())[1:])
+
+    def _wants_event(self, client: StreamClient, event: Event) -> bool:
+        device = event.device
+        if not (client.caller.is_admin if device is None else client.caller.may_see(device)):
+            return False
+        return client.wish.wants(BROKER_EVENT, device or "", event.protocol or "")
 
     def packet(self, packet: TracedPacket) -> None:
         """A packet of a device that is traced."""

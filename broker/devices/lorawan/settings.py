@@ -6,11 +6,27 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from broker.devices.lorawan.regions import REGIONS
 from broker.listening.settings import ListenerSettings, Seconds
 
 Count = Annotated[int, Meta(ge=1)]
 #: A row of `regions.REGIONS`; a test keeps the two equal.
-RegionName = Literal["eu868", "cn470", "as923", "as923-2", "as923-3", "as923-4"]
+RegionName = Literal[
+    "eu868",
+    "cn470",
+    "cn470-a20",
+    "cn470-b20",
+    "cn470-a26",
+    "cn470-b26",
+    "as923",
+    "as923-2",
+    "as923-3",
+    "as923-4",
+    "in865",
+    "kr920",
+    "us915",
+    "au915",
+]
 
 
 class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,9 +65,9 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     class_c_gap: Seconds = 1.0
     #: Seconds in which it has to answer a confirmed one.
     class_c_timeout: Seconds = 8.0
-    #: Which eight of the 96 channels of CN470 the gateways hear: 0 (470.3 MHz and on) to 11; motes are told after their
-    #: first frame. -1: motes are set to them by themselves.
-    cn470_block: Annotated[int, Meta(ge=-1, le=11)] = -1
+    #: Which eight channels the gateways hear of a plan with more: 0 is the lowest eight (US915 and AU915: with their
+    #: channel of 500 kHz). Motes are told when they join and after their first frame. -1: they are set to them already.
+    channel_block: Annotated[int, Meta(ge=-1, le=11)] = -1
     #: How often a confirmed downlink is sent at most.
     transmissions: Annotated[int, Meta(ge=1, le=15)] = 3
     #: Seconds between two questions for battery and margin (DevStatusReq); 0: never.
@@ -68,3 +84,8 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     max_joins: Count = 1_000
     #: Bytes that the system may keep of datagrams that we have not read yet.
     receive_buffer: Count = 4_194_304
+
+    def __post_init__(self) -> None:
+        region = REGIONS[self.region]
+        if region.fixed and self.channel_block >= region.blocks:
+            raise ValueError(f"channel_block of {region.name} is 0 to {region.blocks - 1}, or -1")

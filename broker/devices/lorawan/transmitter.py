@@ -151,7 +151,7 @@ class Transmitter:
         assert reception.local is not None
         latest = reception.arrived + delay - self.settings.downlink_margin
         start = reception.local + round(delay * 1e6)
-        return Slot(reception.gateway, start, latest, frequency, plan.rates[rate], plan.band_of(frequency))
+        return Slot(reception.gateway, start, latest, frequency, plan.rate(rate), plan.band_of(frequency))
 
     def continuous(self, gateways: Iterable[Gateway], region: Region | None, size: int) -> Plan:
         """Class C: the parameters of RX2, as soon as it goes.
@@ -169,7 +169,7 @@ class Transmitter:
             if not fits(size, plan, plan.rx2_rate):
                 long = True
                 continue
-            rate, band = plan.rates[plan.rx2_rate], plan.band_of(plan.rx2_frequency)
+            rate, band = plan.rate(plan.rx2_rate), plan.band_of(plan.rx2_frequency)
             local = gateway.estimate(now)
             start = None if local is None else self._free_from(gateway, local, rate, size)
             slot = Slot(gateway, start, now + CLASS_C_PATIENCE, plan.rx2_frequency, rate, band)
@@ -322,13 +322,13 @@ class Transmitter:
 
 def fits(size: int, region: Region, rate: int) -> bool:
     """Whether a frame of ``size`` bytes may be sent at this data rate."""
-    return size - FRAME_OVER_PAYLOAD <= region.max_payload[rate]
+    return size - FRAME_OVER_PAYLOAD <= region.payload_limit(rate)
 
 
 def margin(reception: Reception) -> float:
     """dB above what demodulation at the frame's own data rate needs."""
     number = reception.gateway.region.rate_of(reception.datr)
-    return reception.snr - (reception.gateway.region.rates[number].required_snr if number is not None else 0.0)
+    return reception.snr - (reception.gateway.region.rate(number).required_snr if number is not None else 0.0)
 
 
 def by_margin(receptions: Sequence[Reception]) -> list[Reception]:
