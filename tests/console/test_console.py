@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
@@ -27,6 +30,9 @@ PAGES = (
     "gateways/files",
     "applications",
     "products",
+    "events",
+    "events/rules",
+    "events/sinks",
 )
 
 
@@ -255,6 +261,44 @@ class ConsoleTests(BrowserCase):
             visit.go("devices", device)
             visit.page.click("tr:has-text('temperature') >> text=Make it a sensor")
             visit.page.wait_for_selector("[data-value=temperature]")
+
+        return self.visit(work)
+
+    def test_a_rule_a_webhook_and_what_it_is_told(self) -> Deferred[None]:
+        got: list[Any] = []
+
+        class Target(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                got.append(self.rfile.read(int(self.headers["Content-Length"])))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                """Nothing."""
+
+        server = HTTPServer(("127.0.0.1", 0), Target)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.shutdown)
+
+        def work(visit: Visit) -> None:
+            page = visit.page
+            visit.go("events", "sinks")
+            page.click("text=Add a sink")
+            page.fill("dialog [name=name]", "hook")
+            page.fill("dialog [name=url]", f"http://127.0.0.1:{server.server_port}/events")
+            page.click("dialog button.main")
+            page.wait_for_selector("code")
+            page.click("text=Test")
+            page.wait_for_selector(".note.good:has-text('Delivered')")
+            self.assertEqual(len(got), 1)
+            visit.go("events", "rules")
+            page.click("text=Add a rule")
+            page.fill("dialog [name=name]", "everything")
+            page.check("dialog [name=sink]")
+            page.click("dialog button.main")
+            page.wait_for_selector("td:has-text('everything')")
+            visit.go("events")
+            page.wait_for_selector("main h1")
 
         return self.visit(work)
 

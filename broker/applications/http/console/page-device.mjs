@@ -65,7 +65,12 @@ const t = texts({
   removeText: ["With its history, values, commands and bindings.", "历史、数值、命令和绑定将一并删除。"],
   removed: ["Removed.", "已删除。"],
   more: ["More", "更多"],
-  connected: ["connected since {at}", "连接于 {at}"],
+  since: ["Connected since", "连接时间"],
+  frame: ["Last frame", "最后报文"],
+  beat: ["Last heartbeat", "最后心跳"],
+  flaps: ["Came and went", "上下线次数"],
+  peer: ["From", "来源"],
+  state: ["State", "状态"],
 });
 
 const STATES = {queued: "soft", sent: "warn", pending: "warn", succeeded: "good", failed: "bad", timed_out: "bad", expired: "bad", cancelled: "soft"};
@@ -152,6 +157,7 @@ function Now({device, points}) {
           ["id", html`<span class="mono">${device.id}</span>`],
           [t.product, device.product || t.none],
           [t.alias, device.dev_eui || undefined],
+          ...presenceOf(device.presence || {}),
           [t.seen, html`${moment(device.last_seen)} <span class="soft">(${ago(device.last_seen)})</span>`],
           [t.bindings, device.applications.join(", ") || t.none],
           ...more.map(([key, value]) => [key, typeof value === "object" ? html`<${Json} value=${value} />` : String(value)]),
@@ -168,7 +174,15 @@ function Now({device, points}) {
     ${Object.keys(device.info).length > 0 && html`<section class="card"><h2>${t.info}</h2><${Json} value=${device.info} /></section>`}`;
 }
 
-const KNOWN = new Set(["id", "protocol", "name", "product", "online", "last_seen", "dev_eui", "applications", "values", "unmapped", "info", "secret"]);
+/** What is known of its connection; whatever the broker adds is shown by its own name. */
+function presenceOf(presence) {
+  const named = {state: t.state, connected_at: t.since, last_frame: t.frame, last_heartbeat: t.beat, flaps: t.flaps, peer: t.peer};
+  return Object.entries(presence)
+    .filter(([, value]) => value !== null && value !== "" && typeof value !== "object")
+    .map(([key, value]) => [named[key] || key, typeof value === "number" && value > 1e9 ? `${moment(value)} (${ago(value)})` : String(value)]);
+}
+
+const KNOWN = new Set(["presence", "id", "protocol", "name", "product", "online", "last_seen", "dev_eui", "applications", "values", "unmapped", "info", "secret"]);
 const shown = (value) => (value !== null && typeof value === "object" ? JSON.stringify(value) : typeof value === "number" ? number(value, 6) : String(value));
 
 const Values = ({readings}) => html`<${Table} label=${t.values} items=${Object.entries(readings)} rowKey=${([key]) => key} columns=${[

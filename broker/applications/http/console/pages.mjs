@@ -3,6 +3,7 @@ import {texts} from "console/texts.mjs";
 import {Overview} from "console/page-overview.mjs";
 import {Devices} from "console/page-devices.mjs";
 import {Applications} from "console/page-applications.mjs";
+import {Events} from "console/page-events.mjs";
 import {Gateways} from "console/page-gateways.mjs";
 import {Products} from "console/page-products.mjs";
 
@@ -11,6 +12,7 @@ const t = texts({
   devices: ["Devices", "设备"],
   gateways: ["Gateways", "网关"],
   applications: ["Applications", "应用"],
+  events: ["Events", "事件"],
   products: ["Products", "产品"],
 });
 
@@ -20,4 +22,5 @@ export const PAGES = [
   {key: "gateways", title: () => t.gateways, view: Gateways},
   {key: "applications", title: () => t.applications, view: Applications},
   {key: "products", title: () => t.products, view: Products},
+  {key: "events", title: () => t.events, view: Events},
 ];
