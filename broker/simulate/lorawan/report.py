@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import msgspec
 
-from broker.simulate.lorawan import radio
 from broker.simulate.lorawan.day import Day, Scenario
 from broker.simulate.lorawan.ledger import HOUR
 
@@ -213,7 +212,3 @@ def lifetime(report: Report) -> float:
     """Days that a battery of `BATTERY` lasts."""
     hours = report.scenario.hours
     return BATTERY / (report.charge / hours) / 24.0 if report.charge else 0.0
-
-
-#: What an idle mote uses, mAh a day.
-IDLE: Final = radio.SLEEPING * 24.0
