@@ -47,9 +47,8 @@ from broker.model.messages import FAILED, PENDING, SUCCEEDED, Command, Reply, pa
 NOT_YET: Final = 0.02
 #: Seconds after the start of RX2 in which a class C mote may still be busy with it.
 RX2_LENGTH: Final = 1.0
-#: How often a mote is told its channels if it does not say that it has them, and how many they are.
+#: How often a mote is told its channels if it does not say that it has them.
 MAX_CHANNELS_TOLD: Final = 3
-CHANNELS_OF_A_BLOCK: Final = 8
 #: Class C motes whose gateways are away that are looked at in one tick.
 MAX_STRANDED: Final = 200
 #: The result of a command that no acknowledgement came for.
@@ -266,16 +265,16 @@ class Downlinks:
             self._transmitter.launch(transmission)
 
     def _tell_channels(self, mote: Mote, heard: Heard, windows: Windows) -> bool:
-        """Tell a CN470 mote its channels, before anything else: on the others nobody hears it."""
-        block = self.settings.cn470_block
-        if block < 0 or mote.channels_told >= MAX_CHANNELS_TOLD or mote.delivery is not None:
+        """Tell a mote of a fixed plan its channels, before anything else: on the others nobody hears it."""
+        if mote.channels_told >= MAX_CHANNELS_TOLD or mote.delivery is not None:
             return False
         best = heard.receptions[0]
         region = mote.region or best.gateway.region
-        if region.name != "cn470":
+        block = self.settings.channel_block
+        if not 0 <= block < region.blocks:
             return False
         rate = region.rate_of(best.datr) or 0
-        commands = mote.answers + mac.link_adr_channels(block * CHANNELS_OF_A_BLOCK, CHANNELS_OF_A_BLOCK, rate)
+        commands = mote.answers + mac.link_adr_channels(region.masks(region.block(block)), rate)
         plan = windows(frames.OVERHEAD + len(commands))
         if not plan.slots or not self._counter_left(mote):
             return False

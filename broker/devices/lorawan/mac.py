@@ -4,7 +4,7 @@
 CID         from the mote          bytes after it  what the network does
 ==========  =====================  ==============  =====================================
 02          LinkCheckReq           0               answers margin and number of gateways
-03          LinkADRAns             1               notes that the mote has its channels (CN470)
+03          LinkADRAns             1               notes that the mote has its channels
 04          DutyCycleAns           0               nothing
 05          RXParamSetupAns        1               nothing
 06          DevStatusAns           2               a status message: battery and margin
@@ -20,6 +20,7 @@ What follows an unknown command cannot be read, as its length is unknown (5): it
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 LINK_CHECK: Final = 0x02
@@ -66,14 +67,15 @@ def link_check_ans(margin: float, gateways: int) -> bytes:
     return bytes((LINK_CHECK, max(0, min(254, int(margin))), max(1, min(255, gateways))))
 
 
-def link_adr_channels(first: int, count: int, rate: int) -> bytes:
-    """LinkADRReq that leave a CN470 mote these of its 96 channels (1.0.3 Regional Parameters, 2.7.5): a block of six.
+def link_adr_channels(masks: Iterable[tuple[int, int]], rate: int) -> bytes:
+    """LinkADRReq that leave a mote the channels of these (ChMaskCntl, ChMask), in a row (`Region.masks`).
 
-    Each tells of sixteen channels. ``rate``: the data rate that it has; power is the largest, each frame is sent once.
+    ``rate``: the data rate that it has; power is the largest, each frame is sent once.
     """
-    wanted = (1 << count) - 1 << first
-    masks = [(wanted >> 16 * part & 0xFFFF).to_bytes(2, "little") for part in range(6)]
-    return b"".join(bytes((LINK_ADR, rate << 4)) + mask + bytes((part << 4 | 1,)) for part, mask in enumerate(masks))
+    return b"".join(
+        bytes((LINK_ADR, rate << 4)) + mask.to_bytes(2, "little") + bytes((control << 4 | 1,))
+        for control, mask in masks
+    )
 
 
 def channels_taken(body: bytes) -> bool:

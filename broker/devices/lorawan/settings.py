@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from broker.devices.lorawan.regions import REGIONS
 from broker.listening.settings import ListenerSettings, Seconds
 
 Count = Annotated[int, Meta(ge=1)]
@@ -64,9 +65,9 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     class_c_gap: Seconds = 1.0
     #: Seconds in which it has to answer a confirmed one.
     class_c_timeout: Seconds = 8.0
-    #: Which eight of the 96 channels of CN470 the gateways hear: 0 (470.3 MHz and on) to 11; motes are told after their
-    #: first frame. -1: motes are set to them by themselves.
-    cn470_block: Annotated[int, Meta(ge=-1, le=11)] = -1
+    #: Which eight channels the gateways hear of a plan with more: 0 is the lowest eight (US915 and AU915: with their
+    #: channel of 500 kHz). Motes are told when they join and after their first frame. -1: they are set to them already.
+    channel_block: Annotated[int, Meta(ge=-1, le=11)] = -1
     #: How often a confirmed downlink is sent at most.
     transmissions: Annotated[int, Meta(ge=1, le=15)] = 3
     #: Seconds between two questions for battery and margin (DevStatusReq); 0: never.
@@ -83,3 +84,8 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     max_joins: Count = 1_000
     #: Bytes that the system may keep of datagrams that we have not read yet.
     receive_buffer: Count = 4_194_304
+
+    def __post_init__(self) -> None:
+        region = REGIONS[self.region]
+        if region.fixed and self.channel_block >= region.blocks:
+            raise ValueError(f"channel_block of {region.name} is 0 to {region.blocks - 1}, or -1")

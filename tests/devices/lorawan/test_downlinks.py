@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from broker.devices.lorawan import keys, mac
 from broker.devices.lorawan.airtime import airtime
 from broker.devices.lorawan.gateway import GatewayRecord
-from broker.devices.lorawan.regions import EU868
+from broker.devices.lorawan.regions import CN470, EU868
 from tests.devices.lorawan.bed import GATEWAY, NOW, NWK_S_KEY, OTHER, THIRD, Bed, Forwarder, Mote, join
 
 
@@ -266,7 +266,7 @@ class RegionTests(SynchronousTestCase):
             self.assertEqual([packet["freq"] for packet in gateway.sent()][1], rx2)
 
     def test_a_cn470_mote_is_told_its_channels(self) -> None:
-        bed = Bed(region="cn470", cn470_block=10)
+        bed = Bed(region="cn470", channel_block=10)
         gateway = bed.forwarder()
         mote = bed.abp()
         command = bed.command(b"x", mote)
@@ -275,14 +275,14 @@ class RegionTests(SynchronousTestCase):
             mote.says(b"x", gateway, freq=486.3, confirmed=True, fopts=fopts or None)
             bed.advance(3)
             got += [mote.reads(frame) for frame in gateway.frames()]
-        told = mac.link_adr_channels(80, 8, 5)
+        told = mac.link_adr_channels(CN470.masks(range(80, 88)), 5)
         self.assertEqual([down.fport for down in got], [0, 0, 5, None])
         self.assertEqual([down.payload for down in got[:2]], [told, b"\x02\x0f\x01" + told])
         self.assertEqual([down.ack for down in got], [True] * 4)
         self.assertEqual(command.status, "succeeded")
 
     def test_one_that_does_not_say_yes_is_left_alone(self) -> None:
-        bed = Bed(region="cn470", cn470_block=10)
+        bed = Bed(region="cn470", channel_block=10)
         gateway = bed.forwarder()
         mote = bed.abp()
         for _ in range(6):

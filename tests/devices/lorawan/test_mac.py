@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from broker.devices.lorawan import mac
 from broker.devices.lorawan.counter import MAX_COUNTER, reconstruct, repeated
+from broker.devices.lorawan.regions import CN470, US915
 
 
 class CounterTests(SynchronousTestCase):
@@ -71,8 +72,9 @@ class CommandTests(SynchronousTestCase):
     def test_channels(self) -> None:
         """Channels 80 to 87 at data rate 5: the lower half of the sixth sixteen."""
         empty = "".join(f"03500000{part}1" for part in range(5))
-        self.assertEqual(mac.link_adr_channels(80, 8, 5).hex(), empty + "0350ff0051")
-        self.assertEqual(mac.link_adr_channels(8, 8, 0).hex()[:10], "030000ff01")
+        self.assertEqual(mac.link_adr_channels(CN470.masks(range(80, 88)), 5).hex(), empty + "0350ff0051")
+        self.assertEqual(mac.link_adr_channels(CN470.masks(range(8, 16)), 0).hex()[:10], "030000ff01")
+        self.assertEqual(mac.link_adr_channels(US915.masks(US915.block(1)), 3).hex(), "0330020071033000ff01")
         self.assertTrue(mac.channels_taken(b"\x07"))
         self.assertFalse(mac.channels_taken(b"\x06"))
 
