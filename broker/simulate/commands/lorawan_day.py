@@ -19,9 +19,9 @@ from broker.simulate.running import say
 BAR: Final = 40
 
 _DESCRIPTION: Final = """\
-Runs the broker's own LoRaWAN network, without sockets and disk, on a clock that jumps from event to event: gateways and
-motes around it, with path loss, shadowing, fading, collisions, capture, demodulators, half-duplex radios and the windows
-of each mote to the microsecond. A day of 500 motes takes some 20 to 30 CPU seconds. The same day is run with ADR and
+Runs the broker's own LoRaWAN network, without sockets and disk, on a clock that jumps from event to event: gateways
+and motes around it, with path loss, shadowing, fading, collisions, capture, demodulators, half-duplex radios and the
+windows of each mote to the microsecond. A day of 500 motes takes some 20 to 30 CPU seconds. The same day is run with ADR and
 without; what differs is what ADR does. The same --seed gives the same town.
 
 The exit status is 1 when something was not as it should be: a downlink outside its window, a sub-band over its limit in
@@ -44,7 +44,9 @@ def add(several: Any) -> None:
     length.add_argument("--hours", type=float, help="the same in hours")
     parser.add_argument("--radius", type=float, default=default.radius, help="of the town, km (default: %(default)s)")
     parser.add_argument("--every", type=float, default=default.every, help="seconds between messages of a mote")
-    parser.add_argument("--payload", type=int, default=default.payload, help="bytes of a message (default: %(default)s)")
+    parser.add_argument(
+        "--payload", type=int, default=default.payload, help="bytes of a message (default: %(default)s)"
+    )
     parser.add_argument("--confirmed", type=float, default=default.confirmed, help="share of confirmed messages")
     parser.add_argument("--class-c", type=float, default=default.class_c, help="share of motes of class C")
     parser.add_argument("--commands", type=float, default=default.commands, help="commands an hour, for all motes")

@@ -85,9 +85,12 @@ class Station(Protocol):
 
 
 class Packet:
-    """One transmission. ``powers``: dBm at each gateway (uplinks); ``over``: packets that overlap it."""
+    """One transmission. ``powers``: dBm at each gateway (uplinks); ``over``: packets that overlap it.
 
-    __slots__ = ("end", "frame", "frequency", "modulation", "over", "power", "powers", "start", "steady")
+    ``place``: the number of the gateway that sends it (downlinks).
+    """
+
+    __slots__ = ("end", "frame", "frequency", "modulation", "over", "place", "power", "powers", "start", "steady")
 
     def __init__(
         self, frame: bytes, frequency: int, modulation: Modulation, start: float, end: float, power: float
@@ -99,7 +102,8 @@ class Packet:
         self.end = end
         self.power = power
         self.powers: list[float] = []
-        self.over: list[tuple[Packet, Any]] = []
+        self.place = -1
+        self.over: list[Packet] = []
         #: From then on it must not be disturbed.
         self.steady = start + (radio.PREAMBLE - radio.PREAMBLE_NEEDED) * modulation.symbol
 
@@ -115,13 +119,21 @@ class Losses:
 
 
 class Air:
-    """``losses``: (mote, gateway number) -> dB. ``loss``: a share of packets that is lost for no reason at all."""
+    """``loss``: a share of packets that is lost for no reason at all. ``keep``: every emission is remembered."""
 
     def __init__(
-        self, reactor: Any, dice: random.Random, *, loss: float = 0.0, fading: float = radio.FADING, orthogonal: bool = False
+        self,
+        reactor: Any,
+        dice: random.Random,
+        *,
+        loss: float = 0.0,
+        fading: float = radio.FADING,
+        orthogonal: bool = False,
+        keep: bool = True,
     ) -> None:
         self.reactor = reactor
         self.dice = dice
+        self.keep = keep
         self.loss = loss
         self.fading = fading
         #: Spreading factors do not disturb one another at all.
@@ -133,7 +145,7 @@ class Air:
         self._windows: dict[tuple[int, Modulation], list[tuple[float, Listener]]] = {}
         self._continuous: dict[tuple[int, Modulation], dict[Listener, None]] = {}
         self._up: dict[int, list[Packet]] = {}
-        self._down: dict[int, list[tuple[Packet, Station]]] = {}
+        self._down: dict[int, list[Packet]] = {}
         self.counted = Losses()
         self.violations: list[Violation] = []
         self.violated = 0
@@ -187,16 +199,18 @@ class Air:
         if others:
             others[:] = [other for other in others if other.end > start]
             for other in others:
-                other.over.append((packet, None))
-                packet.over.append((other, None))
+                other.over.append(packet)
+                packet.over.append(other)
         others.append(packet)
         locked: list[Station] = []
         sensitivity = modulation.sensitivity
         counted = self.counted
         for station, strength in zip(self.stations, packet.powers, strict=True):
-            if strength < sensitivity or frequency not in station.heard:
-                counted.weak += 1
-            elif self.loss and self.dice.random() < self.loss:
+            if (
+                strength < sensitivity
+                or frequency not in station.heard
+                or (self.loss and self.dice.random() < self.loss)
+            ):
                 counted.weak += 1
             elif station.busy >= station.demodulators:
                 counted.no_demodulator += 1
@@ -225,7 +239,7 @@ class Air:
 
     def _drowned(self, packet: Packet, strength: float, station: Station) -> bool:
         spreading = packet.modulation.spreading
-        for other, _ in packet.over:
+        for other in packet.over:
             if not self._disturbs(packet, other):
                 continue
             if strength - other.powers[station.number] < radio.rejection(spreading, other.modulation.spreading):
@@ -245,14 +259,15 @@ class Air:
         """A gateway begins to send; when it ends."""
         end = start + modulation.airtime(len(frame), crc=False)
         packet = Packet(frame, frequency, modulation, start, end, power)
+        packet.place = station.number
         station.ledger.sent(start, end - start, frequency, power)
         self.downlinks += 1
         others = self._down.setdefault(frequency, [])
-        others[:] = [one for one in others if one[0].end > start]
-        for other, place in others:
-            other.over.append((packet, station))
-            packet.over.append((other, place))
-        others.append((packet, station))
+        others[:] = [other for other in others if other.end > start]
+        for other in others:
+            other.over.append(packet)
+            packet.over.append(other)
+        others.append(packet)
         listening = self._listening(start, frequency, modulation)
         self._judge(packet, station, [mote for mote, _ in listening])
         if listening:
@@ -305,9 +320,9 @@ class Air:
                 continue
             if any(
                 self._disturbs(packet, other)
-                and strength - (other.power - paths[place.number])
+                and strength - (other.power - paths[other.place])
                 < radio.rejection(packet.modulation.spreading, other.modulation.spreading)
-                for other, place in packet.over
+                for other in packet.over
             ):
                 self.counted.down_drowned += 1
                 continue

@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 @implementer(IDelayedCall)
 class SimulatedCall:
-    """A call that is to come. Its entry in the heap is left there when it is moved or cancelled, and then passed over."""
+    """A call that is to come. When it is moved or cancelled its entry stays in the heap, and is passed over."""
 
     __slots__ = ("_arguments", "_call", "_clock", "_keywords", "cancelled", "done", "when")
 

@@ -6,7 +6,6 @@ the same town.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable
 from typing import Annotated, Any, Final
@@ -16,7 +15,6 @@ from msgspec import Meta
 
 from broker.devices.lorawan import Settings
 from broker.devices.lorawan.regions import REGIONS
-from broker.simulate.lorawan import radio
 from broker.simulate.lorawan.air import Air
 from broker.simulate.lorawan.clock import SimulatedClock
 from broker.simulate.lorawan.forwarder import Forwarder
@@ -26,14 +24,21 @@ from broker.simulate.lorawan.links import Wire, WireLink
 from broker.simulate.lorawan.mote import SimulatedMote
 from broker.simulate.lorawan.plans import PLANS
 from broker.simulate.lorawan.session import mote_identity
+from broker.simulate.lorawan.town import (
+    Place,
+    check_rate,
+    gateway_eui,
+    gateway_places,
+    heard_channels,
+    join_block,
+    mote_paths,
+)
 from broker.simulate.lorawan.traits import Traits
 
 #: Seconds after the last message in which what is under way still arrives.
 SETTLING: Final = 30.0
 #: Seconds between two looks of who watches the progress.
 LOOK_EVERY: Final = 600.0
-#: Where gateways stand: one in the middle, the others on a circle of this share of the radius.
-RING: Final = 0.6
 #: Forwarders of a simulated day pull less often than they might; the broker gives them 30 s.
 PULL_EVERY: Final = 10.0
 
@@ -70,12 +75,14 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Day:
-    """One run. ``settings`` are further ones of [listeners.lorawan]."""
+    """One run. ``settings`` are further ones of [listeners.lorawan]. Raises ValueError for what the region has not."""
 
     def __init__(self, scenario: Scenario, **settings: Any) -> None:
         self.scenario = scenario
         self.plan = PLANS[scenario.region]
         region = REGIONS[scenario.region]
+        if scenario.rate is not None:
+            check_rate(self.plan, scenario.rate)
         self.block = join_block(scenario.region) if scenario.block is None else scenario.block
         if region.fixed:
             settings.setdefault("channel_block", self.block)
@@ -95,22 +102,17 @@ class Day:
     def _build(self) -> None:
         scenario = self.scenario
         heard = heard_channels(scenario.region, self.block)
-        places: list[tuple[float, float]] = []
+        places = gateway_places(scenario.gateways, scenario.radius)
         for number in range(scenario.gateways):
             link = WireLink(self._wire, f"10.0.{number // 250}.{number % 250 + 1}")
             eui = gateway_eui(scenario.seed, number)
             self.forwarders.append(Forwarder(self.air, eui, link, heard, self.plan.range, pull_every=PULL_EVERY))
-            angle = 2 * math.pi * number / max(1, scenario.gateways - 1)
-            ring = 0.0 if number == 0 else RING * scenario.radius
-            places.append((ring * math.cos(angle), ring * math.sin(angle)))
         for number in range(scenario.motes):
             self.motes.append(self._mote(number, places))
 
-    def _mote(self, number: int, gateways: list[tuple[float, float]]) -> SimulatedMote:
+    def _mote(self, number: int, gateways: list[Place]) -> SimulatedMote:
         scenario, dice = self.scenario, self._dice
-        distance, angle = scenario.radius * math.sqrt(dice.random()), dice.uniform(0, 2 * math.pi)
-        here = (distance * math.cos(angle), distance * math.sin(angle))
-        paths = [radio.path_loss(math.dist(here, there)) + dice.gauss(0.0, radio.SHADOWING) for there in gateways]
+        paths = mote_paths(dice, scenario.radius, gateways)
         class_c = number < round(scenario.class_c * scenario.motes)
         traits = Traits(
             every=scenario.every,
@@ -158,25 +160,3 @@ class Day:
         if mote.joined:
             id = self.inside.order(mote.name, payload, port=mote.traits.port, confirm=confirm)
             self.orders[id] = mote.name
-
-
-def gateway_eui(seed: int, number: int) -> str:
-    return f"5EED{seed & 0xFFFF:04X}FFFE{number:04X}"
-
-
-def heard_channels(region: str, block: int) -> frozenset[int]:
-    """Frequencies that gateways are set to: as whoever runs the network sets them. Raises ValueError for a block."""
-    row = REGIONS[region]
-    if row.fixed:
-        chosen = row.block(block)
-        return frozenset(channel.frequency for channel in row.channels_up if channel.index in chosen)
-    return frozenset((*(channel.frequency for channel in row.channels_up), *row.extra))
-
-
-def join_block(region: str) -> int:
-    """The first block of a fixed plan on which motes can join."""
-    row, plan = REGIONS[region], PLANS[region]
-    if not row.fixed or not plan.join_channels:
-        return 0
-    joins = {channel.frequency for channel in plan.join_channels}
-    return next(number for number in range(row.blocks) if heard_channels(region, number) & joins)

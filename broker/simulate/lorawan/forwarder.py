@@ -1,8 +1,8 @@
 """A gateway: its radio, and the packet forwarder that speaks Semtech UDP for it.
 
-It behaves as Semtech's does: two sockets, PULL_DATA and stat at intervals, a queue of transmissions that takes what lies
-between 32.5 ms and 512 s ahead and does not overlap, and TX_ACK. Its radio has eight demodulators, hears nothing while
-it sends, and its clock runs a little fast or slow.
+It behaves as Semtech's does: two sockets, PULL_DATA and stat at intervals, a queue of transmissions that takes what
+lies between 32.5 ms and 512 s ahead and does not overlap, and TX_ACK. Its radio has eight demodulators, hears nothing
+while it sends, and its clock runs a little fast or slow.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DEMODULATORS: Final = 8
 DRIFT: Final = 2.0
 #: Seconds for which a transmission is remembered: longer than any packet takes.
 REMEMBERED: Final = 10.0
-_WRAP: Final = 1 << 32
+_WRAP: Final[int] = 1 << 32
 
 
 class _Received(msgspec.Struct):
@@ -99,13 +99,13 @@ class Forwarder:
         self.pull_every = pull_every
         self.demodulators = DEMODULATORS
         self.busy = 0
-        self.ledger = Ledger()
+        self.ledger = Ledger(air.keep)
         self.acknowledged = self.forwarded = self.transmitted = self.refused = 0
         #: TX_ACK errors.
         self.errors: dict[str, int] = {}
         self._eui = bytes.fromhex(eui)
         self._reactor = air.reactor
-        self._offset = air.dice.randrange(_WRAP)
+        self._offset: int = air.dice.randrange(_WRAP)
         self._pace = 1e6 * (1.0 + air.dice.uniform(-DRIFT, DRIFT) * 1e-6)
         self._began = self._reactor.seconds()
         self._link = link
@@ -132,7 +132,8 @@ class Forwarder:
 
     def tmst(self, when: float) -> int:
         """Its clock at a time, in microseconds."""
-        return (round((when - self._began) * self._pace) + self._offset) % _WRAP
+        passed: int = round((when - self._began) * self._pace)
+        return (passed + self._offset) % _WRAP
 
     def _ahead(self, tmst: int, now: float) -> float:
         """Seconds until its clock says this; what is past is nearly 72 minutes ahead."""
@@ -170,7 +171,9 @@ class Forwarder:
         """Whether its transmitter is on in any of that time."""
         return any(start < until and begin < end for begin, until in self._queue)
 
-    def received(self, frame: bytes, frequency: int, modulation: Modulation, rssi: float, snr: float, end: float) -> None:
+    def received(
+        self, frame: bytes, frequency: int, modulation: Modulation, rssi: float, snr: float, end: float
+    ) -> None:
         """A packet ended then."""
         packet = _Received(
             tmst=self.tmst(end),

@@ -21,10 +21,10 @@ from broker.routing.router import Router
 from broker.routing.topic_index import TopicIndex
 from broker.simulate.lorawan.clock import SimulatedClock
 from broker.simulate.lorawan.links import Wire
+from broker.simulate.lorawan.memory import SimulatedStorage
 from broker.simulate.lorawan.session import MoteIdentity
 from broker.storage.quarantine import Quarantine
 from broker.storage.registry import Registry
-from broker.simulate.lorawan.memory import SimulatedStorage
 
 #: UNIX seconds of the beginning of every simulation.
 BEGINS: Final = 1_700_000_000.0

@@ -33,11 +33,12 @@ class Share(NamedTuple):
 
 
 class Ledger:
-    """The emissions of one transmitter, in the order in which they begin."""
+    """The emissions of one transmitter, in the order in which they begin; without ``keep`` their sum alone."""
 
-    __slots__ = ("_frequencies", "_lengths", "_powers", "_starts", "seconds")
+    __slots__ = ("_frequencies", "_keep", "_lengths", "_powers", "_starts", "seconds")
 
-    def __init__(self) -> None:
+    def __init__(self, keep: bool = True) -> None:
+        self._keep = keep
         self._starts = array("d")
         self._lengths = array("d")
         self._frequencies = array("I")
@@ -49,11 +50,12 @@ class Ledger:
         return len(self._starts)
 
     def sent(self, start: float, seconds: float, frequency: int, power: float) -> None:
-        self._starts.append(start)
-        self._lengths.append(seconds)
-        self._frequencies.append(frequency)
-        self._powers.append(power)
         self.seconds += seconds
+        if self._keep:
+            self._starts.append(start)
+            self._lengths.append(seconds)
+            self._frequencies.append(frequency)
+            self._powers.append(power)
 
     def emissions(self) -> list[tuple[float, float, int, float]]:
         """(start, seconds, Hz, dBm) of each."""

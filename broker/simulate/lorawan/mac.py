@@ -277,7 +277,9 @@ class Mac:
         high, low = body[4] >> 4, body[4] & 15
         fixed = index < len(self.plan.channels) or index >= MAX_CHANNELS
         frequency_ok = not fixed and (frequency == 0 or self._frequency_ok(frequency))
-        rates_ok = not fixed and (frequency == 0 or (low <= high and low in self.plan.rates and high in self.plan.rates))
+        rates_ok = not fixed and (
+            frequency == 0 or (low <= high and low in self.plan.rates and high in self.plan.rates)
+        )
         if frequency_ok and rates_ok and self._obeys():
             self.channels.pop(index, None)
             self.enabled -= {index}

@@ -5,7 +5,7 @@
     join-request ──> RX1 at 5 s, RX2 at 6 s ──> again, ever more slowly and less often
     uplink ──> RX1 ──> RX2 ──┬──> nothing is owed: until the next message
                              ├──> NbTrans copies, on other channels, unless a downlink came
-                             └──> confirmed: up to eight copies until the ACK, slower after each second one (1.0.2, 18.4)
+                             └──> confirmed: up to eight copies until the ACK, slower after each second (1.0.2, 18.4)
 
 Its times are those of the documents to the microsecond: a window is where its last transmission ended, plus the delay.
 What the network may change is in `mac`, frames are in `session`; nothing of the broker's decisions is known here.
@@ -72,7 +72,7 @@ class SimulatedMote:
         self.traits = traits
         self.session = Session(identity, nonce)
         self.mac = Mac(plan, traits, air.dice)
-        self.ledger = Ledger()
+        self.ledger = Ledger(air.keep)
         self.tally = Tally(air.reactor.seconds())
         self._told = told
         self._dice = air.dice
@@ -381,7 +381,7 @@ class SimulatedMote:
             self._ack = True
         self._more = down.pending
         if down.port:
-            tally.commands.append((down.port, down.payload))
+            tally.command(down.port, down.payload)
             self._told(self, f"command on port {down.port}: {down.payload.hex()}")
         if self._tries >= self._most or not self._confirmed:
             self._wait()

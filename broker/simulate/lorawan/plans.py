@@ -1,7 +1,7 @@
 """What a mote knows of its region, as its maker would have written it down.
 
 On purpose not the broker's tables (`broker.devices.lorawan.regions`): two that were written apart and agree are worth
-more than one that agrees with itself. Sources: LoRaWAN 1.0.2 Regional Parameters rev. B and 1.0.3 rev. A; RP002-1.0.1 to
+more than one that agrees with itself. Sources: LoRaWAN 1.0.2 Regional Parameters rev. B, 1.0.3 rev. A; RP002-1.0.1 to
 -1.0.3 for AS923-2 to -4, IN865 with its offsets 6 and 7, and the CN470 plans of 20 and 26 MHz; sub-bands of EU868 from
 ETSI EN 300 220-2 (ERC/REC 70-03 bands h1.1 to h1.7); those of AS923 as TTS has them.
 

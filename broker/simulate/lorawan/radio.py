@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Final, NamedTuple
 
@@ -111,7 +112,7 @@ def sending_current(power: float) -> float:
     lowest, highest = _SENDING[0], _SENDING[-1]
     if power <= lowest[0]:
         return lowest[1]
-    for (low, below), (high, above) in zip(_SENDING, _SENDING[1:], strict=False):
+    for (low, below), (high, above) in itertools.pairwise(_SENDING):
         if power <= high:
             return below + (above - below) * (power - low) / (high - low)
     return highest[1]

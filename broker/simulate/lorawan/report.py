@@ -141,7 +141,7 @@ def report_of(day: Day, cpu: float) -> Report:
         unread_downlinks=sum(tally.unread for tally in tallies),
         commands=dict(Counter(watcher.states.get(id, "lost") for id in day.orders)),
         command_failures=dict(watcher.failures),
-        commands_received=sum(len(tally.commands) for tally in tallies),
+        commands_received=sum(tally.commanded for tally in tallies),
         charge=sum(charges) / len(charges) / HOUR,
         battery_frames=BATTERY * HOUR * by_battery / sum(charges),
         rates=_rates(day),

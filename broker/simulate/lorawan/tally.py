@@ -1,14 +1,15 @@
-"""What one mote counts: messages, transmissions by hour and data rate, downlinks, and the charge that all that takes."""
+"""What one mote counts: messages, transmissions by hour and data rate, downlinks, and the charge that all takes."""
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 from broker.simulate.lorawan import radio
 from broker.simulate.lorawan.ledger import HOUR
 
 #: Commands that are kept.
-MAX_COMMANDS: Final = 1_000
+MAX_COMMANDS: Final = 100
 
 
 class Tally:
@@ -28,8 +29,9 @@ class Tally:
         #: Downlinks by window: continuous, RX1, RX2; those for it that it could not take (old, forged).
         self.downlinks = [0, 0, 0]
         self.unread = 0
-        #: (port, payload), in their order.
-        self.commands: list[tuple[int, bytes]] = []
+        #: (port, payload) of the last ones, in their order, and how many there were.
+        self.commands: deque[tuple[int, bytes]] = deque(maxlen=MAX_COMMANDS)
+        self.commanded = 0
         #: Hour -> data rate -> transmissions.
         self.rates: dict[int, dict[int, int]] = {}
         #: mA s.
@@ -56,6 +58,10 @@ class Tally:
     def received(self, window: int) -> None:
         self.downlinks[window] += 1
 
+    def command(self, port: int, payload: bytes) -> None:
+        self.commanded += 1
+        self.commands.append((port, payload))
+
     def charge(self, seconds: float) -> float:
-        """mA s that it used in all, when it was on for so long (class C motes are on the mains: not their listening)."""
+        """mA s that it used in so many seconds; of class C without the continuous listening, which is on the mains."""
         return self.sending + self.listening + radio.SLEEPING * seconds
