@@ -133,7 +133,7 @@ def _town(reactor: Any, arguments: argparse.Namespace) -> tuple[list[Forwarder],
         )
         paths = mote_paths(dice, arguments.radius, places)
         identity = mote_identity(arguments.seed, number)
-        return SimulatedMote(air, plan, identity, traits, paths, nonce=dice.randrange(1 << 16), told=told)
+        return SimulatedMote(air, plan, identity, traits, paths, dice, nonce=dice.randrange(1 << 16), told=told)
 
     return forwarders, [mote(number) for number in range(arguments.motes)]
 

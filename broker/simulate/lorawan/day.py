@@ -124,7 +124,8 @@ class Day:
         )
         identity = mote_identity(scenario.seed, number)
         self.inside.register(identity, region=scenario.region, **({"class": "C"} if class_c else {}))
-        return SimulatedMote(self.air, self.plan, identity, traits, paths, nonce=dice.randrange(1 << 16))
+        own = random.Random(f"mote {scenario.seed} {number}")
+        return SimulatedMote(self.air, self.plan, identity, traits, paths, own, nonce=dice.randrange(1 << 16))
 
     def run(self, progress: Progress | None = None) -> None:
         """From the first join to the last message, and what follows from that."""

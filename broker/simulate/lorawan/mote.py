@@ -13,6 +13,7 @@ What the network may change is in `mac`, frames are in `session`; nothing of the
 
 from __future__ import annotations
 
+import random
 import struct
 from collections.abc import Callable
 from typing import Any, Final
@@ -52,7 +53,10 @@ def _silence(mote: SimulatedMote, what: str) -> None:
 
 
 class SimulatedMote:
-    """``told(mote, what)`` is for people; ``nonce`` is the DevNonce before its first join."""
+    """``told(mote, what)`` is for people; ``nonce`` is the DevNonce before its first join.
+
+    ``dice`` say when it speaks and what: of its own, so that it speaks alike whatever happens in the air.
+    """
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class SimulatedMote:
         identity: MoteIdentity,
         traits: Traits,
         paths: list[float],
+        dice: random.Random,
         *,
         nonce: int = 0,
         told: Told = _silence,
@@ -75,7 +80,7 @@ class SimulatedMote:
         self.ledger = Ledger(air.keep)
         self.tally = Tally(air.reactor.seconds())
         self._told = told
-        self._dice = air.dice
+        self._dice = dice
         self._seconds = air.reactor.seconds
         self._timer: Any = None
         #: It says nothing any more; it is switched off.
@@ -184,7 +189,7 @@ class SimulatedMote:
             if when <= now:
                 free.append(channel)
             soonest = min(soonest, when)
-        return (self._dice.choice(free), now) if free else (None, soonest)
+        return (self.air.dice.choice(free), now) if free else (None, soonest)
 
     # -- joining ---------------------------------------------------------------------------------------------------
 
@@ -202,19 +207,19 @@ class SimulatedMote:
         passed = end - self._join_began
         duty = next(share for until, share in JOIN_DUTY if passed < until)
         pause = self.plan.rates[rate].airtime(len(frame), crc=True) / duty
-        wait = max(JOIN_DELAY + RX2_AFTER_RX1 + RX2_LENGTH, pause) + self._dice.uniform(*ACK_TIMEOUT)
+        wait = max(JOIN_DELAY + RX2_AFTER_RX1 + RX2_LENGTH, pause) + self.air.dice.uniform(*ACK_TIMEOUT)
         self._next(end + wait, self._join)
 
     def _join_channel(self, rate: int) -> tuple[Channel | None, int | None]:
         if self.plan.join_channels:
             known = {channel.frequency: channel for channel in self.mac.channels.values()}
-            choice = self._dice.choice(self.plan.join_channels)
+            choice = self.air.dice.choice(self.plan.join_channels)
             # In the windows of the join both are on the channel's own frequency; RX2 of the session follows from it.
             self.mac.rx2_frequency = choice.rx2
             return known[choice.frequency]._replace(down=choice.down), choice.down
         usable = self.mac.usable(rate)
         channels = [self.mac.channels[number] for number in usable if number < len(self.plan.channels)]
-        return (self._dice.choice(channels) if channels else None), None
+        return (self.air.dice.choice(channels) if channels else None), None
 
     def _accepted(self, frame: bytes) -> None:
         old = self.session.address
@@ -277,7 +282,7 @@ class SimulatedMote:
         self._tries += 1
         end = self._transmit(self._frame, channel, self.mac.rate, float(self.mac.rx_delay))
         if self._tries < self._most:
-            wait = self.mac.rx_delay + RX2_AFTER_RX1 + self._dice.uniform(*ACK_TIMEOUT)
+            wait = self.mac.rx_delay + RX2_AFTER_RX1 + self.air.dice.uniform(*ACK_TIMEOUT)
             if not self._confirmed:
                 wait = self.mac.rx_delay + RX2_AFTER_RX1 + RX2_LENGTH
             self._next(end + wait, self._again)

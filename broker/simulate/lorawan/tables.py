@@ -70,9 +70,15 @@ def rates(run: Report) -> list[str]:
     known = sorted({rate for hour in run.rates for rate in hour})
     heads = [f"{plan.rates[rate].datr}" for rate in known]
     lines = ["hour  " + "".join(f"{head:>12}" for head in heads)]
+    told = ""
     for number, hour in enumerate(run.rates):
         total = sum(hour.values()) or 1
-        lines.append(f"{number:>4}  " + "".join(f"{100 * hour.get(rate, 0) / total:>10.1f} %" for rate in known))
+        parts = "".join(f"{100 * hour.get(rate, 0) / total:>10.1f} %" for rate in known)
+        if parts != told:
+            lines.append(f"{number:>4}  {parts}")
+        elif lines[-1] != "   ...":
+            lines.append("   ...")
+        told = parts
     last = "  ".join(f"{plan.rates[rate].datr}: {motes}" for rate, motes in run.final_rates.items())
     powers = "  ".join(f"{plan.eirp - 2 * power:g} dBm: {motes}" for power, motes in run.final_powers.items())
     repeats = "  ".join(f"{number}: {motes}" for number, motes in run.final_repeats.items())
