@@ -87,8 +87,9 @@ class SimulatedMote:
         self._hushed = self._off = False
         self._windows: tuple[Window, ...] = ()
         self._continuous: Window | None = None
-        #: When its transmitter was last on.
-        self._sends_from = self._sends_until = 0.0
+        self._named: int | None = None
+        #: When its transmitter was last on; when it is done with the windows after that.
+        self._sends_from = self._sends_until = self._listens_until = 0.0
         #: A downlink of class A came after the last transmission: what follows is not listened for.
         self._served = False
         #: The frame in the air, and how often it went out and may go out.
@@ -127,12 +128,11 @@ class SimulatedMote:
         self.hush()
         self._off = True
         self._tune(None)
-        self.air.named(self, self.session.address, None)
 
     def rejoin(self) -> None:
         """It is switched off and on: its session and all that it was told are gone."""
         self._tune(None)
-        self.air.named(self, self.session.address, None)
+        self._windows = ()
         self.session.leave()
         self.mac.reset()
         self._join_tries, self._join_began = 0, self._seconds()
@@ -155,6 +155,7 @@ class SimulatedMote:
         end = self.air.up(self, frame, channel.frequency, modulation, mac.dbm, now)
         self.tally.transmitted(now, end - now, rate, mac.dbm)
         self._sends_from, self._sends_until = now, end
+        self._listens_until = end + delay + RX2_AFTER_RX1 + radio.WINDOW_SYMBOLS * mac.rx2[1].symbol
         self._served = False
         first_frequency, first = mac.rx1(channel, rate)
         second_frequency, second = mac.rx2
@@ -222,7 +223,6 @@ class SimulatedMote:
         return (self.air.dice.choice(channels) if channels else None), None
 
     def _accepted(self, frame: bytes) -> None:
-        old = self.session.address
         accepted = None if self.joined else self.session.accept(frame)
         if accepted is None:
             return
@@ -230,19 +230,24 @@ class SimulatedMote:
         self.mac.reset()
         self.mac.rx2_frequency = rx2_frequency
         self.mac.joined(accepted)
-        self.air.named(self, old, self.session.address)
+        self._rename()
         self._tune_in()
         self.tally.joined_at = self._seconds()
         self._told(self, f"joined as {self.session.address:08X}")
         self._due = self._seconds() + self._dice.random() * self.traits.every
         self._next(self._due, self._speak)
 
+    def _rename(self) -> None:
+        """The air is told by which address it is known; the one before is its own until then, as to the network."""
+        self.air.named(self, self._named, self.session.address)
+        self._named = self.session.address
+
     # -- speaking --------------------------------------------------------------------------------------------------
 
     def _speak(self) -> None:
         """A message is due."""
-        if self._sends_until > self._seconds():
-            self._next(self._sends_until, self._speak)
+        if self._listens_until > self._seconds():
+            self._next(self._listens_until, self._speak)
             return
         channel, when = self._choose(self.mac.rate)
         if channel is None:
@@ -312,9 +317,12 @@ class SimulatedMote:
             slower = mac.rate - 1
             if len(self._frame) - FRAME_OVER_PAYLOAD <= self.plan.payload(slower, mac.dwell_up) and mac.usable(slower):
                 mac.rate = slower
-        channel, when = self._choose(mac.rate)
+        self._go_again()
+
+    def _go_again(self) -> None:
+        channel, when = self._choose(self.mac.rate)
         if channel is None:
-            self._next(max(when, self._seconds() + 0.1) if when < float("inf") else self._due, self._again)
+            self._next(max(when, self._seconds() + 0.1) if when < float("inf") else self._due, self._go_again)
             return
         self.tally.repeated += 1
         self._go(channel)
@@ -353,8 +361,8 @@ class SimulatedMote:
         return None
 
     def deaf(self, start: float) -> bool:
-        """Whether it is sending itself, or switched off."""
-        return self._sends_until > start or self._off
+        """Whether it is sending itself, is switched off, or was so a moment ago and has no session any more."""
+        return self._sends_until > start or self._off or (not self.joined and not self._windows)
 
     def hears(self, frame: bytes, window: Window, start: float, end: float, snr: float) -> None:
         """A packet ended that fell into one of its windows, and was not lost."""
@@ -375,8 +383,10 @@ class SimulatedMote:
         tally, mac = self.tally, self.mac
         tally.received(window.number)
         if window.number:
+            # Only what answers an uplink shows that the network has heard it (1.0.3, 5.4).
             self._served = True
-        mac.heard()
+            self._listens_until = self._seconds()
+            mac.heard()
         mac.take(down.commands, snr)
         self._tune_in()
         if down.ack and self._confirmed and self._tries:
