@@ -87,7 +87,7 @@ class Slot(NamedTuple):
 
     def emission(self, size: int, now: float, after: int = 0) -> Emission:
         """What sending ``size`` bytes in it would be; as soon as it goes: not before ``after`` on its clock."""
-        length = int(airtime(self.rate, size) * 1e6) + 1
+        length = round(airtime(self.rate, size) * 1e6)
         start = self.start
         if start is not None:
             return Emission(start, start + length, length, self.frequency, self.band)
