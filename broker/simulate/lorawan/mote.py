@@ -260,7 +260,7 @@ class SimulatedMote:
     def _compose(self) -> None:
         """Make the next frame: a message with what is owed to the network, or that alone if both are too long."""
         mac, traits = self.mac, self.traits
-        answers = b"" if self._alone else mac.answers()
+        answers = mac.still_said() if self._alone else mac.answers()
         control = (ADR if traits.adr else 0) | (ACK if self._ack else 0)
         if mac.adr_ask():
             control |= ADR_ACK_REQ
@@ -268,10 +268,12 @@ class SimulatedMote:
         room = self.plan.payload(mac.rate, mac.dwell_up) - PAYLOAD_OVERHEAD
         self._ack = self._more = False
         self._tries = 0
-        self._alone = bool(answers) and (len(answers) > MAX_FOPTS or len(answers) + traits.payload > room)
+        # After a frame of answers alone comes a message, shortened if need be by what has to be said in every frame.
+        crowded = len(answers) > MAX_FOPTS or len(answers) + traits.payload > room
+        self._alone = bool(answers) and crowded and not self._alone
         self._confirmed = not self._alone and self._dice.random() < traits.confirmed
         if not self._alone:
-            message = self._message(min(traits.payload, room))
+            message = self._message(min(traits.payload, room - len(answers)))
             self._frame = self.session.uplink(control, self._confirmed, answers, traits.port, message)
         elif len(answers) > MAX_FOPTS:
             self._frame = self.session.uplink(control, False, b"", 0, answers[:room])
@@ -349,7 +351,7 @@ class SimulatedMote:
 
     def listens(self, start: float, frequency: int, modulation: Modulation) -> Window | None:
         """The window that a packet which begins then falls into."""
-        if self.deaf(start):
+        if self._sends_until > start or self._off:
             return None
         for window in self._windows:
             same = (window.frequency, window.modulation) == (frequency, modulation)
@@ -361,8 +363,8 @@ class SimulatedMote:
         return None
 
     def deaf(self, start: float) -> bool:
-        """Whether it is sending itself, is switched off, or was so a moment ago and has no session any more."""
-        return self._sends_until > start or self._off or (not self.joined and not self._windows)
+        """Whether a data frame cannot reach it: it is sending itself, is switched off, or was and has no session now."""
+        return self._sends_until > start or self._off or not self.joined
 
     def hears(self, frame: bytes, window: Window, start: float, end: float, snr: float) -> None:
         """A packet ended that fell into one of its windows, and was not lost."""
