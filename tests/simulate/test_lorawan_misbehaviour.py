@@ -18,7 +18,7 @@ from broker.simulate.lorawan.traits import Misbehaviour
 #: itself (ADR_ACK_LIMIT, and ADR_ACK_DELAY for each of its data rates). After that, what the last command takes.
 BAD: Final = 2.0
 RECOVERING: Final = 6.0
-LAST: Final = 1.0
+LAST: Final = 0.5
 EVERY: Final = 60.0
 REFUSING: Final = (Misbehaviour.REFUSES, Misbehaviour.REFUSES_MASKS, Misbehaviour.REFUSES_RATES)
 
@@ -78,8 +78,8 @@ class MisbehaviourTests(SynchronousTestCase):
         for mote in town.motes:
             kind = (region, town.kinds[mote.name])
             self.assertIn((9, b"\2"), mote.tally.commands, kind)
-            # The network has got through to it: it is at the data rate that its good neighbour has. What a mote has said
-            # no to is not asked for again in its session.
+            # The network has got through to it: it is at the data rate that its good neighbour has. What a mote has
+            # refused is not asked for again in its session.
             if town.kinds[mote.name] not in REFUSING:
                 self.assertEqual(mote.mac.rate, fastest, kind)
         self.assertGreater(fastest, 2)

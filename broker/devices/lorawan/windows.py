@@ -158,7 +158,7 @@ def _first(ranked: tuple[Any, Slot]) -> Any:
 
 def _windows(reception: Reception, plan: Region, rx: Rx, which: str) -> Iterator[tuple[float, int, int]]:
     """Seconds after the uplink, frequency, number of the data rate."""
-    if which == "both" and rx.join and not _sure_of_rx2(plan, reception.frequency):
+    if which == "auto" and rx.join and not _sure_of_rx2(plan, reception.frequency):
         which = "rx1"
     if which != "rx2":
         number = plan.rate_of(reception.datr)

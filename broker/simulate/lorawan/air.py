@@ -223,7 +223,7 @@ class Air:
 
     def _up_ended(self, packet: Packet, locked: list[Station]) -> None:
         counted = self.counted
-        floor = radio.noise(packet.modulation.bandwidth)
+        floor = packet.modulation.noise
         for station in locked:
             station.busy -= 1
             strength = packet.powers[station.number]
@@ -310,7 +310,7 @@ class Air:
             self.violations.append(Violation(packet.start, station.name, mote, f"{sent}: {why}"))
 
     def _down_ended(self, packet: Packet, station: Station, listening: list[tuple[Listener, Window]]) -> None:
-        floor = radio.noise(packet.modulation.bandwidth)
+        floor = packet.modulation.noise
         sensitivity = packet.modulation.sensitivity
         for mote, window in listening:
             paths = self._paths[mote]

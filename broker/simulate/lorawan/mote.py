@@ -45,6 +45,8 @@ ACK_AFTER: Final = 0.5
 FRAME_OVER_PAYLOAD: Final = 5
 PAYLOAD_OVERHEAD: Final = 8
 
+_FILLING: Final = bytes(range(256))
+
 Told = Callable[["SimulatedMote", str], None]
 
 
@@ -283,7 +285,7 @@ class SimulatedMote:
 
     def _message(self, room: int) -> bytes:
         number = self.tally.message(self._seconds(), self._confirmed)
-        return (struct.pack(">Ih", number, self._dice.randrange(150, 300)) + bytes(range(256)))[:room]
+        return (struct.pack(">Ih", number, self._dice.randrange(150, 300)) + _FILLING)[:room]
 
     def _go(self, channel: Channel) -> None:
         self._tries += 1
@@ -363,7 +365,7 @@ class SimulatedMote:
         return None
 
     def deaf(self, start: float) -> bool:
-        """Whether a data frame cannot reach it: it is sending itself, is switched off, or was and has no session now."""
+        """Whether a data frame cannot reach it: it is sending itself, is switched off, or has no session any more."""
         return self._sends_until > start or self._off or not self.joined
 
     def hears(self, frame: bytes, window: Window, start: float, end: float, snr: float) -> None:

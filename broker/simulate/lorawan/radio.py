@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 #: dB at one kilometre, and for each tenfold distance.
@@ -76,23 +77,33 @@ class Modulation(NamedTuple):
         return -2.5 * (self.spreading - 4) if self.spreading else 0.0
 
     @property
+    def noise(self) -> float:
+        """dBm of a receiver's noise."""
+        return _noise(self.bandwidth if self.spreading else 2 * self.bandwidth)
+
+    @property
     def sensitivity(self) -> float:
         """dBm."""
-        return noise(self.bandwidth if self.spreading else 2 * self.bandwidth) + self.required_snr
+        return self.noise + self.required_snr
 
     def airtime(self, size: int, crc: bool) -> float:
         """Seconds of a packet of ``size`` bytes: coding rate 4/5, explicit header, eight symbols of preamble."""
-        if not self.spreading:
-            return 8 * (5 + 3 + 1 + size + 2) / self.bandwidth
-        low_rate = self.symbol > 0.016
-        numerator = 8 * size - 4 * self.spreading + 28 + 16 * crc
-        payload = 8 + max(math.ceil(numerator / (4 * (self.spreading - 2 * low_rate))) * 5, 0)
-        return (PREAMBLE + 4.25 + payload) * self.symbol
+        return _airtime(self, size, crc)
 
 
-def noise(bandwidth: float) -> float:
-    """dBm of a receiver's noise."""
+@lru_cache(maxsize=16)
+def _noise(bandwidth: int) -> float:
     return -174.0 + 10.0 * math.log10(bandwidth) + NOISE_FIGURE
+
+
+@lru_cache(maxsize=8192)
+def _airtime(of: Modulation, size: int, crc: bool) -> float:
+    if not of.spreading:
+        return 8 * (5 + 3 + 1 + size + 2) / of.bandwidth
+    low_rate = of.symbol > 0.016
+    numerator = 8 * size - 4 * of.spreading + 28 + 16 * crc
+    payload = 8 + max(math.ceil(numerator / (4 * (of.spreading - 2 * low_rate))) * 5, 0)
+    return (PREAMBLE + 4.25 + payload) * of.symbol
 
 
 def path_loss(kilometres: float) -> float:
