@@ -28,7 +28,6 @@ from broker.devices.lorawan.mac.parameters import Parameters
 from broker.devices.lorawan.motes import PROTOCOL, Mote, Motes
 from broker.devices.lorawan.priority import JOIN
 from broker.devices.lorawan.reception import Heard
-from broker.devices.lorawan.regions import Region
 from broker.devices.lorawan.settings import Settings
 from broker.devices.lorawan.store import SessionRecord, Store
 from broker.devices.lorawan.transmitter import Transmission, Transmitter
@@ -107,8 +106,8 @@ class Joins:
         region = identity.region or heard.receptions[0].gateway.region
         address = self._new_address()
         nwk_s_key, app_s_key = keys.session_keys(identity.app_key, app_nonce, self.net_id, request.dev_nonce)
-        told = parameters.joined(region, identity.own, self.settings, heard.receptions[0].frequency)
-        accept = self._accept(identity, region, app_nonce, address, told)
+        told, cf_list = parameters.joined(region, identity.own, self.settings, heard.receptions[0].frequency)
+        accept = self._accept(identity, app_nonce, address, told, cf_list)
         plan = self._transmitter.windows(heard.receptions, identity.region, len(accept), JOIN_RX)
         transmission = Transmission(accept, plan.slots, self._sent, (dev_eui, address, heard), JOIN)
         if self._transmitter.book(transmission) is not None:
@@ -143,7 +142,7 @@ class Joins:
             self._uplinks.hand_over(old, mote, heard)
         self._counted.joins += 1
 
-    def _accept(self, identity: Identity, region: Region, app_nonce: int, address: int, told: Parameters) -> bytes:
+    def _accept(self, identity: Identity, app_nonce: int, address: int, told: Parameters, cf_list: bytes) -> bytes:
         return frames.join_accept(
             identity.app_key,
             app_nonce,
@@ -152,7 +151,7 @@ class Joins:
             rx1_offset=told.offset,
             rx2_data_rate=told.rx2_rate,
             rx_delay=told.delay,
-            cf_list=parameters.cf_list(region, told),
+            cf_list=cf_list,
         )
 
     def _next_nonce(self, before: SessionRecord | None) -> int:

@@ -158,7 +158,7 @@ class Uplinks:
     @staticmethod
     def _show(mote: Mote) -> None:
         if mote.mac is not None:
-            mote.live.info["mac"] = mote.mac.as_dict()
+            mote.live.info["mac"] = mote.mac.brief()
             mote.live.info_changed = True
 
     # -- presence --------------------------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ def _known(mote: Mote) -> tuple[LastValues, dict[str, Any]]:
     """Payloads of motes are bytes: there are no last values."""
     info: dict[str, Any] = {}
     if mote.mac is not None:
-        info["mac"] = mote.mac.as_dict()
+        info["mac"] = mote.mac.brief()
         if mote.mac.status is not None:
             battery, above, at = mote.mac.status
             info["status"] = {"battery": battery, "margin": above, "at": at}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from pamoja import lorawan as pamoja
 
 from broker.devices.lorawan.mac.codec import (
     Command,
@@ -16,7 +17,8 @@ from broker.devices.lorawan.mac.codec import (
     TxParamSetupReq,
 )
 from broker.devices.lorawan.regions import REGIONS
-from tests.devices.lorawan.bed import join
+from tests.devices.lorawan.bed import APP_KEY, JOIN_EUI, Mote, join
+from tests.devices.lorawan.independent import lora_packet
 from tests.devices.lorawan.mac_case import EUI, MacCase
 from tests.devices.lorawan.obedient import ObedientMote
 
@@ -95,9 +97,7 @@ class RefusalTests(MacCase):
             self.assertEqual((mote.delay, mote.offset, mote.rx2), (3, 0, (869_525_000, 0)))
             self.assertEqual(self.kinds(mote).count("RXParamSetupReq"), 1)
         self.assertEqual(self.bed.counted.mac_refused, 1)
-        live = self.bed.core.devices.get(EUI)
-        assert live is not None
-        self.assertEqual(live.info["mac"]["refused"], ["RXParamSetupReq 1 3 869525000"])
+        self.assertEqual(self.mac().as_dict()["refused"], ["RXParamSetupReq 1 3 869525000"])
         # Something else is wanted: that is asked for.
         mote.contrary = lambda request: None
         self.bed.network.configure(msgspec.structs.replace(self.bed.settings, rx2_rate=2))
@@ -190,6 +190,25 @@ class ParameterTests(MacCase):
             while mote.enabled == everything:
                 self.run_for(mote, 1)
             self.assertEqual(mote.enabled, REGIONS[name].block(block), name)
+
+    def test_a_join_tells_masks_that_not_every_mote_takes(self) -> None:
+        """CFList type 1 is younger than 1.0.2: whoever ignores it would be heard on eight channels of 72."""
+        self.start(region="us915", channel_block=1)
+        self.bed.register(region="us915")
+        device = pamoja.device(bytes.fromhex(EUI), bytes.fromhex(JOIN_EUI), bytes.fromhex(APP_KEY))
+        self.gateway.hears(device.join_request(1), freq=903.9, datr="SF10BW125")
+        self.bed.advance(0.4)
+        (accept,) = self.gateway.frames()
+        told = device.accept_join(accept, 1)
+        read = lora_packet(read=accept, app_key=APP_KEY)
+        self.assertEqual((read["genuine"], read["cf_list"]), (True, "00ff" + "0000" * 3 + "0200" + "00" * 5 + "01"))
+        mote = ObedientMote(self.bed, Mote(self.bed, EUI, told.dev_addr, told.session()), "us915")
+        mote.mote.says(b"x", self.gateway, freq=903.9, datr="SF10BW125")
+        mote._listen(self.gateway, self.gateway.tmst, 903_900_000)
+        self.gateway.pull()
+        self.assertEqual(mote.enabled, REGIONS["us915"].block(1))
+        self.run_for(mote, 3)
+        self.assertEqual(self.mac().has.enabled, mote.enabled)
 
     def test_status_by_interval(self) -> None:
         self.start(status_interval=100.0, adr=False)

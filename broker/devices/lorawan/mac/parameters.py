@@ -134,26 +134,26 @@ def begins(region: Region) -> Parameters:
     )
 
 
-def joined(region: Region, own: Own | None, settings: Settings, frequency: int) -> Parameters:
-    """As it will be after a join-accept to a request on ``frequency`` (Hz)."""
+def joined(region: Region, own: Own | None, settings: Settings, frequency: int) -> tuple[Parameters, bytes]:
+    """As it will be after a join-accept to a request on ``frequency`` (Hz); and the CFList: 16 bytes, or none."""
     start = begins(region)._replace(rx2_frequency=region.rx2_for(region.join_channel(frequency)))
     want = wanted(start, region, own, settings)
     told = start._replace(delay=want.delay, offset=want.offset, rx2_rate=want.rx2_rate)
     if region.cf_list_type == 0:
         # Later ones than the CFList has room for are told of by NewChannelReq.
         extra = want.extra[:CF_LIST_CHANNELS] if _own_channels(region, own, settings) is not None else _cf_list(region)
-        return told._replace(extra=extra, enabled=told.enabled | {channel.index for channel in extra})
-    return told._replace(enabled=want.enabled) if region.cf_list_type == 1 else told
+        enabled = told.enabled | {channel.index for channel in extra}
+        return told._replace(extra=extra, enabled=enabled), _frequencies(extra)
+    # Motes of 1.0.2 take no masks from it: all are told them once more by LinkADRReq.
+    return told, region.cf_list_bytes(None if want.enabled == start.enabled else want.enabled)
 
 
-def cf_list(region: Region, told: Parameters) -> bytes:
-    """The CFList that says so: 16 bytes, or none."""
-    if region.cf_list_type == 0:
-        if not told.extra:
-            return b""
-        frequencies = [channel.frequency for channel in told.extra] + [0] * (CF_LIST_CHANNELS - len(told.extra))
-        return b"".join(map(frequency_bytes, frequencies)) + b"\0"
-    return region.cf_list_bytes(None if told.enabled == begins(region).enabled else told.enabled)
+def _frequencies(extra: tuple[Channel, ...]) -> bytes:
+    """A CFList of type 0."""
+    if not extra:
+        return b""
+    told = [channel.frequency for channel in extra] + [0] * (CF_LIST_CHANNELS - len(extra))
+    return b"".join(map(frequency_bytes, told)) + b"\0"
 
 
 def wanted(start: Parameters, region: Region, own: Own | None, settings: Settings) -> Parameters:
