@@ -14,7 +14,7 @@ from broker.simulate.lorawan.day import Day, Scenario
 
 HOUR: Final = 3600.0
 #: Windows that are not those of EU868, and what motes have to be told to have them.
-OTHER: Final = {"rx1_delay": 3, "rx1_offset": 2, "rx2_rate": 3, "rx2_frequency": 869_050_000}
+OTHER: Final[dict[str, Any]] = {"rx1_delay": 3, "rx1_offset": 2, "rx2_rate": 3, "rx2_frequency": 869_050_000}
 
 
 class ChangeTests(SynchronousTestCase):

@@ -2,12 +2,13 @@
 
 ::
 
-    plans    what a mote knows of its region
-    session  frames and cryptography of the device's side          mac     what a mote does with MAC commands
-    mote     joins, speaks, listens in its windows, repeats        traits  what a mote is like, and how one misbehaves
-    radio    path loss, noise, capture: numbers of the physical layer
-    air      who is sending now, and who hears it
-    forwarder  a gateway, with its demodulators and its queue      links   from it to a broker: UDP, or in process
-    clock    simulated time                                        inside  a broker in this process, on that clock
-    day      all of it for some hours                              ledger, report   what came of it
+    plans      what a mote knows of its region         traits    what a mote is like, and how one misbehaves
+    session    frames of the device's side             mac       what a mote does with MAC commands
+    mote       joins, speaks, listens, repeats         tally     what one mote counts
+    radio      path loss, noise, capture: numbers      air       who is sending now, and who hears it
+    forwarder  a gateway: demodulators and a queue     links     from it to a broker: UDP, or in this process
+    clock      simulated time                          inside    a broker in this process, on that clock; memory
+    town       where things stand, and how they are    day       all of it for some hours
+               set                                     ledger    emissions, and the fullest hour
+                                                       report    what came of a day; tables: for people
 """

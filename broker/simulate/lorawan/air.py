@@ -87,10 +87,22 @@ class Station(Protocol):
 class Packet:
     """One transmission. ``powers``: dBm at each gateway (uplinks); ``over``: packets that overlap it.
 
-    ``place``: the number of the gateway that sends it (downlinks).
+    ``place``: the number of the gateway that sends it (downlinks); ``owners``: the motes that it is for.
     """
 
-    __slots__ = ("end", "frame", "frequency", "modulation", "over", "place", "power", "powers", "start", "steady")
+    __slots__ = (
+        "end",
+        "frame",
+        "frequency",
+        "modulation",
+        "over",
+        "owners",
+        "place",
+        "power",
+        "powers",
+        "start",
+        "steady",
+    )
 
     def __init__(
         self, frame: bytes, frequency: int, modulation: Modulation, start: float, end: float, power: float
@@ -103,13 +115,14 @@ class Packet:
         self.power = power
         self.powers: list[float] = []
         self.place = -1
+        self.owners: list[Listener] = []
         self.over: list[Packet] = []
         #: From then on it must not be disturbed.
         self.steady = start + (radio.PREAMBLE - radio.PREAMBLE_NEEDED) * modulation.symbol
 
 
 class Losses:
-    """Uplinks by what became of them at a gateway, and downlinks at their mote."""
+    """Uplinks by what became of them at each gateway, and downlinks at the mote that they were for."""
 
     __slots__ = ("collided", "down_deaf", "down_drowned", "down_weak", "half_duplex", "heard", "no_demodulator", "weak")
 
@@ -289,11 +302,12 @@ class Air:
         """Whether the mote that it is for listens."""
         frame = packet.frame
         if frame[0] >> 5 == 1:
+            packet.owners = listening
             if not listening:
                 self._violation(packet, station, "?", "nobody waits for a join-accept here and now")
             return
         address = int.from_bytes(frame[1:5], "little")
-        owners = self._motes.get(address, [])
+        owners = packet.owners = list(self._motes.get(address, ()))
         if not owners:
             self._violation(packet, station, f"{address:08X}", "nobody has this address")
         elif any(owner in listening for owner in owners):
@@ -316,7 +330,7 @@ class Air:
             paths = self._paths[mote]
             strength = packet.power - paths[station.number] + self.dice.gauss(0.0, self.fading)
             if strength < sensitivity or (self.loss and self.dice.random() < self.loss):
-                self.counted.down_weak += 1
+                self.counted.down_weak += mote in packet.owners
                 continue
             if any(
                 self._disturbs(packet, other)
@@ -324,6 +338,6 @@ class Air:
                 < radio.rejection(packet.modulation.spreading, other.modulation.spreading)
                 for other in packet.over
             ):
-                self.counted.down_drowned += 1
+                self.counted.down_drowned += mote in packet.owners
                 continue
             mote.hears(packet.frame, window, packet.start, packet.end, strength - floor)

@@ -72,14 +72,26 @@ class Inside:
     def __init__(self, clock: SimulatedClock, wire: Wire, settings: Settings, before: Inside | None = None) -> None:
         self.clock = clock
         self.faults: list[tuple[str, BaseException]] = [] if before is None else before.faults
-        self.watcher = Watcher() if before is None else before.watcher
-        self._ordered = 0 if before is None else before._ordered
+        self.watcher: Watcher = Watcher() if before is None else before.watcher
+        self._ordered: int = 0 if before is None else before._ordered
         self._ticking: Any = None
+        self._kept: SimulatedStorage = SimulatedStorage() if before is None else before._kept
+        self.core = self._core()
+        self.listener = build(self.core, settings)
+        self.network = self.listener.network
+        self.listener.prepare().addErrback(self._failed)
+        self._socket = self.listener.datagram_protocol()
+        transport: Any = wire
+        self._socket.transport = transport
+        wire.deliver = self._deliver
+        self._tick()
+
+    def _core(self) -> Core:
+        """The parts of a broker that this side uses, as `broker.service` has them all."""
+        clock = self.clock
         router = Router(lambda what, error: self.faults.append((what, error)))
         router.listen(self.watcher)
-        kept = SimulatedStorage() if before is None else before._kept
-        self._kept = kept
-        storage: Any = kept
+        storage: Any = self._kept
         unused: Any = None
 
         def unix() -> float:
@@ -87,8 +99,8 @@ class Inside:
 
         devices = LiveDevices(router, unix)
         commands = Commands(storage, devices, router, unix)
-        commands.restore(kept.open())
-        self.core = Core(
+        commands.restore(self._kept.open())
+        return Core(
             reactor=clock,
             clock=unix,
             monotonic=clock.seconds,
@@ -102,14 +114,6 @@ class Inside:
             files=unused,
             quarantine=Quarantine(storage, unix),
         )
-        self.listener = build(self.core, settings)
-        self.network = self.listener.network
-        self.listener.prepare().addErrback(self._failed)
-        self._socket = self.listener.datagram_protocol()
-        transport: Any = wire
-        self._socket.transport = transport
-        wire.deliver = self._deliver
-        self._tick()
 
     def _failed(self, failure: Any) -> None:
         self.faults.append(("start", failure.value))

@@ -112,59 +112,79 @@ class Comparison(msgspec.Struct, kw_only=True):
 
 def report_of(day: Day, cpu: float) -> Report:
     """After `Day.run`."""
-    scenario, motes, watcher = day.scenario, day.motes, day.inside.watcher
-    tallies = [mote.tally for mote in motes]
-    delivered = sum(len(numbers) for numbers in watcher.delivered.values())
+    return Report(scenario=day.scenario, cpu=cpu, **_messages(day), **_downlinks(day), **_motes(day), **_wrong(day))
+
+
+def _messages(day: Day) -> dict[str, Any]:
+    """What motes said, and what came of it."""
+    tallies = [mote.tally for mote in day.motes]
+    watcher = day.inside.watcher
+    return {
+        "joined": sum(mote.joined for mote in day.motes),
+        "join_requests": sum(tally.joins for tally in tallies),
+        "messages": sum(tally.messages for tally in tallies),
+        "delivered": sum(map(len, watcher.delivered.values())),
+        "delivered_twice": watcher.twice,
+        "confirmed": sum(tally.confirmed for tally in tallies),
+        "acknowledged": sum(tally.acknowledged for tally in tallies),
+        "transmissions": sum(tally.transmissions for tally in tallies),
+        "repeated": sum(tally.repeated for tally in tallies),
+        "delayed": sum(tally.delayed for tally in tallies),
+        "adr_requests": sum(tally.adr_requests for tally in tallies),
+        "uplink_airtime": sum(tally.sent_seconds for tally in tallies),
+        "rates": _rates(day),
+    }
+
+
+def _downlinks(day: Day) -> dict[str, Any]:
+    """What gateways sent, and what motes heard of it."""
+    tallies = [mote.tally for mote in day.motes]
+    watcher = day.inside.watcher
+    return {
+        "downlinks": sum(len(gateway.ledger) for gateway in day.forwarders),
+        "downlink_airtime": sum(gateway.ledger.seconds for gateway in day.forwarders),
+        "heard_downlinks": [sum(tally.downlinks[window] for tally in tallies) for window in range(3)],
+        "unread_downlinks": sum(tally.unread for tally in tallies),
+        "commands": dict(Counter(watcher.states.get(id, "lost") for id in day.orders)),
+        "command_failures": dict(watcher.failures),
+        "commands_received": sum(tally.commanded for tally in tallies),
+        "status_messages": dict(watcher.statuses),
+        "shares": _shares(day),
+        "refused_by_gateways": _sum(gateway.errors for gateway in day.forwarders),
+    }
+
+
+def _motes(day: Day) -> dict[str, Any]:
+    """Batteries, and how motes are set in the end."""
+    motes = day.motes
     on_battery = [mote for mote in motes if not mote.traits.class_c] or motes
-    seconds = scenario.hours * HOUR
-    charges = [mote.tally.charge(seconds) for mote in on_battery]
-    by_battery = sum(len(watcher.delivered.get(mote.name, ())) for mote in on_battery)
-    heard = [sum(tally.downlinks[window] for tally in tallies) for window in range(3)]
-    return Report(
-        scenario=scenario,
-        cpu=cpu,
-        joined=sum(mote.joined for mote in motes),
-        join_requests=sum(tally.joins for tally in tallies),
-        messages=sum(tally.messages for tally in tallies),
-        delivered=delivered,
-        delivered_twice=watcher.twice,
-        confirmed=sum(tally.confirmed for tally in tallies),
-        acknowledged=sum(tally.acknowledged for tally in tallies),
-        transmissions=sum(tally.transmissions for tally in tallies),
-        repeated=sum(tally.repeated for tally in tallies),
-        delayed=sum(tally.delayed for tally in tallies),
-        adr_requests=sum(tally.adr_requests for tally in tallies),
-        uplink_airtime=sum(tally.sent_seconds for tally in tallies),
-        downlinks=sum(len(gateway.ledger) for gateway in day.forwarders),
-        downlink_airtime=sum(gateway.ledger.seconds for gateway in day.forwarders),
-        heard_downlinks=heard,
-        unread_downlinks=sum(tally.unread for tally in tallies),
-        commands=dict(Counter(watcher.states.get(id, "lost") for id in day.orders)),
-        command_failures=dict(watcher.failures),
-        commands_received=sum(tally.commanded for tally in tallies),
-        charge=sum(charges) / len(charges) / HOUR,
-        battery_frames=BATTERY * HOUR * by_battery / sum(charges),
-        rates=_rates(day),
-        final_rates=_count(mote.mac.rate for mote in motes),
-        final_powers=_count(mote.mac.power for mote in motes),
-        final_repeats=_count(mote.mac.repeats for mote in motes),
-        mac_asked=sum(mote.mac.asked for mote in motes),
-        mac_answered=sum(mote.mac.answered for mote in motes),
-        mac_refused=sum(mote.mac.refused for mote in motes),
-        status_messages=dict(watcher.statuses),
-        shares=_shares(day),
-        overlaps=sum(gateway.ledger.overlaps() for gateway in day.forwarders),
-        violations=day.air.violated,
-        violation_list=[ViolationPart(**one._asdict()) for one in day.air.violations],
-        air={name: getattr(day.air.counted, name) for name in day.air.counted.__slots__},
-        refused_by_gateways=_sum(gateway.errors for gateway in day.forwarders),
-        counters={
-            name.removeprefix("lorawan_").removesuffix("_total"): int(value)
-            for name, value in day.inside.network.counted.as_dict().items()
-            if value
+    charges = [mote.tally.charge(day.scenario.hours * HOUR) for mote in on_battery]
+    delivered = sum(len(day.inside.watcher.delivered.get(mote.name, ())) for mote in on_battery)
+    return {
+        "charge": sum(charges) / len(charges) / HOUR,
+        "battery_frames": BATTERY * HOUR * delivered / sum(charges),
+        "final_rates": _count(mote.mac.rate for mote in motes),
+        "final_powers": _count(mote.mac.power for mote in motes),
+        "final_repeats": _count(mote.mac.repeats for mote in motes),
+        "mac_asked": sum(mote.mac.asked for mote in motes),
+        "mac_answered": sum(mote.mac.answered for mote in motes),
+        "mac_refused": sum(mote.mac.refused for mote in motes),
+    }
+
+
+def _wrong(day: Day) -> dict[str, Any]:
+    """What was lost, and what should not have been."""
+    counted = day.inside.network.counted.as_dict()
+    return {
+        "overlaps": sum(gateway.ledger.overlaps() for gateway in day.forwarders),
+        "violations": day.air.violated,
+        "violation_list": [ViolationPart(**one._asdict()) for one in day.air.violations],
+        "air": {name: getattr(day.air.counted, name) for name in day.air.counted.__slots__},
+        "counters": {
+            name.removeprefix("lorawan_").removesuffix("_total"): int(value) for name, value in counted.items() if value
         },
-        faults=[f"{where}: {error!r}" for where, error in day.inside.faults[:MAX_FAULTS]],
-    )
+        "faults": [f"{where}: {error!r}" for where, error in day.inside.faults[:MAX_FAULTS]],
+    }
 
 
 def _count(values: Any) -> dict[int, int]:

@@ -32,6 +32,7 @@ _ROWS: Final[tuple[Row, ...]] = (
     ("airtime down, s", lambda run: f"{run.downlink_airtime:.0f}"),
     ("  of one downlink, ms", lambda run: f"{_mean(run.downlink_airtime, run.downlinks):.1f}"),
     ("downlinks taken: RX1, RX2, class C", lambda run: "{1}, {2}, {0}".format(*run.heard_downlinks)),
+    ("downlinks lost on the way", lambda run: str(sum(run.air[f"down_{why}"] for why in ("weak", "drowned", "deaf")))),
     ("downlinks outside their windows", lambda run: str(run.violations)),
     ("commands ordered", lambda run: str(sum(run.commands.values()))),
     ("  succeeded", lambda run: str(run.commands.get("succeeded", 0))),
