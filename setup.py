@@ -51,6 +51,8 @@ setup(
             "pamoja-lorawan>=0.1.17,<0.2",
             # validates the OpenAPI document
             "openapi-spec-validator>=0.7,<1",
+            # a mail server of somebody else
+            "aiosmtpd>=1.4.6,<2",
             "coverage>=7.10,<8",
             # tests/test_packaging.py builds the wheel without a network
             "setuptools>=77",

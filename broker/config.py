@@ -17,6 +17,7 @@ from typing import Any
 
 from msgspec import structs
 
+from broker.events.settings import EventsTable, MailTable
 from broker.listening.binding import parse_bind
 from broker.listening.proxy import networks_of
 from broker.listening.settings import ListenerSettings
@@ -46,6 +47,8 @@ class Config:
     tls: TlsTable
     history: HistoryTable
     commands: CommandsTable
+    events: EventsTable
+    mail: MailTable
     log: LogTable
     #: By name, one for each protocol that was found.
     listeners: dict[str, ListenerSettings]

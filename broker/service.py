@@ -24,16 +24,18 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
-from twisted.python.failure import Failure
 
 from broker.config import Config, ConfigError, sqlite_path
 from broker.core import Core
 from broker.data_dir import DataDir, DataDirError
+from broker.events.events import Events
+from broker.events.side import EventSide
+from broker.faults import Faults
 from broker.listening.binding import BindError
 from broker.listening.served import Served
 from broker.logs import Lines, log_packet
 from broker.metrics import Metrics, counters_of
-from broker.model.errors import BrokerError
+from broker.model.errors import BrokerError, Unavailable
 from broker.routing.commands import Commands
 from broker.routing.live import LiveDevices
 from broker.routing.outbox import Turn
@@ -56,17 +58,15 @@ FILES = "files"
 STOP_POLL = 0.05
 LISTENER_TICK = 1.0
 COMMAND_TICK = 0.25
+EVENT_TICK = 1.0
 #: Listener ticks between two looks at storage's health.
 HEALTH_EVERY = 5
 #: And between two looks at the certificate's end.
 CERTIFICATE_EVERY = 86_400
-#: Faults of one kind that are logged in full within a minute; the others are counted.
-FAULTS_A_MINUTE = 5
 
 
-# Not attributes of the classes: Twisted would name those loggers after the classes.
+# Not an attribute of the class: Twisted would name the logger after the class.
 log = Logger(namespace="broker.service")
-faults_log = Logger(namespace="broker.faults")
 
 
 class StartFailed(SystemExit, Exception):
@@ -75,27 +75,6 @@ class StartFailed(SystemExit, Exception):
     For twistd it has to be an Exception: then the pid file is removed and the waiting parent of a daemon hears of it.
     For Python it has to be a SystemExit: then the line is printed without a traceback and the exit status is 1.
     """
-
-
-class Faults:
-    """Tells the log about faults of our own, but not a thousand times a second."""
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        #: What -> (since, how many)
-        self._recent: dict[str, tuple[float, int]] = {}
-
-    def report(self, what: str, error: BaseException) -> None:
-        """What `broker.routing.router.Router` calls."""
-        now = self._monotonic()
-        since, count = self._recent.get(what, (now, 0))
-        if now - since > 60.0:
-            if count > FAULTS_A_MINUTE:
-                faults_log.error("{count} more faults: {what}", count=count - FAULTS_A_MINUTE, what=what)
-            since, count = now, 0
-        self._recent[what] = (since, count + 1)
-        if count < FAULTS_A_MINUTE:
-            faults_log.failure("fault while telling of: {what}", failure=Failure(error), what=what)
 
 
 class BrokerService(Service):
@@ -134,6 +113,7 @@ class BrokerService(Service):
         self._token = ""
         self._storage: Any = None
         self._recorder: Any = None
+        self._events: Any = None
         self._metrics: Metrics | None = None
         self._starting: Deferred[None] | None = None
         self._stopping: Deferred[None] | None = None
@@ -213,19 +193,26 @@ class BrokerService(Service):
         core.commands.restore(await self._storage.open_commands())
         self._recorder.start()
         self._closers.append(self._recorder.stop)
+        await self._events.open()
+        self._closers.append(self._events.close)
         for served in self.served:
             core.listeners[served.name] = self._sides[served.name].build(core, served.settings)
         for listener in core.listeners.values():
             await listener.prepare()
+        if core.lora is not None:
+            self._events.watch.watch_lora(core.lora)
         for served in self.served:
             if served.settings.bind:
                 await served.serve(core.listeners[served.name])
             else:
                 served.listener = core.listeners[served.name]
+        for served in self.served:
+            served.begin()
         self._tick_due = self._monotonic() + LISTENER_TICK
         self._loop(self._tick, LISTENER_TICK)
         self._loop(self._tick_commands, COMMAND_TICK)
         self._loop(core.quarantine.tick, QUARANTINE_TICK)
+        self._loop(self._tick_events, EVENT_TICK)
         self._problem = ""
         log.info(
             "started: version {version}, node {name}, data in {data_dir}",
@@ -247,8 +234,11 @@ class BrokerService(Service):
         started_at = clock()
         registry = Registry(storage, clock)
         ProductWatch(registry, devices, commands)
+        quarantine = Quarantine(storage, clock, config.storage.max_quarantined)
+        events = Events(clock)
+        side = self._events = self._build_events(events, router, devices, registry, quarantine)
         self._metrics = Metrics(
-            self.served, router, devices, commands, self._figures, started_at, self._certificate_ends
+            self.served, router, devices, commands, self._figures, started_at, self._certificate_ends, side
         )
         core = Core(
             reactor=reactor,
@@ -262,7 +252,9 @@ class BrokerService(Service):
             registry=registry,
             topics=TopicIndex(),
             files=FileStore(storage, self._data_dir.path / FILES, reactor, clock, reserve=config.storage.reserve),
-            quarantine=Quarantine(storage, clock, config.storage.max_quarantined),
+            quarantine=quarantine,
+            events=events,
+            event_side=side,
             default_expires=limits.default_expires,
             name=config.broker.name,
             started_at=started_at,
@@ -270,6 +262,7 @@ class BrokerService(Service):
             summary=summary(config, self._data_dir.path),
             exposition=self._metrics.exposition,
             ready=self.problems,
+            troubles=self.troubles,
             ports=self.ports,
         )
         core.traces.watchers.append(log_packet)
@@ -280,6 +273,28 @@ class BrokerService(Service):
         core.traces.max_devices = self.config.log.max_traced
         core.traces.max_seconds = self.config.log.max_trace_time
 
+    def _build_events(
+        self, events: Events, router: Router, devices: LiveDevices, registry: Registry, quarantine: Quarantine
+    ) -> EventSide:
+        """Raises Unavailable for files of authorities that cannot be used."""
+        config = self.config
+        try:
+            return EventSide(
+                events,
+                self._storage,
+                router,
+                devices,
+                registry,
+                quarantine,
+                config.events,
+                config.mail,
+                self._reactor,
+                self._clock,
+                self._monotonic,
+            )
+        except (OSError, ValueError) as error:
+            raise Unavailable(f"the authorities of [events] webhook_ca or [mail] ca cannot be read: {error}") from None
+
     def _fail(self, why: str) -> None:
         log.critical("cannot start: {why}", why=why)
         self._on_failure()
@@ -289,6 +304,10 @@ class BrokerService(Service):
     def problems(self) -> list[str]:
         """Why no work is taken now; empty when it is."""
         return [problem for problem in (self._problem, self._storage_problem) if problem]
+
+    def troubles(self) -> list[str]:
+        """What listeners have to say of themselves."""
+        return [f"{served.name}: {trouble}" for served in self.served for trouble in served.troubles()]
 
     def ports(self, name: str) -> list[tuple[str, int]]:
         """See `broker.core.Core`."""
@@ -301,6 +320,9 @@ class BrokerService(Service):
         """Say that it ends soon."""
         warning = "" if self._certificate is None else self._certificate.warning(self._clock())
         if warning:
+            ends = self._certificate_ends()
+            if self._events is not None and ends is not None:
+                self._events.certificate_ends(ends, warning)
             log.warn("the TLS certificate has to be renewed: {sentence}", sentence=warning)
 
     def _figures(self) -> dict[str, float]:
@@ -328,7 +350,15 @@ class BrokerService(Service):
         self._ticks += 1
 
     def _heard_of_storage(self, answer: Any) -> None:
+        before = self._storage_problem
         self._storage_problem = answer if isinstance(answer, str) else f"storage: {answer.getErrorMessage()}"
+        self._events.storage_health(before, self._storage_problem)
+
+    def _tick_events(self) -> None:
+        try:
+            self._events.tick()
+        except Exception:
+            log.failure("fault in the events' tick")
 
     def _tick_commands(self) -> None:
         assert self.core is not None
@@ -414,7 +444,7 @@ def at_turn_end(reactor: Any) -> Callable[[Callable[[], None]], object]:
 def restart_keys(old: Config, fresh: Config) -> list[str]:
     """The keys outside [listeners] that changed and only count at a start."""
     keys = []
-    for table in ("broker", "storage", "history"):
+    for table in ("broker", "storage", "history", "events", "mail"):
         before, after = getattr(old, table), getattr(fresh, table)
         keys += [f"{table}.{key}" for key in after.__struct_fields__ if getattr(before, key) != getattr(after, key)]
     return keys

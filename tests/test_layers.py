@@ -20,12 +20,21 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("=broker", "broker.model"),
     ("broker.routing", "broker.reactor"),
     ("broker.listening", "broker.storage", "broker.cluster"),
+    ("broker.events",),
     ("broker.core",),
     ("broker.mqtt", "broker.web"),
     ("=broker.applications", "broker.applications.ordering", "=broker.devices"),
     ("broker.applications", "broker.devices"),
     ("broker.settings",),
-    ("broker.config", "broker.data_dir", "broker.logs", "broker.metrics", "broker.tls", "broker.simulate"),
+    (
+        "broker.config",
+        "broker.data_dir",
+        "broker.faults",
+        "broker.logs",
+        "broker.metrics",
+        "broker.tls",
+        "broker.simulate",
+    ),
     ("broker.service",),
     ("broker.tap",),
     # The demo starts a whole broker as its user would, and asks the same configuration where that will listen.
@@ -51,7 +60,7 @@ PURE_FILES: Final = ("codec.py",)
 IMPURE: Final = ("twisted", "txredisapi", "asyncio", "logging", "selectors", "socket", "threading", "time")
 
 #: Importing these installs a reactor: never while a module of ours is imported.
-INSTALLERS: Final = ("twisted.internet.reactor", "txredisapi")
+INSTALLERS: Final = ("twisted.internet.reactor", "twisted.mail.smtp", "txredisapi")
 
 
 def is_below(module: str, name: str) -> bool:

@@ -60,6 +60,12 @@ class Listening(Protocol):
     def datagram_protocol(self) -> Any:
         """The DatagramProtocol for ``udp:`` bindings."""
 
+    def begin(self) -> None:
+        """Called once, when all listeners listen: for what begins of its own accord, such as connections to others."""
+
+    def troubles(self) -> Sequence[str]:
+        """What does not work beside the listener itself, such as a server that it needs; a sentence each."""
+
 
 class Served:
     """The bindings of one listener and what is behind them."""
@@ -129,6 +135,13 @@ class Served:
     def gauges(self) -> Sequence[Gauge]:
         count: Callable[[], Sequence[Gauge]] | None = getattr(self.listener, "gauges", None)
         return () if count is None else count()
+
+    def begin(self) -> None:
+        self._call("begin")
+
+    def troubles(self) -> Sequence[str]:
+        say: Callable[[], Sequence[str]] | None = getattr(self.listener, "troubles", None)
+        return () if say is None else say()
 
     def tick(self) -> None:
         self._call("tick")

@@ -18,6 +18,7 @@ class IDeviceLink(Interface):
     """A device's present way in: a connection that is logged in (device side of every protocol).
 
     A command that is pending counts as unanswered for ``window``, unless the link has ``pending_in_window = False``.
+    One with a text ``peer`` says where the device comes from, for people.
     """
 
     protocol: str = Attribute("Name of the protocol, as in DeviceRef.protocol.")
@@ -192,6 +193,12 @@ class ILoraNetwork(Interface):
 
     def nearest_gateway(dev_eui: str) -> str | None:
         """EUI of the gateway that heard the mote best when it spoke last; None when it has not spoken."""
+
+    def gateways_of(dev_eui: str) -> tuple[str, ...]:
+        """EUIs of the gateways that heard the mote when it spoke last; none when that was before the broker started."""
+
+    def motes_behind(eui: str) -> list[str]:
+        """The motes that this gateway alone has heard when they spoke last."""
 
     def class_of(dev_eui: str) -> str | None:
         """A or C; None for a mote without a session."""

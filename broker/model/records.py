@@ -48,7 +48,10 @@ class Product(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeviceRecord(msgspec.Struct, kw_only=True):
-    """A registered device. ``attributes`` are its protocol's own fields (mac, join_eui), ``info`` what it told us."""
+    """A registered device. ``attributes`` are its protocol's own fields (mac, join_eui), ``info`` what it told us.
+
+    Every protocol has the attribute ``parent``: the id of the device through which this one is reached.
+    """
 
     id: str
     protocol: str
@@ -126,3 +129,7 @@ class DeviceQuery(msgspec.Struct, kw_only=True, frozen=True):
     online: bool | None = None
     q: str | None = None
     application: str | None = None
+    #: The device through which they are reached.
+    parent: str | None = None
+    #: Whose presence has changed at that time (UNIX seconds) or later.
+    changed_since: float | None = None

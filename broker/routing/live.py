@@ -25,6 +25,7 @@ class LiveDevice:
         "bridges",
         "info",
         "info_changed",
+        "last_heartbeat",
         "last_seen",
         "late",
         "link",
@@ -47,6 +48,9 @@ class LiveDevice:
         self.presence_reason = ""
         #: When the last valid message came; written by the device side with every message.
         self.last_seen = 0.0
+        #: When its protocol's own sign of life came (0x88 hb, NovaCloud heartbeat, PINGREQ); 0: not yet. Written by the
+        #: device side.
+        self.last_heartbeat = 0.0
         #: Nothing came for longer than the protocol's normal interval, but it is not given up yet.
         self.late = False
         #: Whether commands may be written to the link now; `broker.routing.commands.Commands.ready` sets it.
@@ -67,6 +71,8 @@ class LiveDevices:
         self._clock = clock
         self._devices: dict[str, LiveDevice] = {}
         self.online_by_protocol: dict[str, int] = {}
+        #: Told of each device whose link was replaced by a newer one, of which no presence tells.
+        self.on_takeover: list[Callable[[LiveDevice], None]] = []
         #: Told of each link that was attached.
         self.attached: list[Callable[[LiveDevice], None]] = []
 
@@ -99,6 +105,7 @@ class LiveDevices:
         live.late = live.ready = False
         if old is not None:
             old.close_link("takeover")
+            self._tell_takeover(live)
         else:
             protocol = live.ref.protocol
             self.online_by_protocol[protocol] = self.online_by_protocol.get(protocol, 0) + 1
@@ -107,6 +114,13 @@ class LiveDevices:
         for told in self.attached:
             told(live)
         return live
+
+    def _tell_takeover(self, live: LiveDevice) -> None:
+        for told in self.on_takeover:
+            try:
+                told(live)
+            except Exception as error:
+                self._router.fault("takeover", error)
 
     def detach(self, live: LiveDevice, link: IDeviceLink, reason: str) -> bool:
         """The link is gone. True if that made the device offline, False if a newer link had taken over before."""

@@ -41,6 +41,7 @@ def new_device(
         attributes={name: fields[name] for name in own.known_fields if name in fields},
         created_at=now,
     )
+    _set_parent(record, record.attributes, fields)
     return record, secret, given is None
 
 
@@ -68,6 +69,9 @@ def changed_device(
         values["attributes"] = {**old.attributes, **attributes}
         if own.normal_id(old.id, values["attributes"]) != old.id:
             raise Invalid("these fields belong to another id")
+    if "parent" in changes:
+        values["attributes"] = dict(values.get("attributes", old.attributes))
+        _set_parent(old, values["attributes"], changes)
     made = None
     if "secret" in changes:
         secret = rules.optional_text(changes, "secret")
@@ -89,6 +93,16 @@ def _own_words(fields: dict[str, Any], own: DeviceRules) -> dict[str, Any]:
     renamed = dict(fields)
     renamed["secret"] = renamed.pop(other)
     return renamed
+
+
+def _set_parent(record: DeviceRecord, attributes: dict[str, Any], fields: Mapping[str, Any]) -> None:
+    parent = rules.parent(rules.optional_text(fields, "parent"))
+    if parent == record.id:
+        raise Invalid("a device is not its own parent")
+    if parent is None:
+        attributes.pop("parent", None)
+    else:
+        attributes["parent"] = parent
 
 
 def check_product(record: DeviceRecord, product: Product | None) -> None:

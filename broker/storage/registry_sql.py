@@ -159,6 +159,10 @@ def devices_page(query: DeviceQuery, limit: int, cursor: str | None, edge: str |
         where["d.product = ?"] = query.product
     if query.online is not None:
         where["d.online = ?"] = query.online
+    if query.parent is not None:
+        where["json_extract(d.attributes, '$.parent') = ?"] = query.parent
+    if query.changed_since is not None:
+        where["d.presence_at >= ?"] = query.changed_since
     values = list(where.values())
     conditions = list(where)
     if query.q:

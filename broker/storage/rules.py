@@ -19,6 +19,8 @@ _KEY = re.compile(r"[A-Za-z0-9._-]{1,64}")
 #: Device ids of any protocol; a colon is common in those of plugins.
 _DEVICE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _EUI = re.compile(r"[0-9A-F]{16}")
+_MAC_OR_EUI = re.compile(r"(?:[0-9A-F]{12}|[0-9A-F]{16})")
+_BETWEEN = str.maketrans("", "", ":-. ")
 _APP_KEY = re.compile(r"[0-9A-F]{32}")
 MAX_NAME: Final = 128
 MAX_SECRET: Final = 256
@@ -26,7 +28,7 @@ MAX_SECRET: Final = 256
 MAX_PRODUCT_KEYS: Final = 512
 
 #: Fields of POST /devices that are the same for every protocol.
-DEVICE_FIELDS: Final = frozenset({"protocol", "id", "secret", "product", "name", "dev_eui", "disabled"})
+DEVICE_FIELDS: Final = frozenset({"protocol", "id", "secret", "product", "name", "dev_eui", "disabled", "parent"})
 APPLICATION_FIELDS: Final = frozenset({"id", "kind", "secret", "name", "cs_eui", "app_key", "disabled"})
 
 
@@ -101,6 +103,14 @@ def device_id(value: str) -> str:
     if _DEVICE_ID.fullmatch(value) is None:
         raise Invalid("id must be 1 to 64 of the characters A-Z a-z 0-9 . _ : -")
     return value
+
+
+def parent(value: str | None) -> str | None:
+    """The id of a device, or the EUI of a gateway; MACs and EUIs as people write them. None or empty is none."""
+    if not value:
+        return None
+    digits = value.translate(_BETWEEN).upper()
+    return digits if _MAC_OR_EUI.fullmatch(digits) is not None else device_id(value)
 
 
 def secret(value: str) -> str:

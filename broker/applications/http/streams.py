@@ -18,6 +18,7 @@ from typing import Any, Final
 from zope.interface import implementer
 
 from broker.applications.http.shapes import command_shape
+from broker.events.event import Event, seen_by
 from broker.listening.frames import text_frame
 from broker.listening.stats import ListenerStats
 from broker.model.errors import LimitExceeded
@@ -31,10 +32,12 @@ from broker.web.websocket import WebSocketPeer
 
 PRESENCE: Final = "presence"
 COMMAND: Final = "command"
+#: Events of the broker; the word for uplinks of the kind ``event`` is taken.
+BROKER_EVENT: Final = "broker_event"
 #: Packets of devices that are traced: the administrator's, and only for who asks for them by this name.
 TRACE: Final = "trace"
 #: What ``?kind=`` may ask for.
-STREAM_KINDS: Final = (*KINDS, PRESENCE, COMMAND, TRACE)
+STREAM_KINDS: Final = (*KINDS, PRESENCE, COMMAND, BROKER_EVENT, TRACE)
 
 
 class Wish:
@@ -141,6 +144,19 @@ class Streams:
         clients = self._wanting(COMMAND, change.device, change.protocol)
         if clients:
             self._send(clients, b'{"type":"command",' + encode(command_shape(change))[1:])
+
+    # -- events, traces ---------------------------------------------------------------------------------------------
+
+    def event(self, event: Event) -> None:
+        """What concerns no device is the administrator's; of the others, each sees what it may."""
+        device, protocol = event.device or "", event.protocol or ""
+        clients = [client for client in self.clients if client.wish.wants(BROKER_EVENT, device, protocol)]
+        whole = [client for client in clients if client.caller.is_admin]
+        if whole:
+            self._send(whole, b'{"type":"event",' + encode(event.as_dict())[1:])
+        for client in clients:
+            if not client.caller.is_admin and (seen := seen_by(event, client.caller.may_see)) is not None:
+                self._send([client], b'{"type":"event",' + encode(seen.as_dict())[1:])
 
     def packet(self, packet: TracedPacket) -> None:
         """A packet of a device that is traced."""

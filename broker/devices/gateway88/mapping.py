@@ -107,6 +107,7 @@ class Session:
             return
         value, body = message.value, message.body
         if message.type == codec.HB and body.__class__ is dict:
+            self.live.last_heartbeat = now
             self.live.values.update(heartbeat_values(body), now)
             self._tell(STATUS, incoming, value, now)
             self._operations.alive(self.live.ref.id, now)

@@ -75,7 +75,7 @@ class DeviceTerms(Terms):
         self._pings: list[float] = []
 
     def ping(self, now: float) -> bool:
-        self._device.heard()
+        self._device.pinged()
         if not self._most:
             return True
         pings = self._pings
@@ -100,11 +100,12 @@ class DevicePrincipal:
 
     protocol = PROTOCOL
 
-    def __init__(self, side: Host, login: Login, switches: Switches) -> None:
+    def __init__(self, side: Host, login: Login, switches: Switches, peer: str = "") -> None:
         record = login.record
         self.side = side
         self.switches = switches
         self.did = record.id
+        self.peer = peer
         self.product = record.product
         self.name = f"device:{record.id}"
         self.terms = DeviceTerms(self)
@@ -202,6 +203,11 @@ class DevicePrincipal:
         """It is there."""
         if self._live is not None:
             self._live.last_seen = self._clock()
+
+    def pinged(self) -> None:
+        """It is there, and has nothing to say."""
+        if self._live is not None:
+            self._live.last_seen = self._live.last_heartbeat = self._clock()
 
     def _report(self, payload: bytes) -> bool:
         """A business message to all apps, or to us."""

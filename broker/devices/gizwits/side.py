@@ -57,7 +57,7 @@ class DeviceIdentities:
         except BrokerError as error:
             error.details["close_after"] = side.settings.refusal_delay
             raise
-        return DevicePrincipal(side, login, side.switches(login.record.product))
+        return DevicePrincipal(side, login, side.switches(login.record.product), peer)
 
 
 class GizwitsDevices:

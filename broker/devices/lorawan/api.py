@@ -51,7 +51,10 @@ class GatewayChanges(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class GatewayShape(msgspec.Struct, kw_only=True):
-    """A gateway. ``stat`` is the last that it sent, ``stat_at`` when that came (UNIX seconds); ``duty`` by band."""
+    """A gateway. ``stat`` is the last that it sent, ``stat_at`` when that came. Times are UNIX seconds.
+
+    ``last_seen``: any datagram; ``last_pull``: its own sign of life, PULL_DATA. ``duty``: air time by band.
+    """
 
     eui: str
     name: str
@@ -62,6 +65,8 @@ class GatewayShape(msgspec.Struct, kw_only=True):
     registered: bool
     online: bool
     last_seen: float | None
+    last_pull: float | None
+    online_since: float | None
     address: str
     version: Literal[1, 2]
     stat: Stat | None

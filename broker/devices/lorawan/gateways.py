@@ -125,6 +125,7 @@ class Gateways:
         gateway.last_seen = self._core.clock()
         if datagram.kind == PULL_DATA:
             gateway.pulled_at = now
+            gateway.last_pull = gateway.last_seen
             gateway.address = address
             gateway.version = datagram.version
             if not gateway.online:
@@ -161,6 +162,7 @@ class Gateways:
         if gateway.online == online:
             return
         gateway.online = online
+        gateway.online_since = self._core.clock()
         if online:
             gateway.max_power = None  # it may have been given another gain table
             self._online[gateway.eui] = gateway

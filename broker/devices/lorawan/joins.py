@@ -95,7 +95,7 @@ class Joins:
             self._counted.unknown_motes += 1
             return
         identity = Identity(record)
-        if identity.join_eui != request.join_eui:
+        if identity.join_eui != request.join_eui or identity.on_chirpstack:
             self._counted.unknown_motes += 1
             return
         if not request.verify(identity.app_key):

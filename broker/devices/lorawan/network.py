@@ -285,7 +285,7 @@ class Network:
             return
         identity = Identity(record)
         mote = self.motes.get(record.id)
-        if record.disabled:
+        if record.disabled or identity.on_chirpstack:
             if mote is not None:
                 self.motes.remove(record.id)
                 self.uplinks.leave(mote, "removed")
@@ -314,6 +314,13 @@ class Network:
     def nearest_gateway(self, dev_eui: str) -> str | None:
         mote = self.motes.get(dev_eui)
         return mote.near[0].eui if mote is not None and mote.near else None
+
+    def gateways_of(self, dev_eui: str) -> tuple[str, ...]:
+        mote = self.motes.get(dev_eui)
+        return () if mote is None else tuple(gateway.eui for gateway in mote.near)
+
+    def motes_behind(self, eui: str) -> list[str]:
+        return [mote.dev_eui for mote in self.motes if len(mote.near) == 1 and mote.near[0].eui == eui]
 
     def class_of(self, dev_eui: str) -> str | None:
         mote = self.motes.get(dev_eui)

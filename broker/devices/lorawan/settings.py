@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from broker.devices.lorawan.chirpstack.settings import ChirpstackSettings
 from broker.devices.lorawan.priority import Ceilings
 from broker.devices.lorawan.regions import REGIONS
 from broker.listening.settings import ListenerSettings, Seconds
@@ -119,6 +120,8 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     max_joins: Count = 1_000
     #: Bytes that the system may keep of datagrams that we have not read yet.
     receive_buffer: Count = 4_194_304
+    #: ChirpStack v4 as the network of motes that are registered so.
+    chirpstack: ChirpstackSettings = ChirpstackSettings()
 
     def __post_init__(self) -> None:
         region = REGIONS[self.region]

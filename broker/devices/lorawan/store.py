@@ -140,7 +140,7 @@ class Store:
 
     def place(self, identity: Identity, session: SessionRecord | None) -> Mote | None:
         """Put a mote into memory as its record and its last join have it; None when it has no session."""
-        if identity.disabled:
+        if identity.disabled or identity.on_chirpstack:
             return None
         given = identity.abp or session
         if given is None:

@@ -42,6 +42,8 @@ class NewDevice(msgspec.Struct, kw_only=True):
     name: Text = ""
     dev_eui: Text | None = None
     disabled: bool = False
+    #: The id of the gateway through which it is reached: while that is away, this one's absence is no event.
+    parent: Text | None = None
 
 
 class DeviceChanges(msgspec.Struct, kw_only=True):
@@ -52,6 +54,7 @@ class DeviceChanges(msgspec.Struct, kw_only=True):
     name: Text | UnsetType = UNSET
     dev_eui: Text | UnsetType | None = UNSET
     disabled: bool | UnsetType = UNSET
+    parent: Text | UnsetType | None = UNSET
 
 
 class DeviceFilter(msgspec.Struct, kw_only=True):
@@ -61,6 +64,7 @@ class DeviceFilter(msgspec.Struct, kw_only=True):
     online: bool | None = None
     product: Text | None = None
     q: Text | None = None
+    parent: Text | None = None
     limit: Limit = 100
     cursor: Cursor | None = None
 
@@ -91,6 +95,7 @@ async def list_devices(call: Call) -> Any:
         product=wish.product,
         online=wish.online,
         q=wish.q,
+        parent=wish.parent,
         application=call.caller.application,
     )
     records, cursor = await call.core.registry.list_devices(query, wish.limit, wish.cursor)
@@ -158,7 +163,8 @@ async def shown_device(call: Call, record: DeviceRecord) -> DeviceShape:
         ]
     )
     # Asked again: it may have come while storage was read, and what is live is newer.
-    return device_shape(record, core.devices.get(record.id), stored, applications)
+    watch = None if core.event_side is None else core.event_side.watch
+    return device_shape(record, core.devices.get(record.id), stored, applications, watch)
 
 
 async def together(asked: list[Deferred[Any]]) -> list[Any]:
