@@ -30,17 +30,12 @@ from broker.devices.lorawan import frames, mac
 from broker.devices.lorawan.agenda import Agenda
 from broker.devices.lorawan.counters import LorawanCounters
 from broker.devices.lorawan.motes import Delivery, Mote, Motes
+from broker.devices.lorawan.priority import ANSWER
 from broker.devices.lorawan.reception import Heard
 from broker.devices.lorawan.settings import Settings
 from broker.devices.lorawan.store import Store
-from broker.devices.lorawan.transmitter import (
-    CODES,
-    FRAME_OVER_PAYLOAD,
-    RX2_AFTER_RX1,
-    Plan,
-    Transmission,
-    Transmitter,
-)
+from broker.devices.lorawan.transmitter import CODES, RX2_AFTER_RX1, Transmission, Transmitter
+from broker.devices.lorawan.windows import FRAME_OVER_PAYLOAD, Plan, Rx
 from broker.model.messages import FAILED, PENDING, SUCCEEDED, Command, Reply, payload_bytes
 
 #: Seconds until another look when counters are not on disk yet.
@@ -106,9 +101,7 @@ class Downlinks:
             return
 
         def windows(size: int) -> Plan:
-            return self._transmitter.windows(
-                heard.receptions, mote.region, size, float(mote.rx1_delay), mote.rx1_offset
-            )
+            return self._transmitter.windows(heard.receptions, mote.region, size, _rx(mote))
 
         if not self._tell_channels(mote, heard, windows):
             self._answer(mote, windows)
@@ -133,7 +126,7 @@ class Downlinks:
             return  # nobody knows where it is, or whether it has heard that it joined; its next frame will tell
 
         def windows(size: int) -> Plan:
-            return self._transmitter.continuous(mote.near, mote.region, size)
+            return self._transmitter.continuous(mote.near, mote.region, size, _rx(mote))
 
         # What is too long for RX2 may go out in RX1, after its next uplink.
         region = mote.region or mote.near[0].region
@@ -189,11 +182,13 @@ class Downlinks:
 
     def _next(self, mote: Mote, limit: int | None) -> Command | None:
         """The oldest of the highest priority, of those that are not longer than ``limit``."""
-        default = self.settings.default_priority
         waiting = self._commands.waiting(mote.dev_eui)
         if limit is not None:
             waiting = [command for command in waiting if len(payload_bytes(command.payload)) <= limit]
-        return max(waiting, key=lambda command: int(command.options.get("priority", default)), default=None)
+        return max(waiting, key=self._priority, default=None)
+
+    def _priority(self, command: Command) -> int:
+        return int(command.options.get("priority", self.settings.default_priority))
 
     def _send_command(self, mote: Mote, command: Command, windows: Windows) -> bool:
         """True: nothing else can be sent now. False: the command has failed for good."""
@@ -209,7 +204,7 @@ class Downlinks:
             return False
         if not plan.slots or not self._counter_left(mote):
             return True
-        wait = self._transmitter.duty_wait(plan, size + len(fopts))
+        wait = self._transmitter.duty_wait(plan, size + len(fopts), self._priority(command))
         if wait > 0:
             self._counted.duty += 1
             result = {"error": "DUTY_CYCLE", "code": CODE_DUTY, "wait_ms": int(wait * 1000) + 1}
@@ -323,7 +318,8 @@ class Downlinks:
             pending=more and not mote.class_c,
             fopts=fopts,
         )
-        transmission = Transmission(frame, plan.slots, self._sent, (mote, delivery))
+        priority = ANSWER if delivery is None else self._priority(delivery.command)
+        transmission = Transmission(frame, plan.slots, self._sent, (mote, delivery), priority)
         if self._transmitter.book(transmission) is not None:
             return None
         if fopts.endswith(mac.DEV_STATUS_REQ) and fopts != mote.answers:
@@ -409,3 +405,7 @@ class Downlinks:
     def _end(self, mote: Mote, delivery: Delivery, status: str, result: dict[str, Any]) -> None:
         if not delivery.command.final:
             self._commands.reply(mote.dev_eui, Reply(delivery.command.id, status, result, self._core.clock()))
+
+
+def _rx(mote: Mote) -> Rx:
+    return Rx(float(mote.rx1_delay), mote.rx1_offset)

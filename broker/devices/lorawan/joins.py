@@ -24,16 +24,18 @@ from broker.devices.lorawan.counters import LorawanCounters
 from broker.devices.lorawan.frames import JoinRequest
 from broker.devices.lorawan.identity import Identity
 from broker.devices.lorawan.motes import PROTOCOL, Mote, Motes
+from broker.devices.lorawan.priority import JOIN
 from broker.devices.lorawan.reception import Heard
 from broker.devices.lorawan.regions import Region
 from broker.devices.lorawan.settings import Settings
 from broker.devices.lorawan.store import SessionRecord, Store
 from broker.devices.lorawan.transmitter import Transmission, Transmitter
 from broker.devices.lorawan.uplinks import MAX_NEAR, Uplinks
+from broker.devices.lorawan.windows import Rx
 from broker.model.errors import Conflict, Unavailable
 
-#: Seconds from a join-request to RX1 (JOIN_ACCEPT_DELAY1 of every region).
-JOIN_DELAY: Final = 5.0
+#: The windows after a join-request: JOIN_ACCEPT_DELAY1 is the same in every region.
+JOIN_RX: Final = Rx(delay=5.0, offset=0, join=True)
 #: UNIX time of 2020-01-01. Minutes since then fit into a JoinNonce until 2051.
 NONCE_EPOCH: Final = 1_577_836_800
 #: How often another address is tried when one is taken.
@@ -104,8 +106,8 @@ class Joins:
         address = self._new_address()
         nwk_s_key, app_s_key = keys.session_keys(identity.app_key, app_nonce, self.net_id, request.dev_nonce)
         accept = self._accept(identity, region, app_nonce, address)
-        plan = self._transmitter.windows(heard.receptions, identity.region, len(accept), JOIN_DELAY, 0)
-        transmission = Transmission(accept, plan.slots, self._sent, (dev_eui, address, heard))
+        plan = self._transmitter.windows(heard.receptions, identity.region, len(accept), JOIN_RX)
+        transmission = Transmission(accept, plan.slots, self._sent, (dev_eui, address, heard), JOIN)
         if self._transmitter.book(transmission) is not None:
             self._counted.joins_refused += 1
             return

@@ -15,16 +15,18 @@ away, its gateway is on-line and not transmitting then, and the duty cycle of th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from broker.devices.lorawan import codec
 from broker.devices.lorawan.agenda import Agenda
 from broker.devices.lorawan.airtime import airtime
 from broker.devices.lorawan.counters import LorawanCounters
 from broker.devices.lorawan.gateway import Address, Gateway
+from broker.devices.lorawan.priority import NORMAL
 from broker.devices.lorawan.reception import Reception
-from broker.devices.lorawan.regions import Band, DataRate, Region
+from broker.devices.lorawan.regions import DataRate, Region
 from broker.devices.lorawan.settings import Settings
+from broker.devices.lorawan.windows import Plan, Rx, Slot, by_margin, fits, rx2
 
 #: Why a downlink failed, as the words of TX_ACK and ours, with the numbers that customer servers are told.
 CODES: Final[dict[str, int]] = {
@@ -43,8 +45,6 @@ CODES: Final[dict[str, int]] = {
 }
 #: What every gateway can send with, dBm.
 SAFE_POWER: Final = 14
-#: dB above what demodulation needs from which on a gateway is as good as any other.
-GOOD_MARGIN: Final = 10.0
 #: Seconds from now to a class C downlink: the forwarder needs some to prepare.
 CLASS_C_LEAD: Final = 0.33
 #: Seconds in which it has to have left.
@@ -54,42 +54,28 @@ MAX_STEPS: Final = 20
 RX2_AFTER_RX1: Final = 1.0
 #: Seconds after which a gateway of version 1, which knows no TX_ACK, is taken to have sent.
 NO_ACK: Final = 1.0
-#: What a frame has beside its MACPayload: MHDR and MIC.
-FRAME_OVER_PAYLOAD: Final = 5
-
-
-class Slot(NamedTuple):
-    """``start``: the gateway's own microseconds, None for "at once"; ``latest``: when it must have left (monotonic)."""
-
-    gateway: Gateway
-    start: int | None
-    latest: float
-    frequency: int
-    rate: DataRate
-    band: Band | None
-
-
-class Plan(NamedTuple):
-    """``slots`` that take the frame, the best first."""
-
-    slots: list[Slot]
-    #: There are windows, but the frame is too long for each of them.
-    too_long: bool
 
 
 class Transmission:
     """One frame on its way. ``done(transmission, error)`` is called once; ``slot`` is then where it was last."""
 
-    __slots__ = ("booked", "done", "frame", "power", "seconds", "slot", "slots", "what")
+    __slots__ = ("booked", "done", "frame", "power", "priority", "seconds", "slot", "slots", "what")
 
     def __init__(
-        self, frame: bytes, slots: Iterable[Slot], done: Callable[[Transmission, str | None], None], what: Any
+        self,
+        frame: bytes,
+        slots: Iterable[Slot],
+        done: Callable[[Transmission, str | None], None],
+        what: Any,
+        priority: int = NORMAL,
     ) -> None:
         self.frame = frame
         self.slots = list(slots)
         self.done = done
         #: Whatever the caller wants to find again.
         self.what = what
+        #: Decides how much of a band's air time is open to it (`priority`).
+        self.priority = priority
         self.slot: Slot | None = None
         self.power = 0
         self.seconds = 0.0
@@ -122,10 +108,8 @@ class Transmitter:
 
     # -- where and when --------------------------------------------------------------------------------------------
 
-    def windows(
-        self, receptions: Sequence[Reception], region: Region | None, size: int, delay: float, offset: int
-    ) -> Plan:
-        """RX1 and RX2 after an uplink. ``size``: bytes of the whole frame; ``delay``: seconds to RX1."""
+    def windows(self, receptions: Sequence[Reception], region: Region | None, size: int, rx: Rx) -> Plan:
+        """RX1 and RX2 after an uplink. ``size``: bytes of the whole frame."""
         first: list[Slot] = []
         second: list[Slot] = []
         windows = 0
@@ -138,13 +122,13 @@ class Transmitter:
             frequency = plan.rx1_frequency(reception.frequency)
             if number is not None and frequency is not None:
                 windows += 1
-                rate = plan.rx1_rate(number, offset)
+                rate = plan.rx1_rate(number, rx.offset)
                 if fits(size, plan, rate):
-                    first.append(self._window(reception, plan, frequency, rate, delay))
+                    first.append(self._window(reception, plan, frequency, rate, rx.delay))
             windows += 1
-            if fits(size, plan, plan.rx2_rate):
-                later = delay + RX2_AFTER_RX1
-                second.append(self._window(reception, plan, plan.rx2_frequency, plan.rx2_rate, later))
+            frequency, rate = rx2(plan, rx)
+            if fits(size, plan, rate):
+                second.append(self._window(reception, plan, frequency, rate, rx.delay + RX2_AFTER_RX1))
         return Plan(first + second, windows > 0 and not first and not second)
 
     def _window(self, reception: Reception, plan: Region, frequency: int, rate: int, delay: float) -> Slot:
@@ -153,7 +137,7 @@ class Transmitter:
         start = reception.local + round(delay * 1e6)
         return Slot(reception.gateway, start, latest, frequency, plan.rates[rate], plan.band_of(frequency))
 
-    def continuous(self, gateways: Iterable[Gateway], region: Region | None, size: int) -> Plan:
+    def continuous(self, gateways: Iterable[Gateway], region: Region | None, size: int, rx: Rx) -> Plan:
         """Class C: the parameters of RX2, as soon as it goes.
 
         A gateway behind a slow line, or whose clock was set anew, finds the time that it is told past: then ``imme``.
@@ -166,13 +150,14 @@ class Transmitter:
             if gateway.address is None or not gateway.online:
                 continue
             plan = region or gateway.region
-            if not fits(size, plan, plan.rx2_rate):
+            frequency, number = rx2(plan, rx)
+            if not fits(size, plan, number):
                 long = True
                 continue
-            rate, band = plan.rates[plan.rx2_rate], plan.band_of(plan.rx2_frequency)
+            rate, band = plan.rates[number], plan.band_of(frequency)
             local = gateway.estimate(now)
             start = None if local is None else self._free_from(gateway, local, rate, size)
-            slot = Slot(gateway, start, now + CLASS_C_PATIENCE, plan.rx2_frequency, rate, band)
+            slot = Slot(gateway, start, now + CLASS_C_PATIENCE, frequency, rate, band)
             slots.append(slot)
             if start is not None:
                 untimed.append(slot._replace(start=None))
@@ -188,7 +173,7 @@ class Transmitter:
             start = later
         return start
 
-    def duty_wait(self, plan: Plan, size: int) -> float:
+    def duty_wait(self, plan: Plan, size: int, priority: int = NORMAL) -> float:
         """Seconds until the first of the slots is within its duty cycle; 0 when one is now."""
         if not self.settings.duty_cycle:
             return 0.0
@@ -318,27 +303,3 @@ class Transmitter:
             return
         self._counted.tx_silent += 1
         transmission.done(transmission, "SILENT")
-
-
-def fits(size: int, region: Region, rate: int) -> bool:
-    """Whether a frame of ``size`` bytes may be sent at this data rate."""
-    return size - FRAME_OVER_PAYLOAD <= region.max_payload[rate]
-
-
-def margin(reception: Reception) -> float:
-    """dB above what demodulation at the frame's own data rate needs."""
-    number = reception.gateway.region.rate_of(reception.datr)
-    return reception.snr - (reception.gateway.region.rates[number].required_snr if number is not None else 0.0)
-
-
-def by_margin(receptions: Sequence[Reception]) -> list[Reception]:
-    """The best for a downlink first: of all that hear the mote well, the one with the least to do."""
-    if len(receptions) == 1:
-        return list(receptions)
-
-    def worth(reception: Reception) -> tuple[bool, float, float]:
-        above = margin(reception)
-        good = above >= GOOD_MARGIN
-        return not good, reception.gateway.load if good else 0, -above
-
-    return sorted(receptions, key=worth)

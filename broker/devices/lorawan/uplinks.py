@@ -30,7 +30,7 @@ from broker.devices.lorawan.motes import PROTOCOL, TOLD, Mote, Motes
 from broker.devices.lorawan.reception import Heard
 from broker.devices.lorawan.settings import Settings
 from broker.devices.lorawan.store import Store
-from broker.devices.lorawan.transmitter import margin
+from broker.devices.lorawan.windows import margin
 from broker.model.messages import EVENT, RAW, STATUS, DeviceRef, Uplink
 from broker.routing.values import LastValues
 
