@@ -22,6 +22,8 @@ class LorawanCounters:
         "joins_refused",
         "late",
         "late_copies",
+        "multicast_frames",
+        "multicasts",
         "nonce_reuse",
         "repetitions",
         "replays",
@@ -92,6 +94,9 @@ class LorawanCounters:
         self.busy = 0
         #: Downlinks that a duty cycle did not allow.
         self.duty = 0
+        #: Messages to groups that were taken, and emissions of them that gateways took.
+        self.multicasts = 0
+        self.multicast_frames = 0
         #: Times that frame counters could not be written.
         self.counters_unsaved = 0
 

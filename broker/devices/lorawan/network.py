@@ -34,6 +34,7 @@ from broker.devices.lorawan.gateways import Gateways
 from broker.devices.lorawan.identity import Identity, canonical_eui
 from broker.devices.lorawan.joins import Joins
 from broker.devices.lorawan.motes import PROTOCOL, Mote, Motes
+from broker.devices.lorawan.multicast.side import Multicast
 from broker.devices.lorawan.reception import Heard, received
 from broker.devices.lorawan.settings import Settings
 from broker.devices.lorawan.store import Store
@@ -89,6 +90,17 @@ class Network:
             self.uplinks,
             random_bytes,
         )
+        self.multicast = Multicast(
+            core,
+            settings,
+            self.counted,
+            self.agenda,
+            self.motes,
+            self.gateways,
+            self.transmitter,
+            self.joins.new_address,
+            random_bytes,
+        )
         core.router.listen(self)
         core.registry.on_change.append(self._changed)
         core.registry.on_added.append(self._added)
@@ -97,6 +109,7 @@ class Network:
     async def load(self) -> None:
         """Read what is on disk. Raises Unavailable."""
         self.uplinks.resume(await self.store.load())
+        await self.multicast.load()
         self.downlinks.resume()
 
     def configure(self, settings: Settings) -> None:
@@ -109,6 +122,7 @@ class Network:
             self.downlinks,
             self.uplinks,
             self.joins,
+            self.multicast,
         ):
             part.settings = settings
 
@@ -118,6 +132,7 @@ class Network:
         self.gateways.tick(now)
         self.uplinks.tick(now)
         self.downlinks.tick()
+        self.multicast.tick()
         self.store.flush()
 
     def stop(self) -> None:
@@ -259,6 +274,7 @@ class Network:
         self.log.failure("fault after a change in the registry", failure)
 
     def _remove(self, dev_eui: str) -> None:
+        self.multicast.unfit(dev_eui)
         mote = self.motes.remove(dev_eui)
         if mote is not None:
             self.uplinks.leave(mote, "removed")
@@ -271,6 +287,8 @@ class Network:
         if record is None or record.protocol != PROTOCOL:
             return
         identity = Identity(record)
+        if not identity.class_c:
+            self.multicast.unfit(record.id)
         mote = self.motes.get(record.id)
         if record.disabled:
             if mote is not None:
@@ -304,6 +322,17 @@ class Network:
     def class_of(self, dev_eui: str) -> str | None:
         mote = self.motes.get(dev_eui)
         return None if mote is None else "C" if mote.class_c else "A"
+
+    def groups_of(self, application: str) -> dict[str, frozenset[str]]:
+        return self.multicast.groups_of(application)
+
+    def send_to_group(
+        self, group: str, payload: bytes, *, port: int, tries: int, priority: int, expires: float, origin: str
+    ) -> Deferred[str]:
+        return self.multicast.send(group, payload, port, tries, priority, expires, origin)
+
+    def withdraw(self, origin: str) -> Deferred[None]:
+        return self.multicast.messages.withdraw(origin)
 
     def watch_gateways(self, call: Callable[[str, bool], None]) -> None:
         self.gateways.watchers.append(lambda gateway, online: call(gateway.eui, online))

@@ -1,38 +1,74 @@
-"""Which gateway to send through next, so that few reach all: greedy set cover, one step at a time, sans-IO.
+"""Which gateways reach all members, as few as can be told quickly: set cover, sans-IO.
 
-Each member is a target, and reached by any gateway near it. The gateway that reaches most of the targets that are left
-is taken; whoever takes a step at a time can look anew after each, at what was refused and who came on-line. The greedy
-way needs at most ln(n) + 1 times as many gateways as the best one would (Chvatal 1979), and mostly just as many.
+Each member is a target, and reached by any gateway near it. Greedy: whoever reaches most of what is left is taken, until
+nothing is left; that needs at most ln(n) + 1 times as many as the least (Chvatal 1979). Then those go whose targets are
+all reached by others of the chosen: a gateway in the middle is often taken first and needless in the end.
+
+Members near the same gateways count together, so the work grows with the places and not with the motes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable
+from heapq import heapify, heappop, heappush
 
 from broker.devices.lorawan.gateway import Gateway
 
 #: Gateways that reach a target, the best first.
-Target = Sequence[Gateway]
+Target = tuple[Gateway, ...]
 
 
-def best(targets: Iterable[Target], usable: Callable[[Gateway], bool]) -> Gateway | None:
-    """The usable gateway that reaches most targets; None where none reaches any.
+def cover(targets: Iterable[Target], usable: Callable[[Gateway], bool]) -> list[Gateway]:
+    """Usable gateways that reach every target that any usable one reaches, those that reach most first.
 
     Of several that reach as many: the one with the least to do, then the one that its targets hear best. ``usable`` is
     asked once for each gateway.
     """
-    reached: dict[Gateway, int] = {}
-    ranks: dict[Gateway, int] = {}
+    places = Counter(targets)
+    near: dict[Gateway, dict[Target, int]] = {}
     answers: dict[Gateway, bool] = {}
-    for target in targets:
-        for rank, gateway in enumerate(target):
+    for place, count in places.items():
+        for rank, gateway in enumerate(place):
             if gateway not in answers:
                 answers[gateway] = usable(gateway)
             if answers[gateway]:
-                reached[gateway] = reached.get(gateway, 0) + 1
-                ranks[gateway] = ranks.get(gateway, 0) + rank
-    return max(
-        reached,
-        key=lambda gateway: (reached[gateway], -gateway.load, -ranks[gateway], gateway.eui),
-        default=None,
-    )
+                near.setdefault(gateway, {})[place] = rank * count
+    return _without_needless(_greedy(near, places), near)
+
+
+def _greedy(near: dict[Gateway, dict[Target, int]], places: Counter[Target]) -> list[Gateway]:
+    """Lazily: what a gateway reaches beyond the others only shrinks, so an old figure is looked at again when first."""
+
+    def entry(gateway: Gateway) -> tuple[int, int, int, str, Gateway]:
+        left = [place for place in near[gateway] if place not in reached]
+        rank = sum(near[gateway][place] for place in left)
+        return -sum(places[place] for place in left), gateway.load, rank, gateway.eui, gateway
+
+    reached: set[Target] = set()
+    heap = [entry(gateway) for gateway in near]
+    heapify(heap)
+    chosen: list[Gateway] = []
+    while heap:
+        stale = heappop(heap)
+        fresh = entry(stale[-1])
+        if not fresh[0]:
+            continue
+        if fresh != stale:
+            heappush(heap, fresh)
+            continue
+        chosen.append(fresh[-1])
+        reached.update(near[fresh[-1]])
+    return chosen
+
+
+def _without_needless(chosen: list[Gateway], near: dict[Gateway, dict[Target, int]]) -> list[Gateway]:
+    times = Counter(place for gateway in chosen for place in near[gateway])
+    needed: list[Gateway] = []
+    for gateway in reversed(chosen):
+        if all(times[place] > 1 for place in near[gateway]):
+            times.subtract(near[gateway].keys())
+        else:
+            needed.append(gateway)
+    needed.reverse()
+    return needed

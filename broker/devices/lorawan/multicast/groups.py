@@ -15,7 +15,6 @@ from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
 from broker.core import Core
-from broker.devices.lorawan.counter import MAX_COUNTER
 from broker.devices.lorawan.identity import Identity
 from broker.devices.lorawan.motes import PROTOCOL, Motes
 from broker.devices.lorawan.multicast.records import (
@@ -42,24 +41,38 @@ SLICE: Final = 1_000
 class Message:
     """A message that is not over, or not yet written as such. Times are monotonic seconds."""
 
-    __slots__ = ("cancelled", "looked_at", "record", "waiting", "watchers")
+    __slots__ = ("cancelled", "looked_at", "record", "turn", "waiting", "watchers")
 
     def __init__(self, record: MessageRecord) -> None:
         self.record = record
+        #: The repetition that is being worked on; the record's is the last of which an emission has begun.
+        self.turn = max(record.turn, 1)
         #: Why it does not go on: a word of `sending.WAITS`, empty while nothing keeps it.
         self.waiting = ""
         #: Since when this life of the broker has been trying.
         self.looked_at: float | None = None
         #: It is to end as soon as what is under way has an answer.
         self.cancelled = False
-        #: Called once when its end is on disk, or could not be written at first.
-        self.watchers: list[Callable[[], None]] = []
+        #: Called once with whether its end could be written.
+        self.watchers: list[Callable[[bool], None]] = []
 
 
 class Group:
     """A group, and what waits for it."""
 
-    __slots__ = ("adding", "busy", "ended", "free_at", "members", "messages", "next", "record", "removed", "waking")
+    __slots__ = (
+        "adding",
+        "ended",
+        "flying",
+        "free_at",
+        "held",
+        "members",
+        "messages",
+        "next",
+        "record",
+        "removed",
+        "waking",
+    )
 
     def __init__(self, record: GroupRecord) -> None:
         self.record = record
@@ -72,8 +85,10 @@ class Group:
         self.adding = 0
         #: Ids of those that are over and are kept, oldest first.
         self.ended: list[str] = []
-        #: An emission is being written, or is at a gateway that has not answered.
-        self.busy = False
+        #: The message of which an emission is being written, or is at a gateway that has not answered.
+        self.flying: Message | None = None
+        #: Nothing may begin: its session is being changed.
+        self.held = False
         #: When the air is free of its last emission (monotonic).
         self.free_at = 0.0
         self.waking = False
@@ -154,16 +169,16 @@ class Groups:
             else:
                 # The broker died between the end of the mote's registration and that of its membership.
                 gone.append(Change(MEMBERS, key, None))
-        if gone:
-            await self._storage.write_records(gone)
-        for _, message in await self.messages.all():
+        for key, message in await self.messages.all():
             group = self._groups.get(message.group)
             if group is None:
-                continue
-            if message.final:
+                gone.append(Change(MESSAGES, key, None))
+            elif message.final:
                 group.ended.append(message.id)
             else:
                 group.messages[message.id] = Message(message)
+        if gone:
+            await self._storage.write_records(gone)
 
     async def _member_keys(self) -> list[str]:
         found: list[str] = []
@@ -228,12 +243,11 @@ class Groups:
                 following = await self._following(record, counter)
                 written.append(Change(COUNTERS, record.session, pack_counter(following)))
                 # What is begun now would be sent with the old keys and counted with the new ones.
-                group.busy = True
+                group.held = True
             try:
                 await self._storage.write_records(written)
             finally:
-                if len(written) > 1:
-                    group.busy = False
+                group.held = False
             self._motes.reserved.discard(group.record.dev_addr)
             self._motes.reserved.add(record.dev_addr)
             group.record, group.next = record, following
@@ -241,7 +255,8 @@ class Groups:
 
     @staticmethod
     def _under_way(group: Group) -> bool:
-        return group.busy or any(message.record.fcnt is not None for message in group.messages.values())
+        begun = (message.record for message in group.messages.values() if message.record.fcnt is not None)
+        return group.flying is not None or any(not record.final for record in begun)
 
     async def _check(self, record: GroupRecord, present: Group | None) -> None:
         region = REGIONS.get(record.region)
@@ -321,9 +336,7 @@ class Groups:
             for group in groups:
                 self._leave(group, dev_eui)
             if groups:
-                await self._storage.write_records(
-                    [Change(MEMBERS, f"{group.id}/{dev_eui}", None) for group in groups]
-                )
+                await self._storage.write_records([Change(MEMBERS, f"{group.id}/{dev_eui}", None) for group in groups])
 
     def of_mote(self, dev_eui: str) -> list[str]:
         """Ids of the groups that it is in."""
@@ -339,7 +352,3 @@ class Groups:
         others.pop(group, None)
         if not others:
             self._of_mote.pop(dev_eui, None)
-
-    @staticmethod
-    def counter_left(group: Group) -> bool:
-        return group.next <= MAX_COUNTER
