@@ -26,7 +26,7 @@ MC_NWK_S_KEY = "5F0C39FB236140B70BF380688D21FB4B"
 MC_APP_S_KEY = "2E03AFC2D16CF372814446CDE101EB14"
 KEYS = {"dev_addr": MC_ADDR, "mc_nwk_s_key": MC_NWK_S_KEY, "mc_app_s_key": MC_APP_S_KEY}
 
-SHAPES: dict[str, Any] = {"add_group": NewGroup, "change_group": GroupChanges, "send": NewMessage}
+SHAPES: dict[str, Any] = {"add_group": NewGroup, "change_group": GroupChanges, "send_to_group": NewMessage}
 
 
 class Ear:
@@ -48,6 +48,7 @@ class Ear:
             self.dropped += 1
             return
         self._next = fcnt + 1
+        assert down.fport is not None
         self.heard.append((down.fport, down.payload, fcnt))
 
     def payloads(self) -> list[bytes]:
@@ -63,7 +64,7 @@ class Calls:
         network = bed.network
         self._calls = GroupCalls(bed.core, network.multicast, network.motes, network.gateways)
 
-    def begin(self, name: str, path: dict[str, str], **fields: Any) -> Deferred[Any]:
+    def begin(self, name: str, path: dict[str, str], /, **fields: Any) -> Deferred[Any]:
         body = msgspec.convert(fields, SHAPES[name]) if name in SHAPES else None
         query: Any = None
         if name.startswith("list_"):
@@ -72,7 +73,7 @@ class Calls:
         call = Call(self._bed.core, self._caller, path, query, body, unused)
         return Deferred.fromCoroutine(getattr(self._calls, name)(call))
 
-    def do(self, name: str, group: str = "", dev_eui: str = "", message: str = "", **fields: Any) -> Any:
+    def do(self, name: str, /, group: str = "", dev_eui: str = "", message: str = "", **fields: Any) -> Any:
         """What it answers, at once; raises what it fails with."""
         given = {"id": group, "dev_eui": dev_eui, "message": message}
         got: list[Any] = []
@@ -144,12 +145,12 @@ class Crowd:
 
     def send(self, payload: bytes = b"all", port: int = 7, **fields: Any) -> str:
         """The id of a message to the group."""
-        taken = self.calls.do("send", "all", payload_base64=b64encode(payload).decode(), port=port, **fields)
+        taken = self.calls.do("send_to_group", "all", payload_base64=b64encode(payload).decode(), port=port, **fields)
         id: str = taken.id
         return id
 
     def look(self, message: str) -> Any:
-        return self.calls.do("get_message", "all", message=message)
+        return self.calls.do("get_group_message", "all", message=message)
 
     def emissions(self) -> list[tuple[int, float, float, bytes]]:
         """(gateway, start, end, frame) of all that was sent since the last look, by time; whoever is near hears it."""

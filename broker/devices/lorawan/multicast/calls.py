@@ -72,23 +72,23 @@ class GroupCalls:
             Route("GET", one, self.get_group, APPLICATION, answers=GroupShape),
             Route("PATCH", one, self.change_group, ADMIN, body=GroupChanges, answers=GroupShape, also=under_way),
             Route("DELETE", one, self.delete_group, ADMIN, status=204),
-            Route("GET", f"{one}/keys", self.get_keys, ADMIN, answers=GroupKeys),
-            Route("GET", f"{one}/devices", self.list_members, APPLICATION, query=Page, answers=MemberPage),
-            Route("PUT", member, self.add_member, ADMIN, status=204, also=full),
-            Route("DELETE", member, self.delete_member, ADMIN, status=204),
+            Route("GET", f"{one}/keys", self.get_group_keys, ADMIN, answers=GroupKeys),
+            Route("GET", f"{one}/devices", self.list_group_members, APPLICATION, query=Page, answers=MemberPage),
+            Route("PUT", member, self.add_group_member, ADMIN, status=204, also=full),
+            Route("DELETE", member, self.delete_group_member, ADMIN, status=204),
             Route(
                 "POST",
                 f"{one}/messages",
-                self.send,
+                self.send_to_group,
                 APPLICATION,
                 body=NewMessage,
                 answers=MessageTaken,
                 status=202,
                 also=waiting,
             ),
-            Route("GET", f"{one}/messages", self.list_messages, APPLICATION, query=Page, answers=MessagePage),
-            Route("GET", message, self.get_message, APPLICATION, answers=MessageShape),
-            Route("DELETE", message, self.cancel_message, APPLICATION, answers=MessageShape, also=over),
+            Route("GET", f"{one}/messages", self.list_group_messages, APPLICATION, query=Page, answers=MessagePage),
+            Route("GET", message, self.get_group_message, APPLICATION, answers=MessageShape),
+            Route("DELETE", message, self.cancel_group_message, APPLICATION, answers=MessageShape, also=over),
         ]
 
     # -- groups ----------------------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ class GroupCalls:
         """One group."""
         return group_shape(self._group(call))
 
-    async def get_keys(self, call: Call) -> GroupKeys:
+    async def get_group_keys(self, call: Call) -> GroupKeys:
         """The address and the keys of a group, for its motes."""
         return group_keys(self._group(call))
 
@@ -183,7 +183,7 @@ class GroupCalls:
 
     # -- members ---------------------------------------------------------------------------------------------------
 
-    async def list_members(self, call: Call) -> MemberPage:
+    async def list_group_members(self, call: Call) -> MemberPage:
         """The motes of a group, and whether they can be reached now."""
         wish: Page = call.query
         group = self._group(call)
@@ -198,11 +198,11 @@ class GroupCalls:
         reachable = any(gateway.online for gateway in near)
         return Member(dev_eui=dev_eui, gateways=[gateway.eui for gateway in near], reachable=reachable)
 
-    async def add_member(self, call: Call) -> None:
+    async def add_group_member(self, call: Call) -> None:
         """Take a class C mote into a group."""
         await self._groups.enter(call.path["id"], self._dev_eui(call.path["dev_eui"]))
 
-    async def delete_member(self, call: Call) -> None:
+    async def delete_group_member(self, call: Call) -> None:
         """Take a mote out of a group. It still has the keys: give the group others if it must not hear it."""
         await self._groups.leave(call.path["id"], self._dev_eui(call.path["dev_eui"]))
 
@@ -215,16 +215,16 @@ class GroupCalls:
 
     # -- messages --------------------------------------------------------------------------------------------------
 
-    async def send(self, call: Call) -> MessageTaken:
+    async def send_to_group(self, call: Call) -> MessageTaken:
         """Send bytes to all members. They are kept when this is answered."""
         wish: NewMessage = call.body
-        group = self._group(call)
+        group, content = self._group(call), wish.content()
         if not group.members and not group.record.gateways:
             raise Conflict(f"the group {group.id!r} has no members")
         settings = self._multicast.settings
         message = await self._messages.accept(
             group,
-            wish.content(),
+            content,
             port=wish.port,
             tries=wish.tries,
             priority=settings.default_priority if wish.priority is None else wish.priority,
@@ -234,7 +234,7 @@ class GroupCalls:
         )
         return MessageTaken(id=message.record.id, status="queued")
 
-    async def list_messages(self, call: Call) -> MessagePage:
+    async def list_group_messages(self, call: Call) -> MessagePage:
         """What was sent to a group and what waits, the newest first."""
         wish: Page = call.query
         found = await self._messages.page(self._group(call), wish.limit + 1, wish.cursor)
@@ -244,11 +244,11 @@ class GroupCalls:
             items=[message_shape(message) for message in shown], next=shown[-1].record.id if more else None
         )
 
-    async def get_message(self, call: Call) -> MessageShape:
+    async def get_group_message(self, call: Call) -> MessageShape:
         """A message and what became of it at each gateway."""
         return message_shape(await self._message(call))
 
-    async def cancel_message(self, call: Call) -> MessageShape:
+    async def cancel_group_message(self, call: Call) -> MessageShape:
         """Take a message back: what has not been sent of it is not sent any more."""
         group = self._group(call)
         message = await self._message(call)

@@ -1,8 +1,8 @@
 """Which gateways reach all members, as few as can be told quickly: set cover, sans-IO.
 
-Each member is a target, and reached by any gateway near it. Greedy: whoever reaches most of what is left is taken, until
-nothing is left; that needs at most ln(n) + 1 times as many as the least (Chvatal 1979). Then those go whose targets are
-all reached by others of the chosen: a gateway in the middle is often taken first and needless in the end.
+Each member is a target, and reached by any gateway near it. Greedy: whoever reaches most of what is left is taken,
+until nothing is left; that needs at most ln(n) + 1 times as many as the least (Chvatal 1979). Then those go whose
+targets are all reached by others of the chosen: one in the middle is often taken first and needless in the end.
 
 Members near the same gateways count together, so the work grows with the places and not with the motes.
 """

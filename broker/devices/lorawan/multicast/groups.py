@@ -29,7 +29,7 @@ from broker.devices.lorawan.multicast.records import (
 )
 from broker.devices.lorawan.regions import REGIONS, Region
 from broker.devices.lorawan.settings import Settings
-from broker.model.errors import Conflict, Invalid, LimitExceeded, NotFound
+from broker.model.errors import BrokerError, Conflict, Invalid, LimitExceeded, NotFound
 from broker.model.records import DeviceRecord
 from broker.storage.deferred import deferred
 from broker.storage.records import Change, Records
@@ -92,6 +92,7 @@ class Group:
         #: When the air is free of its last emission (monotonic).
         self.free_at = 0.0
         self.waking = False
+        #: It has gone, or is going.
         self.removed = False
 
     @property
@@ -286,14 +287,19 @@ class Groups:
             group = self.get(id)
             keys = [f"{id}/{dev_eui}" for dev_eui in group.members]
             messages = [f"{id}/{message}" for message in (*group.messages, *group.ended)]
-            await self._storage.write_records(
-                [
-                    self.records.change(id, None),
-                    *(Change(MEMBERS, key, None) for key in keys),
-                    *(Change(MESSAGES, key, None) for key in messages),
-                ]
-            )
+            # From now on nothing of it is written any more: what comes in meanwhile sees that.
             group.removed = True
+            try:
+                await self._storage.write_records(
+                    [
+                        self.records.change(id, None),
+                        *(Change(MEMBERS, key, None) for key in keys),
+                        *(Change(MESSAGES, key, None) for key in messages),
+                    ]
+                )
+            except BrokerError:
+                group.removed = False
+                raise
             del self._groups[id]
             self._motes.reserved.discard(group.record.dev_addr)
             for dev_eui in list(group.members):

@@ -198,23 +198,25 @@ class Messages:
         """End what waited too long; write again what could not be written."""
         now = self._clock()
         for group in self._groups:
-            for message in list(group.messages.values()):
+            for message in [] if group.removed else list(group.messages.values()):
                 record = message.record
                 # One that has begun is ended by `sending`, which knows what became of it.
                 waits = record.fcnt is None and not record.final and group.flying is not message
                 if waits and record.expires_at <= now:
                     self.expire(group, message)
         for message, group in list(self._unsaved.items()):
-            if group.removed:
+            if self._groups.find(group.id) is not group:
                 del self._unsaved[message]
-            else:
+            elif not group.removed:
                 self._write_end(group, message)
 
     # -- taking back -----------------------------------------------------------------------------------------------
 
     @deferred
     async def cancel(self, group: Group, message: Message) -> None:
-        """No further emission begins; answers when that is on disk. Raises Unavailable."""
+        """No further emission begins; answers when that is on disk. Raises NotFound (the group went), Unavailable."""
+        if group.removed:
+            raise NotFound(f"there is no group {group.id!r} any more")
         if message.record.final:
             return
         over: Deferred[bool] = Deferred()
@@ -231,6 +233,7 @@ class Messages:
         ending = [
             self.cancel(group, message)
             for group in self._groups
+            if not group.removed
             for message in list(group.messages.values())
             if message.record.origin == origin and message.record.status == QUEUED and group.flying is not message
         ]
