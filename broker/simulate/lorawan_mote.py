@@ -23,16 +23,6 @@ JOIN_AGAIN: Final = 10.0
 ACK_AFTER: Final = 0.5
 PORT: Final = 10
 
-#: What motes of a region send on, Hz.
-CHANNELS: Final[dict[str, tuple[int, ...]]] = {
-    "eu868": (868_100_000, 868_300_000, 868_500_000),
-    "cn470": tuple(486_300_000 + 200_000 * number for number in range(8)),
-    "as923": (923_200_000, 923_400_000),
-    "as923-2": (921_400_000, 921_600_000),
-    "as923-3": (916_600_000, 916_800_000),
-    "as923-4": (917_300_000, 917_500_000),
-}
-
 
 class MoteIdentity(NamedTuple):
     """What a mote is made with."""
@@ -83,6 +73,7 @@ class SimulatedMote:
         self._up = self._down = 0
         self._ack = False
         self._rx_delay, self._rx1_offset, self._rx2_rate = 1, 0, air.region.rx2_rate
+        self._rx2_frequency = air.region.rx2_frequency
         #: (frequency, data rate, start) of the windows after its last packet.
         self._windows: list[tuple[int, str | int, float]] = []
         self._timer: Any = None
@@ -109,24 +100,27 @@ class SimulatedMote:
 
     # -- up --------------------------------------------------------------------------------------------------------
 
-    def _transmit(self, frame: bytes, delay: float, offset: int, rx2_rate: int) -> None:
+    def _transmit(self, frame: bytes, delay: float, offset: int, rx2_rate: int, join: bool = False) -> None:
         region = self._region
-        frequency = self.air.dice.choice(CHANNELS[region.name])
-        number = 5
-        rate = region.rates[number]
+        channel = self.air.dice.choice(self.air.channels)
+        frequency, number = channel.frequency, channel.max_rate
+        if join and region.join_channels:
+            frequency = self.air.dice.choice(region.join_channels).frequency
+            self._rx2_frequency = region.rx2_for(region.join_channel(frequency))
+        rate = region.rate(number)
         ends = self._reactor.seconds() + self.air.from_mote(frame, frequency, rate.datr, self.reach)
-        first = region.rx1_frequency(frequency)
+        first = region.rx1_frequency(frequency, join=join)
         assert first is not None
         self._windows = [
-            (first, region.rates[region.rx1_rate(number, offset)].datr, ends + delay),
-            (region.rx2_frequency, region.rates[rx2_rate].datr, ends + delay + 1.0),
+            (first, region.rate(region.rx1_rate(number, offset)).datr, ends + delay),
+            (self._rx2_frequency, region.rate(rx2_rate).datr, ends + delay + 1.0),
         ]
 
     def _join(self) -> None:
         self._nonce = (self._nonce + 1) & 0xFFFF
         join_eui, dev_eui = (bytes.fromhex(text)[::-1] for text in (self.identity.join_eui, self.identity.dev_eui))
         body = b"\0" + join_eui + dev_eui + self._nonce.to_bytes(2, "little")
-        self._transmit(body + keys.join_mic(self._key, body), JOIN_DELAY, 0, self._region.rx2_rate)
+        self._transmit(body + keys.join_mic(self._key, body), JOIN_DELAY, 0, self._region.rx2_rate, join=True)
         self._next(JOIN_AGAIN + self.air.dice.random(), self._join)
 
     def speak(self) -> None:
@@ -147,7 +141,7 @@ class SimulatedMote:
 
     def hears(self, frame: bytes, frequency: int, datr: str | int, began: float) -> None:
         """A forwarder's packet that this mote receives if it listened there and then."""
-        continuous = (self._region.rx2_frequency, self._region.rates[self._rx2_rate].datr)
+        continuous = (self._rx2_frequency, self._region.rate(self._rx2_rate).datr)
         listened = self.class_c and (frequency, datr) == continuous
         for channel, rate, start in self._windows:
             listened = listened or ((channel, rate) == (frequency, datr) and abs(began - start) <= TOLERANCE)

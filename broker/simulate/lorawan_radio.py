@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 from twisted.internet.protocol import DatagramProtocol
 
 from broker.devices.lorawan.airtime import airtime
-from broker.devices.lorawan.regions import DataRate, Region
+from broker.devices.lorawan.regions import Region, data_rate
 
 #: What the forwarder's queue takes: seconds ahead, at least and at most.
 LEAST_AHEAD: Final = 0.0325
@@ -36,26 +36,28 @@ class Listener(Protocol):
 
 
 class Air:
-    """Who hears whom. ``loss``: the share of packets that a gateway, or a mote, does not receive."""
+    """Who hears whom. ``loss``: the share of packets that a gateway, or a mote, does not receive.
 
-    def __init__(self, reactor: Any, region: Region, dice: random.Random, loss: float = 0.0) -> None:
+    ``block``: which channels of a fixed plan the gateways hear, and motes use. Raises ValueError for one too many.
+    """
+
+    def __init__(self, reactor: Any, region: Region, dice: random.Random, loss: float = 0.0, block: int = 0) -> None:
         self.reactor = reactor
         self.region = region
         self.dice = dice
         self.loss = loss
+        heard = region.block(block) if region.fixed else range(len(region.channels_up))
+        #: What motes send on.
+        self.channels = tuple(channel for channel in region.channels_up if channel.index in heard)
         self.forwarders: list[Forwarder] = []
         self.motes: list[Listener] = []
 
     def lost(self) -> bool:
         return self.dice.random() < self.loss
 
-    def rate(self, datr: str | int) -> DataRate:
-        number = self.region.rate_of(datr)
-        return self.region.rates[0 if number is None else number]
-
     def from_mote(self, frame: bytes, frequency: int, datr: str | int, reach: list[int]) -> float:
         """A mote begins to send, heard by the forwarders with these numbers; the seconds that it takes."""
-        seconds = airtime(self.rate(datr), len(frame), crc=True)
+        seconds = airtime(data_rate(datr), len(frame), crc=True)
         for number in reach:
             if not self.lost():
                 self.reactor.callLater(seconds, self.forwarders[number].received, frame, frequency, datr)
@@ -70,7 +72,7 @@ class Air:
                 if not self.lost():
                     mote.hears(frame, frequency, datr, began)
 
-        self.reactor.callLater(airtime(self.rate(datr), len(frame)), ended)
+        self.reactor.callLater(airtime(data_rate(datr), len(frame)), ended)
 
 
 class _Socket(DatagramProtocol):
@@ -206,7 +208,7 @@ class Forwarder:
             return "TOO_LATE"
         frame = b64decode(packet["data"])
         start = now + ahead
-        end = start + airtime(self.air.rate(packet["datr"]), len(frame))
+        end = start + airtime(data_rate(packet["datr"]), len(frame))
         self._queue = [span for span in self._queue if span[1] > now]
         if any(start < until and begin < end for begin, until in self._queue):
             return "COLLISION_PACKET"

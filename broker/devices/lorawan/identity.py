@@ -5,6 +5,8 @@
     {id: DevEUI, join_eui, app_key?}                        OTAA; the AppKey is made when it is left out
     {id: DevEUI, dev_addr, nwk_s_key, app_s_key}            ABP
     both with  class: "A" | "C"   region?: a row of the region tables
+               adr?: bool   rx1_delay?, rx1_offset?, rx2_frequency?, rx2_rate?, max_duty_cycle?, channels?: what the
+               mote is to be set to, in place of what the settings say (`mac.parameters`)
 
 Keys are used by the broker itself, so they are kept readable. The AppKey is the device's ``secret``.
 """
@@ -14,6 +16,8 @@ from __future__ import annotations
 import re
 from typing import Any, Final, NamedTuple
 
+from broker.devices.lorawan.mac import parameters
+from broker.devices.lorawan.mac.parameters import Own
 from broker.devices.lorawan.regions import REGIONS, Region
 from broker.model.errors import Invalid
 from broker.model.records import DeviceRecord
@@ -48,7 +52,7 @@ class DeviceRules:
     """How motes are registered (see `broker.storage.registry`)."""
 
     hashed: Final = False
-    known_fields: Final[frozenset[str]] = frozenset({"join_eui", *ABP_FIELDS, "class", "region"})
+    known_fields: Final[frozenset[str]] = frozenset({"join_eui", *ABP_FIELDS, "class", "region", *parameters.FIELDS})
     #: Another name of the secret in what comes from outside.
     secret_name: Final = "app_key"
 
@@ -87,6 +91,9 @@ def _check(fields: dict[str, Any]) -> None:
     region = fields.get("region")
     if region is not None and region not in REGIONS:
         raise Invalid(f"region must be one of: {', '.join(sorted(REGIONS))}")
+    fault = parameters.faults(fields)
+    if fault is not None:
+        raise Invalid(fault)
 
 
 class AbpSession(NamedTuple):
@@ -100,7 +107,7 @@ class AbpSession(NamedTuple):
 class Identity:
     """A mote's record, read. Secrets do not show."""
 
-    __slots__ = ("abp", "app_key", "class_c", "dev_eui", "disabled", "join_eui", "region")
+    __slots__ = ("abp", "app_key", "class_c", "dev_eui", "disabled", "join_eui", "own", "region")
 
     def __init__(self, record: DeviceRecord) -> None:
         fields = record.attributes
@@ -108,6 +115,7 @@ class Identity:
         self.disabled = record.disabled
         self.class_c = fields.get("class") == "C"
         self.region: Region | None = REGIONS.get(fields.get("region") or "")
+        self.own: Own | None = parameters.own(fields)
         join_eui = fields.get("join_eui")
         self.join_eui = None if join_eui is None else int(join_eui, 16)
         self.app_key = b"" if join_eui is None else bytes.fromhex(record.secret)

@@ -23,6 +23,8 @@ from broker.devices.lorawan import frames, keys
 from broker.devices.lorawan.counters import LorawanCounters
 from broker.devices.lorawan.frames import JoinRequest
 from broker.devices.lorawan.identity import Identity
+from broker.devices.lorawan.mac import parameters
+from broker.devices.lorawan.mac.parameters import Parameters
 from broker.devices.lorawan.motes import PROTOCOL, Mote, Motes
 from broker.devices.lorawan.priority import JOIN
 from broker.devices.lorawan.reception import Heard
@@ -105,7 +107,8 @@ class Joins:
         region = identity.region or heard.receptions[0].gateway.region
         address = self.new_address()
         nwk_s_key, app_s_key = keys.session_keys(identity.app_key, app_nonce, self.net_id, request.dev_nonce)
-        accept = self._accept(identity, region, app_nonce, address)
+        told = parameters.joined(region, identity.own, self.settings, heard.receptions[0].frequency)
+        accept = self._accept(identity, region, app_nonce, address, told)
         plan = self._transmitter.windows(heard.receptions, identity.region, len(accept), JOIN_RX)
         transmission = Transmission(accept, plan.slots, self._sent, (dev_eui, address, heard), JOIN)
         if self._transmitter.book(transmission) is not None:
@@ -117,8 +120,8 @@ class Joins:
             app_s_key=app_s_key,
             app_nonce=app_nonce,
             joined_at=self._core.clock(),
-            rx1_delay=self.settings.rx1_delay,
-            rx1_offset=self.settings.rx1_offset,
+            region=region.name,
+            parameters=told,
         )
         try:
             await self._store.join(dev_eui, request.dev_nonce, session)
@@ -140,16 +143,16 @@ class Joins:
             self._uplinks.hand_over(old, mote, heard)
         self._counted.joins += 1
 
-    def _accept(self, identity: Identity, region: Region, app_nonce: int, address: int) -> bytes:
+    def _accept(self, identity: Identity, region: Region, app_nonce: int, address: int, told: Parameters) -> bytes:
         return frames.join_accept(
             identity.app_key,
             app_nonce,
             self.net_id,
             address,
-            rx1_offset=self.settings.rx1_offset,
-            rx2_data_rate=region.rx2_rate,
-            rx_delay=self.settings.rx1_delay,
-            cf_list=region.cf_list_bytes(),
+            rx1_offset=told.offset,
+            rx2_data_rate=told.rx2_rate,
+            rx_delay=told.delay,
+            cf_list=parameters.cf_list(region, told),
         )
 
     def _next_nonce(self, before: SessionRecord | None) -> int:

@@ -60,7 +60,7 @@ class LorawanListener:
     @property
     def connections(self) -> tuple[Any, ...]:
         """Nobody is ever connected; something is open while counters are written, for which a stop waits."""
-        return (self.network.store,) if self.network.store.writing else ()
+        return tuple(part for part in (self.network.store, self.network.air) if part.writing)
 
     def prepare(self) -> Deferred[None]:
         """Read what is on disk."""

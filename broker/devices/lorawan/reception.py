@@ -48,7 +48,7 @@ def received(gateway: Gateway, packet: Rxpk, frequency: int, arrived: float) -> 
         packet.rssi,
         NO_SNR if snr is None else snr,
         arrived,
-        None if tmst is None else gateway.local(tmst, arrived),
+        None if tmst is None else gateway.clock.take(tmst, arrived),
     )
 
 

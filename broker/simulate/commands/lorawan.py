@@ -31,6 +31,7 @@ def add(several: Any) -> None:
     parser.add_argument("--motes", type=int, default=10, help="how many motes (default: %(default)s)")
     parser.add_argument("--class-c", type=int, default=2, help="how many of them are class C (default: %(default)s)")
     parser.add_argument("--region", choices=sorted(REGIONS), default="cn470", help="(default: %(default)s)")
+    parser.add_argument("--block", type=int, default=0, help="which eight channels, if there are more (default: 0)")
     parser.add_argument("--every", type=float, default=10.0, help="seconds between messages (default: %(default)s)")
     parser.add_argument("--confirmed", type=float, default=0.1, help="share of confirmed ones (default: %(default)s)")
     parser.add_argument("--loss", type=float, default=0.0, help="share of packets lost in the air (default: 0)")
@@ -57,8 +58,11 @@ async def _lorawan(reactor: Any, arguments: argparse.Namespace) -> None:
     if api is not None:
         await _register(api, arguments)
         await api.close()
+    region = REGIONS[arguments.region]
+    if arguments.block and not 0 <= arguments.block < region.blocks:
+        raise CommandError(f"--block: {region.name} has {region.blocks} blocks of channels, from 0 on")
     # Not from the seed: a mote that begins anew has to have other nonces.
-    air = Air(reactor, REGIONS[arguments.region], random.Random(), arguments.loss)
+    air = Air(reactor, region, random.Random(), arguments.loss, arguments.block)
     server = (arguments.host, arguments.port)
     for number in range(arguments.gateways):
         version = 1 if arguments.silent else 2

@@ -8,6 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from broker.applications.loracenter import Settings
+from broker.devices.lorawan.air import Emission
 from broker.devices.lorawan.regions import REGIONS
 from broker.model.messages import FAILED, PENDING, SUCCEEDED, DeviceRef, Reply
 from broker.model.records import Actuator, DeviceRecord, Product
@@ -163,7 +164,9 @@ class SendToTests(Stage):
         gateway = self.bed.network.gateways.get(GATEWAY)
         assert gateway is not None
         for each in (band, rx2):
-            gateway.use(each, each.duty * 3600, self.bed.clock.seconds())
+            local = gateway.clock.reading(self.bed.clock.seconds())
+            length = int(each.duty * 3_600_000_000)
+            gateway.air.add(Emission(local - length, local, length, each.low, each))
         self.send()
         self.peer.got()
         self.uplink()

@@ -56,10 +56,10 @@ class Forwarder(UdpForwarder):
                 packet, frame = self.told()
             except OSError:  # nothing in that time, or the broker is dead
                 continue
-            rate = REGION.rate_of(packet["datr"])
+            rate = REGION.downlink_rate_of(packet["datr"])
             assert rate is not None and packet["freq"] == REGION.rx2_frequency / 1e6, packet
             start = packet.get("tmst", self.tmst) / 1e6
-            self.sent.append((start, start + airtime(REGION.rates[rate], len(frame)), frame))
+            self.sent.append((start, start + airtime(REGION.rate(rate), len(frame)), frame))
 
     def close(self) -> None:
         self._closed = True

@@ -159,9 +159,9 @@ class Crowd:
             for at, packet in forwarder.asked:
                 frame = b64decode(packet["data"])
                 region = REGIONS[self.bed.settings.region]
-                rate = region.rate_of(packet["datr"])
+                rate = region.downlink_rate_of(packet["datr"])
                 assert rate is not None
-                seconds = airtime(region.rates[rate], len(frame))
+                seconds = airtime(region.rate(rate), len(frame))
                 start = at + 1.0 if packet.get("imme") else (packet["tmst"] - forwarder.offset) / 1e6
                 found.append((number, start, start + seconds, frame))
             forwarder.sent()

@@ -17,6 +17,14 @@ from broker.devices.lorawan.regions import EU868
 GATEWAYS = [Gateway(f"AA555A00000000{number:02X}", EU868, None) for number in range(6)]
 
 
+def anybody(gateway: Gateway) -> bool:
+    return True
+
+
+def idle(gateway: Gateway) -> int:
+    return 0
+
+
 def least(targets: list[Target]) -> int:
     """How few gateways reach all, by trying."""
     for count in range(len(GATEWAYS) + 1):
@@ -42,12 +50,11 @@ class CoverageTests(SynchronousTestCase):
             ([(a,), (a,), (a, b), (a, b), (b, c), (b, c), (c,), (c,)], [a, c]),
             ([(a,), (a, b), (b, a), (a, b), (b, c), (b, c), (c, b), (c,)], [a, c]),
         ):
-            self.assertEqual(cover(targets, lambda one: True), taken, targets)
+            self.assertEqual(cover(targets, anybody, idle), taken, targets)
 
     def test_the_idle_one_of_two(self) -> None:
-        a, b = (Gateway(f"AA555A00000000{number:02X}", EU868, None) for number in range(2))
-        a.book(0, 1)
-        self.assertEqual(cover([(a, b)], lambda one: True), [b])
+        a, b, *_ = GATEWAYS
+        self.assertEqual(cover([(a, b)], anybody, lambda one: 1 if one is a else 0), [b])
 
     def test_who_is_not_usable_is_asked_once_and_passed_over(self) -> None:
         a, b, *_ = GATEWAYS
@@ -57,13 +64,13 @@ class CoverageTests(SynchronousTestCase):
             asked.append(gateway)
             return gateway is not a
 
-        self.assertEqual(cover([(a, b), (a,), (a,)], usable), [b])
+        self.assertEqual(cover([(a, b), (a,), (a,)], usable, idle), [b])
         self.assertEqual(asked, [a, b])
-        self.assertEqual(cover([(a,)], lambda one: False), [])
+        self.assertEqual(cover([(a,)], lambda one: False, idle), [])
 
     @given(st.lists(st.lists(st.sampled_from(GATEWAYS), min_size=1, max_size=3, unique=True).map(tuple), max_size=30))
     def test_all_are_reached_by_few(self, targets: list[Target]) -> None:
-        taken = cover(targets, lambda one: True)
+        taken = cover(targets, anybody, idle)
         self.assertTrue(all(set(target) & set(taken) for target in targets))
         for gateway in taken:
             others = set(taken) - {gateway}
@@ -76,6 +83,6 @@ class CoverageTests(SynchronousTestCase):
         dice = random.Random(1)
         targets = [tuple(dice.sample(gateways[at : at + 6], 3)) for at in dice.choices(range(295), k=10_000)]
         began = time.process_time()
-        taken = cover(targets, lambda one: True)
+        taken = cover(targets, anybody, idle)
         self.assertLess(time.process_time() - began, 1.0)
         self.assertTrue(all(set(target) & set(taken) for target in targets))

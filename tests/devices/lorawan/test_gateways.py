@@ -12,8 +12,6 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from broker.devices.lorawan.api import GatewayCalls, GatewayChanges, GatewayFilter, NewGateway
-from broker.devices.lorawan.gateway import GUARD, Gateway
-from broker.devices.lorawan.regions import EU868, Band
 from broker.model.errors import Conflict, Invalid, LimitExceeded, NotFound
 from broker.web.routes import Call
 from tests.devices.lorawan.bed import GATEWAY, OTHER, Bed, Forwarder
@@ -129,59 +127,6 @@ class AdmissionTests(SynchronousTestCase):
         bed.clock.advance(1)
         self.assertEqual(bed.faults, [])
         self.assertEqual(self.flushLoggedErrors(), [])
-
-
-class ClockTests(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.gateway = Gateway(GATEWAY, EU868, None)
-
-    def test_wrapping(self) -> None:
-        start = self.gateway.local(4_294_000_000, 100.0)
-        self.assertEqual(self.gateway.local(32_704, 101.0), start + 1_000_000)
-        self.assertEqual(self.gateway.estimate(101.5), start + 1_500_000)
-        self.assertIsNone(self.gateway.estimate(800.0))
-
-    def test_a_packet_out_of_order(self) -> None:
-        now = self.gateway.local(5_000_000, 100.0)
-        self.assertEqual(self.gateway.local(4_900_000, 100.01), now - 100_000)
-        self.assertEqual(self.gateway.local(5_010_000, 100.02), now + 10_000)
-
-    def test_started_again(self) -> None:
-        now = self.gateway.local(500_000_000, 100.0)
-        self.gateway.book(now + 1_000_000, now + 2_000_000)
-        again = self.gateway.local(1_000, 101.0)
-        self.assertEqual(self.gateway.load, 0)
-        self.assertEqual(self.gateway.local(2_001_000, 103.0), again + 2_000_000)
-
-    def test_bookings(self) -> None:
-        self.gateway.book(1_000_000, 2_000_000)
-        for start, end, free in (
-            (0, 1_000_000 - GUARD, True),
-            (0, 1_000_001 - GUARD, False),
-            (1_500_000, 1_600_000, False),
-            (0, 9_000_000, False),
-            (2_000_000 + GUARD, 3_000_000, True),
-            (1_999_999 + GUARD, 3_000_000, False),
-        ):
-            self.assertEqual(self.gateway.conflict(start, end) is None, free, (start, end))
-        self.gateway.unbook(1_000_000, 2_000_000)
-        self.gateway.unbook(1_000_000, 2_000_000)
-        self.assertIsNone(self.gateway.conflict(1_500_000, 1_600_000))
-        self.gateway.book(0, 1)
-        self.gateway.book(20_000_000, 20_000_001)
-        self.assertEqual(self.gateway.load, 1)
-
-    def test_duty_cycle(self) -> None:
-        band = Band(868_000_000, 868_600_000, 0.01)
-        for second in range(36):
-            self.assertEqual(self.gateway.duty_wait(band, 1.0, 100.0 + second), 0.0)
-            self.gateway.use(band, 1.0, 100.0 + second)
-        self.assertEqual(self.gateway.duty_wait(band, 1.0, 200.0), 3500.0)
-        self.assertEqual(self.gateway.duty_wait(band, 2.0, 200.0), 3501.0)
-        self.assertEqual(self.gateway.duty_wait(band, 37.0, 200.0), 3600.0)
-        self.gateway.unuse(band, 1.0)
-        self.assertEqual(self.gateway.duty_wait(band, 1.0, 200.0), 0.0)
-        self.assertEqual(self.gateway.duty_wait(band, 36.0, 4000.0), 0.0)
 
 
 class ApiTests(SynchronousTestCase):

@@ -58,7 +58,7 @@ class RegistrationTests(SynchronousTestCase):
             {**OTAA, "secret": APP_KEY},
             {**OTAA, "class": "B"},
             {**OTAA, "class": None},
-            {**OTAA, "region": "us915"},
+            {**OTAA, "region": "eu433"},
             {**OTAA, "colour": "red"},
             {**OTAA, **ABP},
             {**ABP, "dev_addr": None},

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from broker.devices.lorawan.air import Emission
 from broker.devices.lorawan.airtime import airtime
 from broker.devices.lorawan.regions import EU868
 from broker.model.errors import Conflict, Invalid, LimitExceeded, NotFound, Unavailable
@@ -146,7 +147,7 @@ class CoverTests(SynchronousTestCase):
         self.assertEqual({command.status for command in commands}, {"succeeded"})
         self.assertEqual(crowd.look(id).status, "sent")
         spans = sorted(
-            (packet["tmst"], packet["tmst"] + airtime(EU868.rates[0], packet["size"]) * 1e6)
+            (packet["tmst"], packet["tmst"] + airtime(EU868.rate(0), packet["size"]) * 1e6)
             for packet in crowd.forwarders[0].sent()
         )
         self.assertEqual(len(spans), 5)
@@ -204,7 +205,7 @@ class WaitTests(SynchronousTestCase):
 
     def test_the_duty_cycle_and_what_is_done_when_it_is_used_up(self) -> None:
         crowd = Crowd([(0,)])
-        seconds = airtime(EU868.rates[0], 3 + 13)
+        seconds = airtime(EU868.rate(0), 3 + 13)
         sent = []
         for _ in range(400):
             sent.append(crowd.send(expires=86_400))
@@ -229,7 +230,8 @@ class WaitTests(SynchronousTestCase):
         assert band is not None
         gateway = crowd.bed.network.gateways.get(crowd.eui(0))
         assert gateway is not None
-        gateway.use(band, 359.9, crowd.bed.clock.seconds())
+        now = gateway.clock.reading(crowd.bed.clock.seconds())
+        gateway.air.add(Emission(now - 360_000_000, now - 1_000_000, 359_000_000, 869_525_000, band))
         id = crowd.send(expires=1800)
         crowd.advance(10)
         self.assertEqual([number for number, *_ in crowd.emissions()], [1])
@@ -379,7 +381,7 @@ class StorageTests(SynchronousTestCase):
         self.assertRaises(Unavailable, crowd.send)
         gateway = crowd.bed.network.gateways.get(crowd.eui(0))
         assert gateway is not None
-        self.assertEqual(gateway.load, 0)  # what was booked was given back
+        self.assertEqual(gateway.bookings.lately(0), 0)  # what was booked was given back
         storage.away = False
         crowd.advance(3)
         storage.away = True

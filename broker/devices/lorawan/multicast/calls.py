@@ -108,7 +108,7 @@ class GroupCalls:
         )
         shown = found[: wish.limit]
         more = len(found) > len(shown)
-        return GroupPage(items=[group_shape(group) for group in shown], next=shown[-1].id if more else None)
+        return GroupPage(items=[self._shape(group) for group in shown], next=shown[-1].id if more else None)
 
     async def add_group(self, call: Call) -> MadeGroup:
         """Make a group; the answer has its keys."""
@@ -135,11 +135,11 @@ class GroupCalls:
         except BrokerError:
             await self._groups.remove(group.id)
             raise
-        return made_group(group)
+        return made_group(group, self._multicast.settings)
 
     async def get_group(self, call: Call) -> GroupShape:
         """One group."""
-        return group_shape(self._group(call))
+        return self._shape(self._group(call))
 
     async def get_group_keys(self, call: Call) -> GroupKeys:
         """The address and the keys of a group, for its motes."""
@@ -160,11 +160,14 @@ class GroupCalls:
             changes[key] = bytes.fromhex(changes[key])
         if "gateways" in changes:
             changes["gateways"] = self._known_gateways(changes["gateways"])
-        return group_shape(await self._groups.change(call.path["id"], changes, counter))
+        return self._shape(await self._groups.change(call.path["id"], changes, counter))
 
     async def delete_group(self, call: Call) -> None:
         """Forget a group, with what waits for it."""
         await self._groups.remove(call.path["id"])
+
+    def _shape(self, group: Group) -> GroupShape:
+        return group_shape(group, self._multicast.settings)
 
     def _group(self, call: Call) -> Group:
         group = self._groups.get(call.path["id"])

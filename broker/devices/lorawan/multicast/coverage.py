@@ -19,11 +19,13 @@ from broker.devices.lorawan.gateway import Gateway
 Target = tuple[Gateway, ...]
 
 
-def cover(targets: Iterable[Target], usable: Callable[[Gateway], bool]) -> list[Gateway]:
+def cover(
+    targets: Iterable[Target], usable: Callable[[Gateway], bool], load: Callable[[Gateway], int]
+) -> list[Gateway]:
     """Usable gateways that reach every target that any usable one reaches, those that reach most first.
 
-    Of several that reach as many: the one with the least to do, then the one that its targets hear best. ``usable`` is
-    asked once for each gateway.
+    Of several that reach as many: the one with the least ``load``, then the one that its targets hear best. ``usable``
+    and ``load`` are asked once for each gateway.
     """
     places = Counter(targets)
     near: dict[Gateway, dict[Target, int]] = {}
@@ -34,16 +36,19 @@ def cover(targets: Iterable[Target], usable: Callable[[Gateway], bool]) -> list[
                 answers[gateway] = usable(gateway)
             if answers[gateway]:
                 near.setdefault(gateway, {})[place] = rank * count
-    return _without_needless(_greedy(near, places), near)
+    loads = {gateway: load(gateway) for gateway in near}
+    return _without_needless(_greedy(near, places, loads), near)
 
 
-def _greedy(near: dict[Gateway, dict[Target, int]], places: Counter[Target]) -> list[Gateway]:
+def _greedy(
+    near: dict[Gateway, dict[Target, int]], places: Counter[Target], loads: dict[Gateway, int]
+) -> list[Gateway]:
     """Lazily: what a gateway reaches beyond the others only shrinks, so an old figure is looked at again when first."""
 
     def entry(gateway: Gateway) -> tuple[int, int, int, str, Gateway]:
         left = [place for place in near[gateway] if place not in reached]
         rank = sum(near[gateway][place] for place in left)
-        return -sum(places[place] for place in left), gateway.load, rank, gateway.eui, gateway
+        return -sum(places[place] for place in left), loads[gateway], rank, gateway.eui, gateway
 
     reached: set[Target] = set()
     heap = [entry(gateway) for gateway in near]

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 
 from broker.core import Core
 from broker.devices.lorawan.identity import Identity
+from broker.devices.lorawan.mac import parameters
 from broker.devices.lorawan.motes import PROTOCOL, Motes
 from broker.devices.lorawan.multicast.records import (
     COUNTERS,
@@ -29,6 +30,7 @@ from broker.devices.lorawan.multicast.records import (
 )
 from broker.devices.lorawan.regions import REGIONS, Region
 from broker.devices.lorawan.settings import Settings
+from broker.devices.lorawan.windows import Rx
 from broker.model.errors import BrokerError, Conflict, Invalid, LimitExceeded, NotFound
 from broker.model.records import DeviceRecord
 from broker.storage.deferred import deferred
@@ -103,15 +105,13 @@ class Group:
     def region(self) -> Region:
         return REGIONS[self.record.region]
 
-    @property
-    def frequency(self) -> int:
-        """Hz."""
-        return self.region.rx2_frequency if self.record.frequency is None else self.record.frequency
-
-    @property
-    def data_rate(self) -> int:
-        """Its number in the region."""
-        return self.region.rx2_rate if self.record.data_rate is None else self.record.data_rate
+    def rx(self, settings: Settings) -> Rx:
+        """Where and how its motes listen: as RX2 of the region is meant to be, if it names nothing else."""
+        record, region = self.record, self.region
+        usual = parameters.wanted(parameters.begins(region), region, None, settings).rx()
+        frequency = usual.rx2_frequency if record.frequency is None else record.frequency
+        rate = usual.rx2_rate if record.data_rate is None else record.data_rate
+        return usual._replace(rx2_frequency=frequency, rx2_rate=rate)
 
     def __repr__(self) -> str:
         return f"<Group {self.id}>"
@@ -263,8 +263,10 @@ class Groups:
         region = REGIONS.get(record.region)
         if region is None:
             raise Invalid(f"region must be one of: {', '.join(sorted(REGIONS))}")
-        if record.data_rate is not None and record.data_rate >= len(region.rates):
-            raise Invalid(f"data_rate of {region.name} is 0 to {len(region.rates) - 1}")
+        if record.data_rate is not None and record.data_rate not in region.rates_down:
+            raise Invalid(
+                f"data_rate of a downlink in {region.name} is one of: {', '.join(map(str, region.rates_down))}"
+            )
         same = [group for group in self if group.record.dev_addr == record.dev_addr and group is not present]
         if same:
             raise Conflict(f"the group {same[0].id!r} has the address {record.dev_addr:08X}")

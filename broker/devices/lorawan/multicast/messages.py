@@ -29,7 +29,7 @@ from broker.devices.lorawan.counters import LorawanCounters
 from broker.devices.lorawan.multicast.groups import Group, Groups, Message
 from broker.devices.lorawan.multicast.records import CANCELLED, EXPIRED, MESSAGES, QUEUED, MessageRecord
 from broker.devices.lorawan.settings import Settings
-from broker.devices.lorawan.windows import FRAME_OVER_PAYLOAD, fits
+from broker.devices.lorawan.windows import FRAME_OVER_PAYLOAD, fits, rx2
 from broker.model.errors import Invalid, LimitExceeded, NotFound, Unavailable
 from broker.storage.deferred import deferred
 from broker.storage.records import Change
@@ -114,11 +114,11 @@ class Messages:
         self.wake(group)
         return message
 
-    @staticmethod
-    def _check_size(group: Group, size: int) -> None:
-        region, rate = group.region, group.data_rate
-        if not fits(frames.OVERHEAD + size, region, rate):
-            most = region.max_payload[rate] - frames.OVERHEAD + FRAME_OVER_PAYLOAD
+    def _check_size(self, group: Group, size: int) -> None:
+        region, rx = group.region, group.rx(self.settings)
+        _, rate = rx2(region, rx)
+        if not fits(frames.OVERHEAD + size, region, rate, rx.dwell):
+            most = region.payload_limit(rate, dwell=rx.dwell) - frames.OVERHEAD + FRAME_OVER_PAYLOAD
             raise Invalid(f"at data rate {rate} of {region.name} a message has at most {most} bytes")
 
     def _new_id(self, now: float) -> str:

@@ -9,7 +9,8 @@
       │        the last turn: the end                                             │
       └───────────────── when the emission has left the air ──────────────────────┘
 
-* Copies of one frame never overlap: a mote between two gateways would receive neither.
+* Copies of one frame never overlap, and an emission keeps clear of what other gateways near its motes send on that
+  channel: a mote between two gateways would receive neither.
 * All turns of a message are the same frame with the same counter, so a mote that has it already drops the others.
 * That an emission begins is on disk before it does, and with the first one the frame counter. After a crash none is
   repeated: what was begun and not answered counts as made, and its members are reached by the next turn.
@@ -21,6 +22,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -50,7 +53,7 @@ from broker.devices.lorawan.multicast.records import (
 )
 from broker.devices.lorawan.settings import Settings
 from broker.devices.lorawan.transmitter import Transmission, Transmitter
-from broker.devices.lorawan.windows import Plan, Rx
+from broker.devices.lorawan.windows import MAX_NEIGHBOURS, Plan
 from broker.storage.records import Change
 
 #: Why a message does not go on. ``{word: what it says}``.
@@ -62,8 +65,6 @@ WAITS: Final[dict[str, str]] = {
 }
 #: Seconds between two emissions of one message.
 GAP: Final = 0.1
-#: Seconds until a gateway sends what it is told to send at once.
-IMMEDIATE: Final = 1.0
 #: Groups that wait and are looked at in one tick.
 MAX_LOOKS: Final = 100
 
@@ -142,9 +143,9 @@ class Sender:
             return
         targets = self._targets(group, message)
         duty: list[float] = []
-        gateways = cover(targets, lambda one: self._usable(group, message, one, duty))
+        gateways = cover(targets, lambda one: self._usable(group, message, one, duty), self._load)
         if gateways:
-            self._emit(group, message, gateways[0])
+            self._emit(group, message, gateways[0], targets)
         elif duty:
             self._wait(group, message, "duty_cycle")
         elif self._worth_waiting(message, targets, now):
@@ -177,10 +178,13 @@ class Sender:
         if self._tried(message, gateway) or not gateway.online or gateway.address is None:
             return False
         size = frames.OVERHEAD + len(message.record.payload)
-        wait = self._transmitter.duty_wait(self._plan(group, gateway, size), size, message.record.priority)
+        wait = self._transmitter.duty_wait(self._plan(group, size, gateway), size, message.record.priority)
         if wait > 0:
             duty.append(wait)
         return wait <= 0
+
+    def _load(self, gateway: Gateway) -> int:
+        return gateway.bookings.lately(gateway.clock.reading(self._monotonic()))
 
     @staticmethod
     def _tried(message: Message, gateway: Gateway) -> bool:
@@ -201,11 +205,12 @@ class Sender:
 
     # -- one emission ----------------------------------------------------------------------------------------------
 
-    def _plan(self, group: Group, gateway: Gateway, size: int) -> Plan:
-        rx = Rx(0.0, 0, group.frequency, group.data_rate)
-        return self._transmitter.continuous((gateway,), group.region, size, rx)
+    def _plan(self, group: Group, size: int, gateway: Gateway, others: Iterable[Gateway] = ()) -> Plan:
+        """Slots of one gateway. ``others``: whom the members hear too; it keeps clear of what these send."""
+        plan = self._transmitter.continuous((gateway, *others), group.region, size, group.rx(self.settings))
+        return plan._replace(slots=[slot for slot in plan.slots if slot.gateway is gateway])
 
-    def _emit(self, group: Group, message: Message, gateway: Gateway) -> None:
+    def _emit(self, group: Group, message: Message, gateway: Gateway, targets: list[Target]) -> None:
         record = message.record
         first = record.fcnt is None
         fcnt = group.next if record.fcnt is None else record.fcnt
@@ -221,7 +226,8 @@ class Sender:
             port=record.port,
             payload=record.payload,
         )
-        plan = self._plan(group, gateway, len(frame))
+        also = Counter(one for target in targets if gateway in target for one in target if one is not gateway)
+        plan = self._plan(group, len(frame), gateway, [one for one, _ in also.most_common(MAX_NEIGHBOURS)])
         if plan.too_long:
             self._finish(group, message, "TOO_LONG")
             return
@@ -277,7 +283,7 @@ class Sender:
         if error is None:
             self._counted.multicast_frames += 1
             share = msgspec.structs.replace(share, sent=share.sent + 1, error="")
-            group.free_at = self._ends_at(emission, gateway) + GAP
+            group.free_at = emission.ends + GAP
         else:
             share = msgspec.structs.replace(share, refused=share.refused + 1, refused_in=message.turn, error=error)
         message.record = msgspec.structs.replace(
@@ -296,15 +302,6 @@ class Sender:
             self._finish(group, message)
         elif group not in self._waiting:
             self.wake(group)
-
-    def _ends_at(self, emission: Transmission, gateway: Gateway) -> float:
-        """When it has left the air, in monotonic seconds."""
-        now = self._monotonic()
-        slot = emission.slot
-        local = gateway.estimate(now)
-        if slot is None or slot.start is None or local is None:
-            return now + IMMEDIATE + emission.seconds
-        return now + (slot.start - local) / 1e6 + emission.seconds
 
     # -- the end ---------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from broker.devices.lorawan.multicast.groups import Group, Message
-from broker.devices.lorawan.settings import RegionName
+from broker.devices.lorawan.settings import RegionName, Settings
+from broker.devices.lorawan.windows import rx2
 from broker.model.errors import Invalid
 
 Text = Annotated[str, Meta(max_length=128)]
@@ -208,24 +209,25 @@ class MessagePage(msgspec.Struct, kw_only=True):
     next: str | None
 
 
-def group_shape(group: Group) -> GroupShape:
-    return GroupShape(**_group_fields(group))
+def group_shape(group: Group, settings: Settings) -> GroupShape:
+    return GroupShape(**_group_fields(group, settings))
 
 
-def made_group(group: Group) -> MadeGroup:
+def made_group(group: Group, settings: Settings) -> MadeGroup:
     keys = group_keys(group)
-    return MadeGroup(**_group_fields(group), mc_nwk_s_key=keys.mc_nwk_s_key, mc_app_s_key=keys.mc_app_s_key)
+    return MadeGroup(**_group_fields(group, settings), mc_nwk_s_key=keys.mc_nwk_s_key, mc_app_s_key=keys.mc_app_s_key)
 
 
-def _group_fields(group: Group) -> dict[str, Any]:
+def _group_fields(group: Group, settings: Settings) -> dict[str, Any]:
     record = group.record
+    frequency, data_rate = rx2(group.region, group.rx(settings))
     return {
         "id": record.id,
         "name": record.name,
         "region": record.region,
         "dev_addr": f"{record.dev_addr:08X}",
-        "frequency": group.frequency,
-        "data_rate": group.data_rate,
+        "frequency": frequency,
+        "data_rate": data_rate,
         "gateways": list(record.gateways),
         "application": record.application,
         "counter": group.next,
