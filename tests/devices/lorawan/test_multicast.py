@@ -153,6 +153,22 @@ class CoverTests(SynchronousTestCase):
         self.assertEqual(len(spans), 5)
         self.assertTrue(all(before[1] <= after[0] for before, after in pairwise(spans)))
 
+    def test_beside_what_other_gateways_near_them_send(self) -> None:
+        """Not at the same time: the motes in between would receive neither."""
+        crowd = Crowd([(0, 1), (1, 0), (0, 1), (1, 0)])
+        for mote in crowd.motes:
+            crowd.bed.command(b"you", mote)
+        crowd.send(tries=2)
+        crowd.advance(40)
+        spans = []
+        for forwarder in crowd.forwarders:
+            for packet in forwarder.sent():
+                length = airtime(EU868.rate(0), packet["size"]) * 1e6
+                spans.append((packet["tmst"], packet["tmst"] + length))
+        spans.sort()
+        self.assertEqual(len(spans), 6)
+        self.assertTrue(all(before[1] <= after[0] for before, after in pairwise(spans)))
+
 
 class WaitTests(SynchronousTestCase):
     def test_no_gateway_until_one_comes(self) -> None:

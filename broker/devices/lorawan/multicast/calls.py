@@ -130,8 +130,7 @@ class GroupCalls:
         )
         group = await self._groups.add(record, wish.counter)
         try:
-            for dev_eui in members:
-                await self._groups.enter(group.id, dev_eui)
+            await self._groups.enter(group.id, members)
         except BrokerError:
             await self._groups.remove(group.id)
             raise
@@ -203,7 +202,7 @@ class GroupCalls:
 
     async def add_group_member(self, call: Call) -> None:
         """Take a class C mote into a group."""
-        await self._groups.enter(call.path["id"], self._dev_eui(call.path["dev_eui"]))
+        await self._groups.enter(call.path["id"], [self._dev_eui(call.path["dev_eui"])])
 
     async def delete_group_member(self, call: Call) -> None:
         """Take a mote out of a group. It still has the keys: give the group others if it must not hear it."""

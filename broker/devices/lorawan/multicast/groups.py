@@ -7,7 +7,7 @@ another, so none of them meets a group half changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -310,21 +310,25 @@ class Groups:
     # -- members ---------------------------------------------------------------------------------------------------
 
     @deferred
-    async def enter(self, id: str, dev_eui: str) -> None:
-        """A mote becomes a member; twice is fine. Raises NotFound, Invalid (no class C), LimitExceeded, Unavailable."""
+    async def enter(self, id: str, dev_euis: Sequence[str]) -> None:
+        """Motes become members, all or none; who is one stays it.
+
+        Raises NotFound, Invalid (not of class C), LimitExceeded, Unavailable.
+        """
         async with self._changing:
             group = self.get(id)
-            if dev_eui in group.members:
-                return
-            if len(group.members) >= self.settings.max_group_members:
+            new = [dev_eui for dev_eui in dict.fromkeys(dev_euis) if dev_eui not in group.members]
+            if len(group.members) + len(new) > self.settings.max_group_members:
                 raise LimitExceeded("the group has too many members", limit="listeners.lorawan.max_group_members")
-            record: DeviceRecord | None = await self._storage.get_device(dev_eui)
-            if record is None or record.protocol != PROTOCOL:
-                raise NotFound(f"there is no mote {dev_eui!r}")
-            if not Identity(record).class_c:
-                raise Invalid(f"the mote {dev_eui} is of class A: only motes of class C hear a group")
-            await self._storage.write_records([Change(MEMBERS, f"{id}/{dev_eui}", b"")])
-            self._enter(group, dev_eui)
+            for dev_eui in new:
+                record: DeviceRecord | None = await self._storage.get_device(dev_eui)
+                if record is None or record.protocol != PROTOCOL:
+                    raise NotFound(f"there is no mote {dev_eui!r}")
+                if not Identity(record).class_c:
+                    raise Invalid(f"the mote {dev_eui} is of class A: only motes of class C hear a group")
+            await self._storage.write_records([Change(MEMBERS, f"{id}/{dev_eui}", b"") for dev_eui in new])
+            for dev_eui in new:
+                self._enter(group, dev_eui)
 
     @deferred
     async def leave(self, id: str, dev_eui: str) -> None:
