@@ -14,6 +14,7 @@ from broker.routing.live import LiveDevices
 from broker.routing.outbox import Turn
 from broker.routing.router import Router
 from broker.routing.topic_index import TopicIndex
+from broker.routing.traces import Traces
 from broker.storage.files import FileStore
 from broker.storage.interface import IStorage
 from broker.storage.quarantine import Quarantine
@@ -73,6 +74,12 @@ class Core:
     exposition: Callable[[], bytes] = bytes
     #: Why the broker does not take work now, a sentence each; empty when it does.
     ready: Callable[[], list[str]] = list
+
+    #: Which devices are traced.
+    traces: Traces = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.traces = Traces(self.devices, self.clock)
 
     def is_admin(self, token: str) -> bool:
         """Whether this is the administrator's token; takes as long for a wrong one."""

@@ -25,6 +25,7 @@ from typing import IO, Any, cast
 from twisted.logger import (
     ILogObserver,
     LogEvent,
+    Logger,
     LogLevel,
     LogLevelFilterPredicate,
     PredicateResult,
@@ -34,6 +35,7 @@ from twisted.python.logfile import LogFile
 from zope.interface import implementer
 
 from broker.model.jsontext import encode
+from broker.routing.traces import TracedPacket
 from broker.settings.tables import LogTable
 
 #: Old-style messages of Twisted (each port starting and stopping, each timed-out client): only what is wrong.
@@ -139,3 +141,18 @@ def _message(event: LogEvent) -> str:
 def _traceback(event: LogEvent) -> str:
     failure = event.get("log_failure")
     return "" if failure is None else str(failure.getTraceback()).rstrip()
+
+
+_trace_log = Logger(namespace="broker.trace")
+
+
+def log_packet(packet: TracedPacket) -> None:
+    """A line for a packet of a device that is traced."""
+    _trace_log.info(
+        "{protocol} {device} {direction} {raw} {decoded}",
+        protocol=packet.protocol,
+        device=packet.device,
+        direction=packet.direction,
+        raw="(secret)" if packet.raw is None else packet.raw.hex(),
+        decoded=encode(packet.decoded).decode("utf-8", "replace"),
+    )

@@ -31,7 +31,7 @@ from broker.core import Core
 from broker.data_dir import DataDir, DataDirError
 from broker.listening.binding import BindError
 from broker.listening.served import Served
-from broker.logs import Lines
+from broker.logs import Lines, log_packet
 from broker.metrics import Metrics, counters_of
 from broker.model.errors import BrokerError
 from broker.routing.commands import Commands
@@ -250,7 +250,7 @@ class BrokerService(Service):
         self._metrics = Metrics(
             self.served, router, devices, commands, self._figures, started_at, self._certificate_ends
         )
-        return Core(
+        core = Core(
             reactor=reactor,
             clock=clock,
             monotonic=self._monotonic,
@@ -272,6 +272,13 @@ class BrokerService(Service):
             ready=self.problems,
             ports=self.ports,
         )
+        core.traces.watchers.append(log_packet)
+        self._limit_traces(core)
+        return core
+
+    def _limit_traces(self, core: Core) -> None:
+        core.traces.max_devices = self.config.log.max_traced
+        core.traces.max_seconds = self.config.log.max_trace_time
 
     def _fail(self, why: str) -> None:
         log.critical("cannot start: {why}", why=why)
@@ -312,6 +319,8 @@ class BrokerService(Service):
         self._tick_due = now + LISTENER_TICK
         for served in self.served:
             served.tick()
+        if self.core is not None:
+            self.core.traces.tick()
         if self._ticks % CERTIFICATE_EVERY == 0:
             self._look_at_certificate()
         if self._ticks % HEALTH_EVERY == 0:
@@ -346,6 +355,7 @@ class BrokerService(Service):
             self.core.commands.max_queued = fresh.commands.max_queued
             self.core.commands.max_open = fresh.commands.max_open
             self.core.default_expires = fresh.commands.default_expires
+            self._limit_traces(self.core)
         later = restart_keys(old, fresh)
         for served in self.served:
             later += served.reload(fresh.listeners[served.name])

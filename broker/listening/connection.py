@@ -30,6 +30,7 @@ from zope.interface import implementer
 from broker.listening.peer_certificate import verified_name
 from broker.listening.settings import Limits
 from broker.listening.stats import ListenerStats
+from broker.listening.tap import PacketDecoder, Tap, Tell
 from broker.routing.outbox import Outbox, Turn
 
 #: See `Connection.dismiss`. Short, as the session and the will wait for the end of the connection.
@@ -220,6 +221,14 @@ class Connection(Protocol):
     def shut_down(self) -> None:
         """The broker stops."""
         self.close("shutdown")
+
+    def tap(self, incoming: PacketDecoder, outgoing: PacketDecoder, tell: Tell | None, pending: bytes = b"") -> None:
+        """Tell of each packet that comes or goes, or of no more (see `broker.listening.tap`)."""
+        before: Tap | None = self.__dict__.pop("_tap", None)
+        if before is not None:
+            before.remove()
+        if tell is not None:
+            self.__dict__["_tap"] = Tap(self, self.outbox, incoming, outgoing, tell, pending)
 
     # -- from the listener -----------------------------------------------------------------------------------------
 

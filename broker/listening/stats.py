@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from broker.model.names import CLOSE_REASONS, DROP_REASONS
+
+
+class Gauge(NamedTuple):
+    """Figures of a protocol that have labels: ``values`` are (values of the labels, figure)."""
+
+    name: str
+    text: str
+    labels: Sequence[str]
+    values: Sequence[tuple[Sequence[str], float]]
 
 
 class ListenerStats:

@@ -36,6 +36,17 @@ class IDeviceLink(Interface):
         """Close the connection; ``reason`` is of names.CLOSE_REASONS. Must be harmless when called twice."""
 
 
+class ITracedLink(IDeviceLink):
+    """A link whose packets can be looked at."""
+
+    def trace(tell: Callable[[str, bytes | None, Any], None] | None) -> None:
+        """Tell of each packet from now on, or of no more (None; harmless twice).
+
+        ``tell(direction, raw, decoded)``: "in" from the device or "out" to it; the bytes on the wire, None where they
+        hold secrets; what they say, for JSON. A traced link pays for it, any other must not.
+        """
+
+
 class IConsumer(Interface):
     """Something that wants to know what crosses the broker. Called synchronously, in order; must not block.
 

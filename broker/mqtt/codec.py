@@ -215,6 +215,11 @@ class Decoder:
             self._bodies = _BODIES[self.role, packet.version]
         return packet
 
+    @property
+    def begun(self) -> bytes:
+        """What there is of a packet that is not complete."""
+        return b"" if self._kept is None else bytes(self._kept)
+
     def keep(self, data: bytes, offset: int) -> None:
         """Keep the incomplete packet that `data` ends with, from `offset`; its beginning is judged at once.
 

@@ -21,11 +21,13 @@ There is no method of authentication, so there is no exchange of AUTH [MQTT-4.12
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 from typing import Any, Final
 
 from twisted.python.failure import Failure
 
+from broker.listening.tap import Tell
 from broker.model.errors import Disabled, Forbidden, Unauthenticated, Unavailable
 from broker.model.names import CLOSE_REASONS
 from broker.mqtt import encode, encode5
@@ -41,6 +43,7 @@ from broker.mqtt.packets import MQTT_5, ProtocolError
 from broker.mqtt.session import Session
 from broker.mqtt.stream import Stream
 from broker.mqtt.terms import Paced, Terms
+from broker.mqtt.tracing import MqttPackets
 from broker.mqtt.wills import LastWill
 
 __all__ = ["MAX_ROUTES", "MqttConnection"]
@@ -116,6 +119,12 @@ class MqttConnection(Stream):
         self._patience = 0.0
         self._pings = 0
         self._pings_since = -inf
+
+    def trace(self, tell: Tell | None, payload: Callable[[str, bytes], Any]) -> None:
+        """Tell of each packet; ``payload(topic, bytes)`` says what a publish holds."""
+        version = self._version
+        incoming, outgoing = MqttPackets("server", version, payload), MqttPackets("client", version, payload)
+        self.tap(incoming, outgoing, tell, self._decoder.begun)
 
     def dataReceived(self, data: bytes) -> None:
         """`Connection`'s, with a short way for what most chunks are."""
@@ -250,6 +259,8 @@ class MqttConnection(Stream):
         self._accepted = True
         self._short = self._version != MQTT_5
         self._principal = principal
+        if terms is not None:
+            terms.connection = self
         principal.connected(self.close)
         if self.closing:  # what was told of the log-in may have ended it
             if self._will is not None:

@@ -31,6 +31,9 @@ class Terms:
     #: How many messages the client has published, as far as they may be answers to what it was sent; see `Paced`.
     answers: int = 0
 
+    #: The connection that they are of, once it is up: a `broker.mqtt.connection.MqttConnection`.
+    connection: Any = None
+
     def ping(self, now: float) -> bool:
         """A PINGREQ came. False closes the connection as a flood."""
         return True

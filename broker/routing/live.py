@@ -67,6 +67,8 @@ class LiveDevices:
         self._clock = clock
         self._devices: dict[str, LiveDevice] = {}
         self.online_by_protocol: dict[str, int] = {}
+        #: Told of each link that was attached.
+        self.attached: list[Callable[[LiveDevice], None]] = []
 
     def __iter__(self) -> Iterator[LiveDevice]:
         return iter(list(self._devices.values()))
@@ -102,6 +104,8 @@ class LiveDevices:
             self.online_by_protocol[protocol] = self.online_by_protocol.get(protocol, 0) + 1
             live.presence_reason = "connected"
             self._router.presence(Presence(live.ref, True, "connected", now))
+        for told in self.attached:
+            told(live)
         return live
 
     def detach(self, live: LiveDevice, link: IDeviceLink, reason: str) -> bool:

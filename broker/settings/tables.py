@@ -86,6 +86,9 @@ class LogTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     level: LevelName = "info"
     #: Levels of namespaces ("broker.applications.http") and what is below them.
     levels: dict[str, LevelName] = {}
+    #: Devices whose packets may be looked at at once, and seconds that one may be.
+    max_traced: Count = 20
+    max_trace_time: Seconds = 3_600.0
 
 
 class LimitsTable(Limits, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -17,6 +17,7 @@ from broker.applications.http.calls import (
     products,
     quarantine,
     stream,
+    traces,
 )
 from broker.applications.http.openapi import openapi_document
 from broker.applications.http.settings import HttpSettings
@@ -39,6 +40,7 @@ ROUTES: tuple[Route, ...] = (
     *files.ROUTES,
     *quarantine.ROUTES,
     *stream.ROUTES,
+    *traces.ROUTES,
     *about.ROUTES,
 )
 
@@ -49,6 +51,7 @@ class HttpListener(WebListener):
     def __init__(self, core: Core, settings: HttpSettings) -> None:
         super().__init__("http", core, settings, ApiSurface(), lambda: (*ROUTES, *core.api_routes))
         streams = Streams(core.router, self.stats, settings.max_streams, core.registry.on_change)
+        core.traces.watchers.append(streams.packet)
         self.api = Api(settings, Logins(core, self.login_failed), streams)
 
     @cached_property

@@ -25,13 +25,16 @@ from broker.model.interfaces import IConsumer
 from broker.model.jsontext import encode
 from broker.model.messages import KINDS, Command, Presence, Uplink
 from broker.routing.router import Router
+from broker.routing.traces import TracedPacket
 from broker.web.callers import Caller
 from broker.web.websocket import WebSocketPeer
 
 PRESENCE: Final = "presence"
 COMMAND: Final = "command"
+#: Packets of devices that are traced: the administrator's, and only for who asks for them by this name.
+TRACE: Final = "trace"
 #: What ``?kind=`` may ask for.
-STREAM_KINDS: Final = (*KINDS, PRESENCE, COMMAND)
+STREAM_KINDS: Final = (*KINDS, PRESENCE, COMMAND, TRACE)
 
 
 class Wish:
@@ -138,6 +141,17 @@ class Streams:
         clients = self._wanting(COMMAND, change.device, change.protocol)
         if clients:
             self._send(clients, b'{"type":"command",' + encode(command_shape(change))[1:])
+
+    def packet(self, packet: TracedPacket) -> None:
+        """A packet of a device that is traced."""
+        device, protocol = packet.device, packet.protocol
+        clients = [
+            client
+            for client in self.clients
+            if TRACE in client.wish.kinds and client.caller.is_admin and client.wish.wants(TRACE, device, protocol)
+        ]
+        if clients:
+            self._send(clients, b'{"type":"trace",' + encode(packet.as_dict())[1:])
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

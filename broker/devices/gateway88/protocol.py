@@ -43,10 +43,12 @@ from broker.devices.gateway88.mapping import Session
 from broker.devices.gateway88.masking import masked
 from broker.devices.gateway88.operations import Operations
 from broker.devices.gateway88.settings import Settings
+from broker.devices.gateway88.tracing import Frames
 from broker.listening.connection import Connection
 from broker.listening.listener import Listener
+from broker.listening.tap import Tell
 from broker.model.errors import Invalid
-from broker.model.interfaces import IDeviceLink
+from broker.model.interfaces import ITracedLink
 from broker.model.messages import Command
 from broker.routing.values import LastValues
 from broker.storage.registry import Change, Login
@@ -72,7 +74,7 @@ class Asking:
         self.answer: Deferred[None] | None = None
 
 
-@implementer(IDeviceLink, IHandshakeListener)
+@implementer(ITracedLink, IHandshakeListener)
 class Gateway88Connection(Connection):
     """One gateway's connection, and the way to it while it is admitted."""
 
@@ -352,6 +354,15 @@ class Gateway88Connection(Connection):
 
     def _is_open(self, command_id: str) -> bool:
         return self.home.core.commands.get(command_id) is not None
+
+    def trace(self, tell: Tell | None) -> None:
+        settings = self.home.settings
+
+        def frames() -> Frames:
+            limit = self.home.limits.max_message_size
+            return Frames(limit, settings.max_plain_size, settings.checksum_without_length)
+
+        self.tap(frames(), frames(), tell)
 
     def close_link(self, reason: str) -> None:
         self.close(reason)

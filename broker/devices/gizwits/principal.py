@@ -39,8 +39,9 @@ from broker.devices.gizwits.topics import (
     report_topic,
     response_topic,
 )
+from broker.devices.gizwits.tracing import told
 from broker.model.errors import Invalid
-from broker.model.interfaces import IDeviceLink, IMqttPrincipal
+from broker.model.interfaces import IMqttPrincipal, ITracedLink
 from broker.model.messages import LOG, RAW, SUCCEEDED, Command, Reply, Uplink, payload_bytes, payload_object
 from broker.mqtt.delivery import deliver
 from broker.mqtt.packets import MQTT_3_1
@@ -93,7 +94,7 @@ class DeviceTerms(Terms):
         self._device.gone(reason)
 
 
-@implementer(IMqttPrincipal, IDeviceLink)
+@implementer(IMqttPrincipal, ITracedLink)
 class DevicePrincipal:
     """A device that is logged in, on one connection."""
 
@@ -158,6 +159,10 @@ class DevicePrincipal:
 
         self._live = self._core.devices.attach(record.ref(), self, known)
         self._later(self._subscribed)  # a session that was there before has its subscriptions
+
+    def trace(self, tell: Callable[[str, bytes | None, Any], None] | None) -> None:
+        if self.terms.connection is not None:
+            self.terms.connection.trace(tell, told)
 
     def disconnected(self) -> None:
         self._close = None

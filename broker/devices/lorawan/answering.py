@@ -135,9 +135,10 @@ class Answering:
 
     def _send_requests(self, mote: Mote, opening: Opening) -> bool:
         """MAC commands on port 0, if FOpts are too small for them; answers go along. Whether they were sent."""
-        if not self._dialogue.wants_frame(mote, frames.MAX_FOPTS - len(mote.answers)):
+        waits = self._commands.queued(mote.dev_eui) > 0
+        if mote.yielded and waits:
             return False
-        if mote.yielded and self._commands.queued(mote.dev_eui):
+        if not self._dialogue.wants_frame(mote, frames.MAX_FOPTS - len(mote.answers), not waits):
             return False
         room = frames.MAX_FRAME - frames.OVERHEAD - len(mote.answers)
         while True:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from broker.devices.lorawan.codec import Stat
-from broker.devices.lorawan.gateway import Gain, Gateway, GatewayRecord, Position, Radio
+from broker.devices.lorawan.gateway import Duty, Gain, Gateway, GatewayRecord, Position, Radio
 from broker.devices.lorawan.identity import canonical_eui
 from broker.devices.lorawan.multicast.calls import GroupCalls
 from broker.devices.lorawan.network import Network
@@ -51,16 +51,8 @@ class GatewayChanges(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     antenna_gain: Gain | UnsetType | None = UNSET
 
 
-class Duty(msgspec.Struct, kw_only=True):
-    """Air time in a range of frequencies (MHz): seconds of the last hour, and those that the law allows in any hour."""
-
-    band: str
-    limit: float
-    used: float
-
-
 class GatewayShape(msgspec.Struct, kw_only=True):
-    """A gateway. ``stat`` is the last that it sent, ``stat_at`` when that came (UNIX seconds)."""
+    """A gateway. ``stat`` is the last that it sent, ``stat_at`` when that came (UNIX seconds); ``duty`` by band."""
 
     eui: str
     name: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import msgspec
@@ -12,7 +13,7 @@ from broker.devices.lorawan.bookings import Bookings
 from broker.devices.lorawan.clock import GatewayClock
 from broker.devices.lorawan.codec import Stat
 from broker.devices.lorawan.ledger import HOUR
-from broker.devices.lorawan.regions import Region
+from broker.devices.lorawan.regions import Band, Region
 
 #: Host, port, and whatever the listener needs to send there.
 Address = tuple[str, int, Any]
@@ -33,6 +34,14 @@ class Position(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     long: float | None = None
     lati: float | None = None
     alti: float | None = None
+
+
+class Duty(msgspec.Struct, kw_only=True, frozen=True):
+    """Air time in a range of frequencies (MHz): seconds of the last hour, and those that the law allows in any hour."""
+
+    band: str
+    limit: float
+    used: float
 
 
 class GatewayRecord(msgspec.Struct, kw_only=True, frozen=True):
@@ -121,12 +130,16 @@ class Gateway:
         self.bookings.remove(emission.start, emission.end)
         self.air.remove(emission)
 
-    def duty(self, now: float) -> list[dict[str, Any]]:
-        """Air time of the hour that ends now, in seconds, by band."""
+    def duty(self, now: float, bands: Iterable[Band]) -> list[Duty]:
+        """Air time of the hour that ends now, in these bands and where it has sent something."""
         local = self.clock.reading(now)
         return [
-            {"band": band.name, "limit": round(band.duty * HOUR / 1e6, 3), "used": round(self.air.used(band, local), 6)}
-            for band in self.air.bands(self.region.bands)
+            Duty(
+                band=band.name,
+                limit=round(band.duty * HOUR / 1e6, 3),
+                used=round(self.air.used(band, local), 6),
+            )
+            for band in self.air.bands(bands)
         ]
 
     # -- for people ------------------------------------------------------------------------------------------------
@@ -148,5 +161,5 @@ class Gateway:
             "version": self.version,
             "stat": None if self.stat is None else msgspec.to_builtins(self.stat),
             "stat_at": self.stat_at,
-            "duty": self.duty(now),
+            "duty": msgspec.to_builtins(self.duty(now, self.region.bands)),
         }

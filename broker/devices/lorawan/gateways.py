@@ -7,7 +7,7 @@ what is sent to a gateway goes where its last PULL_DATA came from.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from twisted.logger import Logger
@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from broker.core import Core
 from broker.devices.lorawan.codec import PULL_DATA, Datagram
 from broker.devices.lorawan.counters import LorawanCounters
-from broker.devices.lorawan.gateway import Address, Gateway, GatewayRecord
+from broker.devices.lorawan.gateway import Address, Duty, Gateway, GatewayRecord
 from broker.devices.lorawan.regions import REGIONS, Region
 from broker.devices.lorawan.settings import Settings
 
@@ -100,6 +100,13 @@ class Gateways:
             gateway = self._absent[key] = Gateway(eui, self.region_of(None), None)
         return gateway
 
+    def duties(self) -> Iterator[tuple[str, Duty]]:
+        """Air time of all that have sent something lately, by EUI."""
+        now = self._core.monotonic()
+        for gateway in list(self._by_bytes.values()):
+            for duty in gateway.duty(now, ()):
+                yield gateway.eui, duty
+
     # -- datagrams -------------------------------------------------------------------------------------------------
 
     def admit(self, datagram: Datagram, address: Address, now: float) -> Gateway | None:
@@ -155,6 +162,7 @@ class Gateways:
             return
         gateway.online = online
         if online:
+            gateway.max_power = None  # it may have been given another gain table
             self._online[gateway.eui] = gateway
         else:
             self._online.pop(gateway.eui, None)

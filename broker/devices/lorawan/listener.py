@@ -19,7 +19,7 @@ from broker.core import Core
 from broker.devices.lorawan.gateway import Address
 from broker.devices.lorawan.network import Network
 from broker.devices.lorawan.settings import Settings
-from broker.listening.stats import ListenerStats
+from broker.listening.stats import Gauge, ListenerStats
 
 
 class LorawanDatagrams(DatagramProtocol):
@@ -97,6 +97,19 @@ class LorawanListener:
         figures["lorawan_motes"] = len(network.motes)
         figures["lorawan_gateways_online"] = network.gateways.online
         return figures
+
+    def gauges(self) -> list[Gauge]:
+        """Air time, by gateway and band."""
+        labels = ("gateway", "band")
+        used, limits = [], []
+        for eui, duty in self.network.gateways.duties():
+            key = (eui, duty.band)
+            used.append((key, duty.used))
+            limits.append((key, duty.limit))
+        return [
+            Gauge("lorawan_air_time_seconds", "Air time that a gateway used in the last hour.", labels, used),
+            Gauge("lorawan_air_time_limit_seconds", "Air time that the law allows it in an hour.", labels, limits),
+        ]
 
     def tick(self) -> None:
         """About once a second."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from broker.devices.lorawan.priority import Ceilings
+from broker.devices.lorawan.regions import REGIONS
 from broker.listening.settings import ListenerSettings, Seconds
 
 Count = Annotated[int, Meta(ge=1)]
@@ -61,12 +62,12 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     #: RX2 of motes in ``region``: Hz and data rate; 0 and -1: as the region has it.
     rx2_frequency: Frequency = 0
     rx2_rate: Annotated[int, Meta(ge=-1, le=15)] = -1
-    #: Largest share of the time that motes may be on air, all bands together: 1 / 2**this; 0: no limit but the region's.
+    #: Share of the time that motes may be on air, all bands together: 1 / 2**this; 0: no limit but the region's.
     max_duty_cycle: Annotated[int, Meta(ge=0, le=15)] = 0
     #: Channels beside the region's own that motes in ``region`` are to have, Hz; none: those that a join tells of.
     channels: Annotated[tuple[Frequency, ...], Meta(max_length=16)] = ()
-    #: Dwell times of 400 ms for motes in ``region``, where AS923 and AU915 have a choice: region (as motes begin) | none
-    #: | up | down | both.
+    #: Dwell times of 400 ms for motes in ``region``, where that has a choice (AS923, AU915): region (as motes begin) |
+    #: none | up | down | both.
     dwell_time: DwellTime = "region"
     #: Whether motes that leave their data rate to the network are told one (ADR).
     adr: bool = True
@@ -99,8 +100,8 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     class_c_gap: Seconds = 1.0
     #: Seconds in which it has to answer a confirmed one.
     class_c_timeout: Seconds = 8.0
-    #: Which eight channels of a fixed plan (CN470, US915, AU915) the gateways hear: 0 is the lowest, CN470 has 12, the
-    #: others 8; motes are told when they join, or after their first frame. -1: motes are set to them by themselves.
+    #: Which eight channels the gateways hear of a plan with more: 0 is the lowest eight (US915 and AU915: with their
+    #: channel of 500 kHz). Motes are told when they join and after their first frame. -1: they are set to them already.
     channel_block: Annotated[int, Meta(ge=-1, le=11)] = -1
     #: How often a confirmed downlink is sent at most.
     transmissions: Annotated[int, Meta(ge=1, le=15)] = 3
@@ -128,3 +129,8 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     max_joins: Count = 1_000
     #: Bytes that the system may keep of datagrams that we have not read yet.
     receive_buffer: Count = 4_194_304
+
+    def __post_init__(self) -> None:
+        region = REGIONS[self.region]
+        if region.fixed and self.channel_block >= region.blocks:
+            raise ValueError(f"channel_block of {region.name} is 0 to {region.blocks - 1}, or -1")

@@ -12,9 +12,9 @@ lorawan_gateway     EUI                  `GatewayRecord`
 ==================  ===================  =====================================================================
 
 Counters of the frames that were taken in one go are written in one commit, together with what these frames changed in
-the motes' MAC layers, and downlinks that follow a frame wait for it. Counters down are reserved in blocks: after a crash the rest of a block is left out, and none is used twice. A
-join writes the DevNonce, the session and the first block together, before the join-accept leaves; that the DevNonce was
-not there before is the storage's to say.
+the motes' MAC layers, and downlinks that follow a frame wait for it. Counters down are reserved in blocks: after a
+crash the rest of a block is left out, and none is used twice. A join writes the DevNonce, the session and the first
+block together, before the join-accept leaves; that the DevNonce was not there before is the storage's to say.
 """
 
 from __future__ import annotations

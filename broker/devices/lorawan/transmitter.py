@@ -71,6 +71,7 @@ class Transmission:
         "ends",
         "frame",
         "not_before",
+        "origin",
         "power",
         "priority",
         "put_off",
@@ -96,6 +97,8 @@ class Transmission:
         #: Decides how much of a band's air time is open to it (`priority`).
         self.priority = priority
         self.slot: Slot | None = None
+        #: The one that it was made of, where that was as soon as it goes.
+        self.origin: Slot | None = None
         self.emission: Emission | None = None
         self.power = 0
         #: On air, and when it is over (monotonic).
@@ -174,10 +177,12 @@ class Transmitter:
         """Send what is booked, or in a later slot if that is past by now."""
         slot = transmission.slot
         assert slot is not None
-        if self._monotonic() <= slot.latest:
+        if self._monotonic() <= slot.latest and slot.gateway.address is not None:
             self._put(transmission, slot)
             return
         self.release(transmission)
+        if transmission.origin is not None:
+            transmission.slots.insert(0, transmission.origin)
         error = self.book(transmission)
         if error is None:
             self._put(transmission, transmission.slot)
@@ -197,7 +202,7 @@ class Transmitter:
         error = "NO_GATEWAY"
         now = self._monotonic()
         slots = transmission.slots
-        clashing: tuple[Slot, Emission] | None = None
+        clashing: tuple[int, Emission] | None = None
         place = 0
         while place < len(slots):
             slot = slots[place]
@@ -207,10 +212,10 @@ class Transmitter:
                 error = wrong if wrong != "NO_GATEWAY" else error
                 del slots[place]
             elif slot.clash(emission.start, emission.end) is not None:
-                clashing = clashing or (slot, emission)
+                clashing = clashing or (place, emission)
                 place += 1
             else:
-                self._reserve(transmission, slot, emission, now)
+                self._reserve(transmission, place, emission, now)
                 return None
         if clashing is None:
             return error
@@ -235,15 +240,15 @@ class Transmitter:
             return "DUTY"
         return None
 
-    def _reserve(self, transmission: Transmission, slot: Slot, emission: Emission, now: float) -> None:
+    def _reserve(self, transmission: Transmission, place: int, emission: Emission, now: float) -> None:
+        slot = transmission.slots.pop(place)
         gateway = slot.gateway
         gateway.reserve(emission)
         self._air.add(gateway, emission)
         ahead = (emission.start - gateway.clock.reading(now)) / 1e6
-        transmission.slots.remove(slot)
+        transmission.origin = None
         if slot.start is None and not slot.at_once:
-            # If it cannot leave in time it may go later.
-            transmission.slots.insert(0, slot)
+            transmission.origin = slot
             slot = slot._replace(start=emission.start, latest=now + ahead - CLASS_C_MARGIN)
         transmission.slot, transmission.emission = slot, emission
         transmission.seconds = emission.length / 1e6
@@ -295,24 +300,21 @@ class Transmitter:
         slot = transmission.slot
         assert slot is not None
         less = next((power for power in LESS_POWER if power < transmission.power), None)
-        if less is None or self._monotonic() > slot.latest:
+        if less is None or self._monotonic() > slot.latest or slot.gateway.address is None:
             return False
         transmission.power = slot.gateway.max_power = less
         self._put(transmission, slot)
         return True
 
     def _put_off(self, transmission: Transmission, error: str) -> None:
-        """Of class C, as soon as it goes: later if the gateway is busy then, else not at this gateway."""
-        slot, slots = transmission.slot, transmission.slots
-        assert slot is not None
-        gateway = slot.gateway
-        if not slots or slots[0].gateway is not gateway or slots[0].start is not None or slots[0].at_once:
+        """Class C: a gateway that is busy may have time later, if no other one has now."""
+        slot, origin = transmission.slot, transmission.origin
+        if origin is None or slot is None or error not in BUSY or transmission.put_off >= MAX_PUT_OFF:
             return
-        if error in BUSY and transmission.put_off < MAX_PUT_OFF and slot.start is not None:
-            transmission.put_off += 1
-            transmission.not_before[gateway] = slot.start + int(transmission.seconds * 1e6) + GUARD
-        else:
-            del slots[0]
+        transmission.put_off += 1
+        transmission.not_before[slot.gateway] = (slot.start or 0) + int(transmission.seconds * 1e6) + GUARD
+        timed = sum(not other.at_once for other in transmission.slots)
+        transmission.slots.insert(timed, origin)
 
     def _silent(self, waited: tuple[tuple[str, bytes], Transmission]) -> None:
         key, transmission = waited

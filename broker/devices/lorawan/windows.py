@@ -87,7 +87,7 @@ class Slot(NamedTuple):
 
     def emission(self, size: int, now: float, after: int = 0) -> Emission:
         """What sending ``size`` bytes in it would be; as soon as it goes: not before ``after`` on its clock."""
-        length = int(airtime(self.rate, size) * 1e6) + 1
+        length = round(airtime(self.rate, size) * 1e6)
         start = self.start
         if start is not None:
             return Emission(start, start + length, length, self.frequency, self.band)
@@ -107,7 +107,9 @@ class Slot(NamedTuple):
 
     def clash(self, start: int, end: int) -> int | None:
         """When no other gateway that the mote hears sends on this frequency any more, if one does in this span."""
-        own = next((local for gateway, local in self.neighbours if gateway is self.gateway), 0)
+        own = next((local for gateway, local in self.neighbours if gateway is self.gateway), None)
+        if own is None:
+            return None
         for gateway, local in self.neighbours:
             if gateway is not self.gateway:
                 until = gateway.bookings.clash(start - own + local, end - own + local, self.frequency)

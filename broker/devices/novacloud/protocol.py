@@ -36,10 +36,12 @@ from broker.devices.novacloud.counters import NovaCloudCounters
 from broker.devices.novacloud.identity import Credentials, credentials
 from broker.devices.novacloud.mapping import Session
 from broker.devices.novacloud.settings import Settings
+from broker.devices.novacloud.tracing import Lines
 from broker.listening.connection import Connection
 from broker.listening.listener import Listener
+from broker.listening.tap import Tell
 from broker.model.errors import Disabled, Invalid, Unauthenticated, Unavailable
-from broker.model.interfaces import IDeviceLink
+from broker.model.interfaces import ITracedLink
 from broker.model.jsontext import decode_object
 from broker.model.messages import Command
 from broker.routing.values import LastValues
@@ -72,7 +74,7 @@ class PendingLogin:
         self.delayed: Any = None
 
 
-@implementer(IDeviceLink)
+@implementer(ITracedLink)
 class NovaCloudConnection(Connection):
     """One device's connection, and the way to it while it is logged in."""
 
@@ -310,6 +312,10 @@ class NovaCloudConnection(Connection):
         if len(line) > self.home.limits.max_message_size:
             raise Invalid(f"a novacloud command has at most {self.home.limits.max_message_size} bytes as a line")
         self._say(line)
+
+    def trace(self, tell: Tell | None) -> None:
+        limit = self.home.limits.max_message_size
+        self.tap(Lines(limit), Lines(limit), tell)
 
     def close_link(self, reason: str) -> None:
         self.close(reason)

@@ -8,6 +8,8 @@ from typing import Any
 from broker.applications.loracenter import Settings
 from broker.applications.loracenter.gateways import eui_of_mac, mac_of_eui
 from broker.applications.loracenter.indications import MAX_WAITING
+from broker.devices.lorawan.gateway import GatewayRecord
+from broker.devices.lorawan.regions import REGIONS
 from broker.model.messages import DATA, FAILED, STATUS, SUCCEEDED, DeviceRef, Reply, Uplink
 from broker.model.records import DeviceRecord
 from broker.routing.values import LastValues
@@ -266,6 +268,14 @@ class GatewayTests(Stage):
         self.assertEqual(found["fcstat"], {**nothing, "rxnb": 2, "rxok": 2, "ackr": 100, "dwnb": 1})
         self.bed.center.reload(Settings(gateway_info_code=1))
         self.assertEqual(self.peer.ask("GETGWINFO", DevEUI=GATEWAY)[0]["CODE"], 1)
+
+    def test_region_of_a_gateway(self) -> None:
+        """The document knows two words, for all plans of CN470 and all groups of AS923."""
+        for name in REGIONS:
+            self.bed.network.gateways.register(GatewayRecord(eui=GATEWAY, region=name))
+            told = self.peer.ask("GETGWINFO", DevEUI=GATEWAY)[0]["MSG"]["loraregion"]
+            family = name[:5]
+            self.assertEqual(told, family if family in ("cn470", "as923") else "unknownRegion", name)
 
     def test_no_information(self) -> None:
         for eui, answer in (

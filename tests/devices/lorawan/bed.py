@@ -75,9 +75,14 @@ class Wire:
 
 
 class Bed:
-    """``settings`` are those of [listeners.lorawan]; ``storage`` is that of the broker's earlier life, if any."""
+    """``settings`` are those of [listeners.lorawan]; ``storage`` is that of the broker's earlier life, if any.
 
-    def __init__(self, storage: MemoryStorage | None = None, clock: Clock | None = None, **settings: Any) -> None:
+    ``wall``: seconds that the wall clock is ahead of where it was.
+    """
+
+    def __init__(
+        self, storage: MemoryStorage | None = None, clock: Clock | None = None, wall: float = 0.0, **settings: Any
+    ) -> None:
         self.clock = clock or Clock()
         if clock is None:
             self.clock.advance(NOW)
@@ -97,7 +102,7 @@ class Bed:
         )
         self.core = Core(
             reactor=self.clock,
-            clock=self.clock.seconds,
+            clock=lambda: self.clock.seconds() + wall,
             monotonic=self.clock.seconds,
             turn=Turn(lambda flush: self.clock.callLater(0, flush)),
             router=router,

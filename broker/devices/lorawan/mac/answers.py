@@ -1,4 +1,8 @@
-"""What an answer makes of a mote's state: the parameter is confirmed, or the refusal remembered."""
+"""What an answer makes of a mote's state: the parameter is confirmed, or the refusal remembered.
+
+Answers are lost, too. What was asked in vain may have been done all the same: then nobody knows what the mote has
+(`UNSURE`), and it is told again, whatever it is to have by then.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,8 @@ from broker.devices.lorawan.mac.codec import (
     TxParamSetupReq,
     encode,
 )
-from broker.devices.lorawan.mac.state import MacState, Request, mask_key
+from broker.devices.lorawan.mac.parameters import Parameters
+from broker.devices.lorawan.mac.state import UNSURE, MacState, Request, mask_key
 from broker.devices.lorawan.regions import Channel
 
 
@@ -98,16 +103,22 @@ def new_channel(state: MacState, request: Request, answers: Sequence[NewChannelA
             refused = True
             state.refuse(encode(asked))
             continue
-        extra = {channel.index: channel for channel in state.has.extra}
-        extra.pop(asked.index, None)
-        enabled = state.has.enabled - {asked.index}
-        if asked.frequency:
-            extra[asked.index] = Channel(asked.index, asked.frequency, asked.min_rate, asked.max_rate)
-            enabled |= {asked.index}
-        state.has = state.has._replace(extra=tuple(extra[index] for index in sorted(extra)), enabled=enabled)
+        added = Channel(asked.index, asked.frequency, asked.min_rate, asked.max_rate) if asked.frequency else None
+        state.has = _with_channel(state.has, asked.index, added, added is not None)
     if number < len(request.commands):
-        state.pending[NewChannelReq.cid] = Request(request.commands[number:])
+        state.pending[NewChannelReq.cid] = Request(request.commands[number:], reached=request.reached - number)
     return refused
+
+
+def _with_channel(has: Parameters, index: int, channel: Channel | None, enabled: bool) -> Parameters:
+    extra = {other.index: other for other in has.extra}
+    extra.pop(index, None)
+    if channel is not None:
+        extra[index] = channel
+    return has._replace(
+        extra=tuple(extra[number] for number in sorted(extra)),
+        enabled=has.enabled | {index} if enabled else has.enabled - {index},
+    )
 
 
 def rx_timing(state: MacState, request: Request, answers: Sequence[Command]) -> bool:
@@ -129,6 +140,18 @@ def duty_cycle(state: MacState, request: Request, answers: Sequence[Command]) ->
     assert isinstance(asked, DutyCycleReq)
     state.has = state.has._replace(duty=asked.exponent)
     return False
+
+
+def doubt(state: MacState, request: Request) -> None:
+    """A request was sent, and is given up. Of windows it is known: with those the mote would still be saying so."""
+    for asked in request.commands[: request.reached]:
+        if isinstance(asked, NewChannelReq):
+            unsure = Channel(asked.index, UNSURE, asked.min_rate, asked.max_rate)
+            state.has = _with_channel(state.has, asked.index, unsure, False)
+        elif isinstance(asked, DutyCycleReq):
+            state.has = state.has._replace(duty=UNSURE)
+        elif isinstance(asked, TxParamSetupReq):
+            state.has = state.has._replace(eirp=UNSURE)
 
 
 def _done(state: MacState, request: Request, answers: Sequence[Command]) -> bool:

@@ -12,8 +12,9 @@
     cut short    of several NewChannelReq the first ones are answered; the others are asked for again
 
 A mote that has changed its windows says so in every frame until it hears something (1.0.4, 5.4, 5.7). So an answer
-counts from the very frame that it came with: that frame's windows are the new ones. Should a mote say it only once, and
-that frame be lost, then it listens in windows that nobody here knows it has: the last try goes there.
+counts from the very frame that it came with: that frame's windows are the new ones. After a frame with such an answer
+nothing of the kind is asked, as the next answer may be the same one again. Should a mote say it only once, and that
+frame be lost, then it listens in windows that nobody here knows it has: the last try goes there.
 """
 
 from __future__ import annotations
@@ -105,7 +106,10 @@ class Dialogue:
                 return False
         elif mote.checked != self._generation:
             self._resolve(mote, state)
-        news = bool(commands) and self._answered(mote, state, commands)
+        news = False
+        if commands or state.said:
+            state.said = STICKY.intersection(command.cid for command in commands)
+            news = self._answered(mote, state, commands)
         rate = region.rate_of(best.datr)
         if rate is not None and rate != state.sending.rate:
             self._moved(state, rate)
@@ -249,10 +253,10 @@ class Dialogue:
         link = requests.link_adr(state, wish)
         state.settled = not missing and not (link and state.region.fixed)
         for commands in (link, *missing, (DevStatusReq(),) if due else ()):
-            if not commands or commands[0].cid in pending or commands[0].cid in state.paused:
-                continue
-            pending[commands[0].cid] = Request(commands)
-            changed = state.dirty = True
+            cid = commands[0].cid if commands else 0
+            if commands and not (cid in pending or cid in state.paused or cid in state.said):
+                pending[cid] = Request(commands)
+                changed = state.dirty = True
         return changed
 
     def _given_up(self, mote: Mote, state: MacState, now: float) -> bool:
@@ -261,7 +265,7 @@ class Dialogue:
             del state.paused[cid]
         over = [cid for cid, request in state.pending.items() if request.tries >= self._settings.mac_tries]
         for cid in over:
-            del state.pending[cid]
+            answers.doubt(state, state.pending.pop(cid))
             self._counted.mac_unanswered += 1
             if cid == DevStatusReq.cid:
                 mote.status_at = now
@@ -290,22 +294,25 @@ class Dialogue:
                 asked.append((request, len(commands)))
         return data, asked
 
-    def wants_frame(self, mote: Mote, room: int) -> bool:
-        """Whether there is a request that does not fit into so many bytes of FOpts."""
+    def wants_frame(self, mote: Mote, room: int, at_leisure: bool) -> bool:
+        """Whether a request does not fit into so many bytes of FOpts; ``at_leisure``: or all of them do not."""
         state = mote.mac
         if state is None:
             return False
+        total = 0
         for cid, request in state.pending.items():
-            one = codec.length(*request.commands[: 1 if cid == NewChannelReq.cid else None])
-            if one > room and request.tries < self._settings.mac_tries:
-                return True
-        return False
+            if request.tries < self._settings.mac_tries:
+                total += codec.length(*request.commands)
+                if codec.length(*request.commands[: 1 if cid == NewChannelReq.cid else None]) > room:
+                    return True
+        return at_leisure and total > room
 
     @staticmethod
     def sent(asked: Asked) -> None:
         """They are on their way."""
         for request, count in asked:
             request.sent = count
+            request.reached = max(request.reached, count)
             request.tries += 1
 
     @staticmethod

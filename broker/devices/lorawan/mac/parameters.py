@@ -101,7 +101,7 @@ def faults(fields: Mapping[str, Any]) -> str | None:
         value = fields.get(name)
         if value is not None and (type(value) is not int or not low <= value <= high):
             return f"{name} of a lorawan device is a whole number from {low} to {high}"
-    if not (fields.get("rx2_frequency") or 0) % 100 == 0:
+    if (fields.get("rx2_frequency") or 0) % 100 != 0:
         return "rx2_frequency of a lorawan device is in Hz, a multiple of 100"
     channels = fields.get("channels")
     if channels is not None and not (

@@ -64,7 +64,7 @@ def link_adr(state: MacState, wish: Sending) -> tuple[Command, ...]:
     if wish == state.sending:
         return ()
     everything = region.mask_rules.all_on
-    if state.any_channels and everything is not None:
+    if state.any_channels and everything is not None and not region.fixed:
         # The mask is not looked at, but by motes that take this for channels 0 to 15: it has those that all have.
         bits = sum(1 << index for index in has.enabled)
         return _block(((everything, bits & 0xFFFF),), wish)

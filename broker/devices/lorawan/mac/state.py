@@ -23,17 +23,20 @@ MOST: Final = 15
 MAX_REFUSED: Final = 64
 #: No data rate is known.
 UNKNOWN: Final = -1
+#: A parameter that the mote may have or not.
+UNSURE: Final = -1
 
 
 class Request:
     """Commands of one kind that wait for their answers."""
 
-    __slots__ = ("commands", "sent", "tries")
+    __slots__ = ("commands", "reached", "sent", "tries")
 
-    def __init__(self, commands: tuple[Command, ...], sent: int = 0, tries: int = 0) -> None:
+    def __init__(self, commands: tuple[Command, ...], sent: int = 0, tries: int = 0, reached: int = 0) -> None:
         self.commands = commands
-        #: How many of them were in the last frame, and how many frames there were.
+        #: How many of them were in the last frame, how many ever, and how many frames there were.
         self.sent = sent
+        self.reached = max(sent, reached)
         self.tries = tries
 
 
@@ -74,6 +77,7 @@ class MacState:
         "region",
         "relapses",
         "resolved",
+        "said",
         "sending",
         "settled",
         "status",
@@ -94,6 +98,8 @@ class MacState:
         self.pending: dict[int, Request] = {}
         #: Requests, as bytes, that it has said no to; a CID alone: the kind as a whole.
         self.refused: tuple[bytes, ...] = ()
+        #: CIDs of what it will say until it hears a downlink: no new answer can be told from that.
+        self.said: frozenset[int] = frozenset()
         #: By CID: monotonic seconds until which nothing is asked, as nothing was answered.
         self.paused: dict[int, float] = {}
         #: It may have channels that nobody knows, so masks say "all that there are".
@@ -172,8 +178,8 @@ class MacState:
             "rx1_offset": has.offset,
             "rx2_frequency": has.rx2_frequency,
             "rx2_rate": has.rx2_rate,
-            "max_duty_cycle": has.duty,
-            "channels": [channel.frequency for channel in has.extra],
+            "max_duty_cycle": has.duty if has.duty != UNSURE else None,
+            "channels": [channel.frequency for channel in has.extra if channel.frequency != UNSURE],
             "pending": [NAMES[cid] for cid in self.pending],
             "refused": [describe(what) for what in self.refused],
         }
@@ -188,9 +194,12 @@ NAMES: Final = {kind.cid: kind.__name__ for kind in codec.DOWN}
 
 
 def describe(refused: bytes) -> str:
-    """A refusal for people."""
-    name = NAMES.get(refused[0], "?")
-    return name if len(refused) == 1 else f"{name} {refused[1:].hex()}"
+    """A refusal for people: the command and its fields, or the name alone where nothing of the kind is taken."""
+    commands, _ = codec.parse_down(refused)
+    if not commands:
+        return NAMES.get(refused[0], "?")
+    texts = (" ".join((NAMES[one.cid], *map(str, msgspec.structs.astuple(one)))) for one in commands)
+    return ", ".join(texts)
 
 
 def mask_key(commands: tuple[Command, ...]) -> bytes:

@@ -1,9 +1,13 @@
 """Regional parameters as data: what a mote and a gateway of a region agree on without saying it.
 
 A row is a `Region` (`plan`), one file a family. Each file's head has the source of its figures: LoRaWAN 1.0.2 Regional
-Parameters rev. B (1.0.2rB), 1.0.3 Regional Parameters rev. A (1.0.3rA), and RP002-1.0.x, which took their place; they
-were compared with LoRaMac-node (src/mac/region), ChirpStack (lrwn/src/region) and The Things Stack (TTS, pkg/band).
-Where revisions differ, a row has what motes of every revision take, unless it says otherwise.
+Parameters rev. B (1.0.2rB), 1.0.3 Regional Parameters rev. A (1.0.3rA), and RP002-1.0.x, which took their place; the
+sections are numbered as in 1.0.3rA and RP002-1.0.4. They were compared with LoRaMac-node (src/mac/region), ChirpStack
+(lrwn/src/region) and The Things Stack (TTS, pkg/band). Where revisions differ, a row has what motes of every revision
+take, unless its head says otherwise.
+
+In all of these documents a region's sections are: .2 channels, .3 data rates and power, .4 CFList, .5 LinkADRReq, .6
+sizes, .7 receive windows.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """AS923 and its groups -2, -3, -4.
 
 =====================  ================================================================================================
-channels, data rates   1.0.2rB and 1.0.3rA, 2.8.2 and 2.8.3; groups: RP002-1.0.1 to 1.0.4, AS923_FREQ_OFFSET -1.8,
-                       -6.6 and -5.9 MHz. Further channels differ from country to country, so motes are told of none
+channels, data rates   1.0.3rA, 2.8.2 and 2.8.3, as in 1.0.2rB; groups: RP002-1.0.4, 2.10, AS923_FREQ_OFFSET -1.8, -6.6
+                       and -5.9 MHz. Further channels differ from country to country, so motes are told of none
 TXPower                2.8.3: 16 dBm EIRP, 2 dB a step, 0 to 7
 dwell time             2.8.3: 400 ms up and down by TxParamSetupReq. Motes begin with that of uplinks (LoRaMac-node:
                        AS923_DEFAULT_UPLINK_DWELL_TIME) and without that of downlinks (RP002, default settings)

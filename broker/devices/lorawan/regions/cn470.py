@@ -4,23 +4,23 @@ They have nothing in common on the air, so which one it is has to be said. ``cn4
 48 down; ``cn470-a20`` and so on are called after the type (A, B) and the antenna (20 and 26 MHz) of the new ones.
 
 =====================  ================================================================================================
-old: channels, rates   1.0.2rB and 1.0.3rA, 2.7.2 and 2.7.3; the same in TTS (pkg/band/cn_470_510.go)
+old: channels, rates   1.0.3rA, 2.7.2 and 2.7.3, as in 1.0.2rB; the same in TTS (pkg/band/cn_470_510.go)
 - TXPower              2.7.3: 19.15 dBm EIRP (17 dBm ERP), 2 dB a step, 0 to 7
 - CFList               2.7.4: motes take none
 - ChMaskCntl           2.7.5: 0 to 5, 6 all on, 7 reserved
 - sizes, RX1, RX2      2.7.6 and 2.7.7: downlink channel n modulo 48; offsets 0 to 5; 505.3 MHz, DR0
-new: channels          RP002-1.0.4, 3.8 (CN470-510): four channel plans, 20 common join channels; the same in
+new: channels          RP002-1.0.4, 2.9.2: four channel plans, 20 common join channels; the same in
                        LoRaMac-node (RegionCN470A20.c, A26, B20, B26) and TTS (pkg/band/cn_470_510_20_a.go and on)
-- join channels        3.8.2: RX1 of a join-accept as printed beside the join channel, which with 26 MHz is not the one
+- join channels        2.9.2: RX1 of a join-accept as printed beside the join channel, which with 26 MHz is not the one
                        of the same channel's data frames
-- data rates           3.8.3: DR0 is there, but no payload fits into it in China's time limit; DR6 SF7 at 500 kHz
-- CFList               3.8.4, type 1
-- ChMaskCntl           3.8.5: with 20 MHz 6 all on, 7 all off; with 26 MHz 3 all on, 4 all off
-- sizes                3.8.6; DR3 172 in RP002-1.0.1 (TTS keeps it), 192 since
-- RX1, RX2             3.8.7: downlink channel n modulo 64 (20 MHz) or 24 (26 MHz), offsets 0 to 5, not below DR1;
+- data rates           2.9.3: DR0 is there, but no payload fits into it in China's time limit; DR6 SF7 at 500 kHz
+- CFList               2.9.4, type 1
+- ChMaskCntl           2.9.5: with 20 MHz 6 all on, 7 all off; with 26 MHz 3 all on, 4 all off
+- sizes                2.9.6; DR3 172 in RP002-1.0.1 (TTS keeps it), 192 since
+- RX1, RX2             2.9.7: downlink channel n modulo 64 (20 MHz) or 24 (26 MHz), offsets 0 to 5, not below DR1;
                        DR1; with 20 MHz by the join channel, for ABP 486.9 (A) and 498.3 MHz (B); with 26 MHz 492.5
                        and 502.5 MHz. LoRaMac-node has 494.0 MHz for join channel 6 of A20, where no channel is; the
-                       row is in steps of 1.6 MHz: 494.9
+                       row is in steps of 1.6 MHz: 494.9, which the IoT Edge LoRaWAN starter kit has, too
 =====================  ================================================================================================
 
 There is no duty cycle (TTS: 1). 19 and 17 dBm are not in the gain tables of common gateways, 16 is.

@@ -1,8 +1,8 @@
 """EU863-870.
 
 =====================  ================================================================================================
-channels, data rates   1.0.2rB and 1.0.3rA, 2.2.2 and 2.2.3; RP002-1.0.4, 3.4.2 and 3.4.3 (DR8 to DR11, LR-FHSS, are
-                       left out: no packet forwarder of Semtech's UDP protocol hears them)
+channels, data rates   1.0.3rA, 2.2.2 and 2.2.3, as in 1.0.2rB; RP002-1.0.4, 2.4.2 and 2.4.3 (DR8 to DR11, LR-FHSS,
+                       are left out: no packet forwarder of Semtech's UDP protocol hears them)
 TXPower                2.2.3: 16 dBm EIRP, 2 dB a step, 0 to 7
 CFList                 2.2.4, type 0; the five further channels are those of ChirpStack, TTS and most gateways, which
                        the document leaves to the network

@@ -1,13 +1,13 @@
 """IN865-867.
 
 =====================  ================================================================================================
-channels, data rates   1.0.2rB and 1.0.3rA, 2.10.2 and 2.10.3; DR6 is reserved. Further channels are left to the
+channels, data rates   1.0.3rA, 2.10.2 and 2.10.3, as in 1.0.2rB; DR6 is reserved. Further channels are left to the
                        network; motes are told of none
-TXPower                2.10.3: 30 dBm EIRP, 2 dB a step, 0 to 10
+TXPower                2.10.3: 30 dBm EIRP, 2 dB a step, 0 to 10 (RP002-1.0.5: 29.2 dBm, 0 to 14)
 CFList, ChMaskCntl     2.10.4, type 0; 2.10.5
 sizes                  2.10.6
 RX1, RX2               2.10.7: as the uplink, MIN(5, MAX(0, uplink - offset)), offsets 6 and 7 being -1 and -2;
-                       866.55 MHz, DR2
+                       866.55 MHz, DR2. ChirpStack has RP002's table, which differs after FSK alone (DR7): up to DR7
 =====================  ================================================================================================
 
 There is no duty cycle (LoRaMac-node, RegionIN865.h; TTS, pkg/band/in_865_867.go).

@@ -1,7 +1,7 @@
 """KR920-923.
 
 =====================  ================================================================================================
-channels, data rates   1.0.2rB and 1.0.3rA, 2.9.2 and 2.9.3. Further channels: the rest of those at which 14 dBm are
+channels, data rates   1.0.3rA, 2.9.2 and 2.9.3, as in 1.0.2rB. Further channels: the rest of those at which 14 dBm are
                        allowed, 922.7 to 923.3 MHz, as ChirpStack and TTS have them
 TXPower                2.9.3: 14 dBm EIRP, 2 dB a step, 0 to 7; 10 dBm from 920.9 to 921.9 MHz
 CFList, ChMaskCntl     2.9.4, type 0; 2.9.5

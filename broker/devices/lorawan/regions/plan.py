@@ -192,8 +192,8 @@ class Region:
     def rx1_frequency(self, uplink: int, *, join: bool = False) -> int | None:
         """The frequency of RX1 after an uplink on this one; None for one that is no channel."""
         if join and self.join_channels:
-            found = self.join_channel(uplink)
-            return None if found is None else self.join_channels[found].rx1
+            joined = self._joined_on(uplink)
+            return None if joined is None else joined.rx1
         if not self.channels_down:
             return uplink
         channel = self.channel_of(uplink)
@@ -206,12 +206,19 @@ class Region:
 
     def join_channel(self, frequency: int) -> int | None:
         """The number of the join channel on this frequency; None where there is no such thing."""
+        channel = self._joined_on(frequency)
+        return None if channel is None else channel.index
+
+    def _joined_on(self, frequency: int) -> JoinChannel | None:
         channel = self._joins.get(_raster(frequency))
-        return None if channel is None or abs(channel.frequency - frequency) > TOLERANCE else channel.index
+        return channel if channel is not None and abs(channel.frequency - frequency) <= TOLERANCE else None
 
     def rx2_for(self, join_channel: int | None) -> int:
-        """The frequency of RX2 for a mote that joined on this channel (`join_channel`); None: by personalization."""
-        return self.rx2_frequency if join_channel is None else self.join_channels[join_channel].rx2
+        """The frequency of RX2 of a mote that joined on this channel (`join_channel`); None: it did not join on one."""
+        for channel in self.join_channels:
+            if channel.index == join_channel:
+                return channel.rx2
+        return self.rx2_frequency
 
     def band_of(self, frequency: int) -> Band | None:
         """The band with a duty cycle that a frequency lies in."""
@@ -233,10 +240,7 @@ class Region:
         return (self.mask_rules.wide or len(self.channels_up)) // BLOCK if self.fixed else 0
 
     def block(self, number: int) -> frozenset[int]:
-        """Channels that a gateway with eight receivers hears: eight, and their channel of 500 kHz.
-
-        Raises ValueError for a block that is none.
-        """
+        """Eight channels that a gateway hears, with their channel of 500 kHz. Raises ValueError if there are none."""
         if not 0 <= number < self.blocks:
             raise ValueError(f"{self.name} has {self.blocks} blocks of channels, of which {number} is none")
         wide = self.mask_rules.wide
@@ -244,9 +248,10 @@ class Region:
         return eight if wide is None else eight | {wide + number}
 
     def cf_list_bytes(self, enabled: Collection[int] | None = None) -> bytes:
-        """The CFList of a join-accept: 16 bytes, or none. ``enabled``: channel numbers; None: all.
+        """The CFList of a join-accept: 16 bytes, or none. ``enabled``: channel numbers; None: all of them.
 
-        Type 0: five frequencies / 100 in three bytes LE. Type 1: ChMask of each sixteen channels, LE.
+        Type 0: five frequencies / 100 in three bytes LE, 0 for none. Type 1: the ChMask of each sixteen channels, LE;
+        1.0.x and RP002 disagree on how many there are, and what follows those of the channels is 0 for both.
         """
         if self.cf_list_type == 0:
             first = len(self.channels_up)
