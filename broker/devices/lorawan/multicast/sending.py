@@ -48,6 +48,7 @@ from broker.devices.lorawan.multicast.records import (
     PARTLY_SENT,
     SENDING,
     SENT,
+    MessageRecord,
     Share,
     pack_counter,
 )
@@ -211,8 +212,8 @@ class Sender:
         return plan._replace(slots=[slot for slot in plan.slots if slot.gateway is gateway])
 
     def _emit(self, group: Group, message: Message, gateway: Gateway, targets: list[Target]) -> None:
+        """Book it, or say what is in the way."""
         record = message.record
-        first = record.fcnt is None
         fcnt = group.next if record.fcnt is None else record.fcnt
         if fcnt >= MAX_COUNTER:
             self._finish(group, message, "COUNTER_USED_UP")
@@ -236,25 +237,17 @@ class Sender:
         if error is not None:
             self._wait(group, message, "duty_cycle" if error == "DUTY" else "busy")
             return
-        share = record.shares.get(gateway.eui, Share())
-        begun = msgspec.structs.replace(
-            record,
-            status=SENDING,
-            fcnt=fcnt,
-            turn=message.turn,
-            shares={
-                **record.shares,
-                gateway.eui: msgspec.structs.replace(share, turn=message.turn, begun=share.begun + 1),
-            },
-            air_time=record.air_time + emission.seconds,
-            updated_at=self._core.clock(),
-        )
-        changes = [self._groups.messages.change(record.key, begun)]
-        if first:
-            changes.append(Change(COUNTERS, session.session, pack_counter(fcnt + 1)))
         if not record.shares:
             message.looked_at = self._monotonic()
         message.waiting = ""
+        self._begin(group, message, emission, fcnt)
+
+    def _begin(self, group: Group, message: Message, emission: Transmission, fcnt: int) -> None:
+        """That it begins goes to the disk; then it does."""
+        begun = self._begun(message, emission, fcnt)
+        changes = [self._groups.messages.change(begun.key, begun)]
+        if message.record.fcnt is None:
+            changes.append(Change(COUNTERS, group.record.session, pack_counter(fcnt + 1)))
         group.flying = message
 
         def kept(_: None) -> None:
@@ -274,6 +267,21 @@ class Sender:
 
         writing: Deferred[None] = self._core.storage.write_records(changes)
         writing.addCallbacks(kept, not_kept)
+
+    def _begun(self, message: Message, emission: Transmission, fcnt: int) -> MessageRecord:
+        record, turn = message.record, message.turn
+        _, _, gateway = emission.what
+        share = record.shares.get(gateway.eui, Share())
+        share = msgspec.structs.replace(share, turn=turn, begun=share.begun + 1)
+        return msgspec.structs.replace(
+            record,
+            status=SENDING,
+            fcnt=fcnt,
+            turn=turn,
+            shares={**record.shares, gateway.eui: share},
+            air_time=record.air_time + emission.seconds,
+            updated_at=self._core.clock(),
+        )
 
     def _answered(self, emission: Transmission, error: str | None) -> None:
         """The gateway has taken the frame, or has not."""
