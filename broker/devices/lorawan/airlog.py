@@ -201,14 +201,15 @@ class AirLog:
 
 def restore(gateway: Gateway, entries: list[tuple[Any, ...]], now: float, wall: int) -> None:
     """Give a gateway back what it had sent, as it stands on disk. ``wall``: UNIX microseconds."""
-    latest = max(start + span for start, span, *_ in entries)
-    to_local = gateway.clock.reading(now) - (latest if latest > wall + AHEAD else wall)
-    end = 0
+    last = max(start + span for start, span, *_ in entries)
+    to_local = gateway.clock.reading(now) - (last if last > wall + AHEAD else wall)
+    earliest = latest = -(1 << 62)
     for start, span, length, frequency, low, high, duty in sorted(entries):
         band = gateway.region.band_of(frequency)
         if band is None or (band.low, band.high, band.duty) != (low, high, duty):
             band = Band(low, high, duty)
         # Where the wall clock was adjusted in between, one may seem to begin before the other's end.
-        start = max(start + to_local, end) if end else start + to_local
-        end = start + span
+        start = max(start + to_local, earliest)
+        end = max(start + span, latest + length)
+        earliest, latest = start + length, end
         gateway.reserve(Emission(start, end, length, frequency, band))

@@ -1,6 +1,8 @@
 """When one gateway transmits: meanwhile it neither transmits anything else nor hears.
 
-Spans are in its own microseconds (`clock`), in order, and do not overlap; what is over by far is forgotten.
+Spans are in its own microseconds (`clock`), in order; what is over by far is forgotten. They do not overlap, but for
+those of two frames that the gateway is told to send "at once": whatever that is to it, the second one is as much later
+as it was told later.
 """
 
 from __future__ import annotations
@@ -21,11 +23,12 @@ CHANNEL: Final = 100_000
 class Bookings:
     """One transmitter."""
 
-    __slots__ = ("_ends", "_frequencies", "_starts")
+    __slots__ = ("_ends", "_frequencies", "_lengths", "_starts")
 
     def __init__(self) -> None:
         self._starts: list[int] = []
         self._ends: list[int] = []
+        self._lengths: list[int] = []
         self._frequencies: list[int] = []
 
     def lately(self, local: int) -> int:
@@ -38,6 +41,16 @@ class Bookings:
         if first < len(self._ends) and self._starts[first] - GUARD < end:
             return self._ends[first] + GUARD
         return None
+
+    def conflict_at_once(self, start: int, end: int) -> bool:
+        """Whether that is so for a frame that begins between now (``start``) and some time before ``end``."""
+        for place in range(bisect_right(self._ends, start - GUARD), len(self._ends)):
+            begin, length = self._starts[place], self._lengths[place]
+            if begin - GUARD >= end:
+                break
+            if begin + length == self._ends[place] or start < begin + length + GUARD:
+                return True
+        return False
 
     def free_from(self, start: int, length: int) -> int:
         """The first time, not before ``start``, from which it is free for ``length``."""
@@ -55,18 +68,19 @@ class Bookings:
                 until = self._ends[number]
         return until
 
-    def add(self, start: int, end: int, frequency: int) -> None:
-        """It transmits then."""
+    def add(self, start: int, end: int, frequency: int, length: int | None = None) -> None:
+        """It transmits then; or only for ``length``, at any time in between."""
         over = bisect_left(self._ends, start - FORGOTTEN)
         if over > _SLACK:
-            del self._starts[:over], self._ends[:over], self._frequencies[:over]
+            del self._starts[:over], self._ends[:over], self._lengths[:over], self._frequencies[:over]
         place = bisect_left(self._starts, start)
         self._starts.insert(place, start)
         self._ends.insert(place, end)
+        self._lengths.insert(place, end - start if length is None else length)
         self._frequencies.insert(place, frequency)
 
     def remove(self, start: int, end: int) -> None:
         """It does not; harmless twice."""
         place = bisect_left(self._starts, start)
         if place < len(self._starts) and (self._starts[place], self._ends[place]) == (start, end):
-            del self._starts[place], self._ends[place], self._frequencies[place]
+            del self._starts[place], self._ends[place], self._lengths[place], self._frequencies[place]

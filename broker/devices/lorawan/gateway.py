@@ -122,7 +122,7 @@ class Gateway:
 
     def reserve(self, emission: Emission) -> None:
         """It is going to send that."""
-        self.bookings.add(emission.start, emission.end, emission.frequency)
+        self.bookings.add(emission.start, emission.end, emission.frequency, emission.length)
         self.air.add(emission)
 
     def give_back(self, emission: Emission) -> None:

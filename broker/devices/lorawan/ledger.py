@@ -16,7 +16,8 @@ leaves an emission. That is one look-up by bisection, and one more for each that
 
 When something is sent "at once" by the gateway, nobody knows when exactly: an entry is a span in which an emission of
 some length lies, anywhere. It counts as early as possible at the end of an hour, and as late as possible at the
-beginning. Spans do not overlap, as a gateway has one transmitter.
+beginning. As a gateway has one transmitter, emissions do not overlap: not if all of them begin as early as they may,
+and not if all begin as late.
 
 All times are microseconds of the gateway's own clock.
 """
@@ -38,11 +39,12 @@ _SLACK: Final = 64
 class Ledger:
     """Entries by time: start and end of the span, length of the emission."""
 
-    __slots__ = ("_before", "_ends", "_lengths", "_starts", "_total")
+    __slots__ = ("_before", "_latest", "_lengths", "_starts", "_total")
 
     def __init__(self) -> None:
         self._starts: list[int] = []
-        self._ends: list[int] = []
+        #: Of an emission: the latest start.
+        self._latest: list[int] = []
         self._lengths: list[int] = []
         #: The sum of the lengths before each; sums go on when what is old is thrown away.
         self._before: list[int] = []
@@ -52,7 +54,7 @@ class Ledger:
         return len(self._starts)
 
     def __iter__(self) -> Iterator[tuple[int, int, int]]:
-        return zip(self._starts, self._ends, self._lengths, strict=True)
+        return map(self._entry, range(len(self._starts)))
 
     def add(self, start: int, end: int, length: int) -> None:
         """An emission of ``length`` somewhere from ``start`` to ``end``."""
@@ -60,7 +62,7 @@ class Ledger:
         place = bisect_left(self._starts, start)
         before = self._before[place] if place < len(self._before) else self._total
         self._starts.insert(place, start)
-        self._ends.insert(place, end)
+        self._latest.insert(place, end - length)
         self._lengths.insert(place, length)
         self._before.insert(place, before)
         self._shift(place + 1, length)
@@ -70,12 +72,13 @@ class Ledger:
         place = bisect_left(self._starts, start)
         if place == len(self._starts) or (start, end, length) != self._entry(place):
             return False
-        del self._starts[place], self._ends[place], self._lengths[place], self._before[place]
+        del self._starts[place], self._latest[place], self._lengths[place], self._before[place]
         self._shift(place, -length)
         return True
 
     def _entry(self, place: int) -> tuple[int, int, int]:
-        return self._starts[place], self._ends[place], self._lengths[place]
+        length = self._lengths[place]
+        return self._starts[place], self._latest[place] + length, length
 
     def _shift(self, place: int, length: int) -> None:
         self._total += length
@@ -84,10 +87,12 @@ class Ledger:
 
     def forget(self, until: int, slack: int = _SLACK) -> None:
         """Throw away what was over before, if it is more than ``slack`` entries."""
-        if len(self._ends) <= slack or self._ends[slack] > until:
+        if len(self._starts) <= slack or self._latest[slack] + self._lengths[slack] > until:
             return
-        old = bisect_right(self._ends, until)
-        del self._starts[:old], self._ends[:old], self._lengths[:old], self._before[:old]
+        old = bisect_right(self._latest, until)
+        if old and self._latest[old - 1] + self._lengths[old - 1] > until:
+            old -= 1
+        del self._starts[:old], self._latest[:old], self._lengths[:old], self._before[:old]
 
     # -- sums ------------------------------------------------------------------------------------------------------
 
@@ -100,15 +105,15 @@ class Ledger:
 
     def _least_until(self, at: int) -> int:
         """All that was sent before ``at`` for certain."""
-        place = bisect_left(self._starts, at) - 1
+        place = bisect_left(self._latest, at) - 1
         if place < 0:
             return self._before[0] if self._before else self._total
-        return self._before[place] + max(0, self._lengths[place] - max(0, self._ends[place] - at))
+        return self._before[place] + min(self._lengths[place], at - self._latest[place])
 
     def _reached(self, least: int) -> int:
         """The first time at which `_least_until` is ``least``; it is more than at the beginning."""
         place = bisect_left(self._before, least) - 1
-        return self._ends[place] - self._lengths[place] + least - self._before[place]
+        return self._latest[place] + least - self._before[place]
 
     def used(self, until: int) -> int:
         """Air time of the hour that ends then."""

@@ -234,6 +234,9 @@ class Transmitter:
             # It lies where the transmitter is free: too late is all that it can be.
             if emission.start - gateway.clock.reading(now) > (slot.latest - now) * 1e6:
                 return "COLLISION_PACKET"
+        elif slot.at_once:
+            if gateway.bookings.conflict_at_once(emission.start, emission.end):
+                return "COLLISION_PACKET"
         elif gateway.bookings.conflict(emission.start, emission.end) is not None:
             return "COLLISION_PACKET"
         if self.settings.duty_cycle and gateway.air.wait(emission, self.settings.ceilings.of(transmission.priority)):

@@ -146,7 +146,7 @@ class Uplinks:
                 told = LinkCheckAns(max(0, min(MAX_MARGIN, int(best))), min(255, len(heard.receptions)))
                 mote.answers += codec.encode(told)
             elif kind is DeviceTimeReq:
-                mote.answers += codec.encode(DeviceTimeAns.at(codec.gps_seconds(heard.at)))
+                mote.answers += codec.encode(DeviceTimeAns.at(codec.gps_seconds(heard.ended_at())))
             elif isinstance(command, DevStatusAns):
                 self._dialogue.status(mote, command, heard.at)
                 status = {"battery": command.battery, "margin": command.margin}

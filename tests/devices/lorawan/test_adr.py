@@ -6,19 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from broker.devices.lorawan.mac.adr import History, Limits, Sending, at_125_khz, decide, need
+from broker.devices.lorawan.mac.adr import History, Limits, Sending, decide, drops, gain, need
 from broker.devices.lorawan.regions import EU868, REGIONS, DataRate
 
 NEEDS = tuple(None if rate is None else need(rate) for rate in EU868.rates)
 LIMITS = Limits(
     needs=NEEDS,
+    gains=(0.0,) * len(NEEDS),
     rates=tuple(EU868.uplink_rates),
-    powers=EU868.powers,
+    drops=drops(EU868.powers),
     margin=10.0,
     history=20,
     max_repetitions=3,
     min_power=0,
-    max_power=15,
+    max_power=7,
 )
 
 
@@ -142,13 +143,14 @@ class DecideTests(SynchronousTestCase):
         region = REGIONS[name]
         limits = Limits(
             tuple(None if one is None else need(one) for one in region.rates),
+            (0.0,) * len(region.rates),
             tuple(region.uplink_rates),
-            region.powers,
+            drops(region.powers),
             10.0,
             20,
             3,
-            min(powers),
-            max(powers),
+            min(*powers, len(region.powers) - 1),
+            min(max(powers), len(region.powers) - 1),
         )
         history, fcnt = History(), 0
         for gap, snr in frames:
@@ -165,5 +167,5 @@ class DecideTests(SynchronousTestCase):
         self.assertEqual(need(DataRate(7, 125_000)), -7.5)
         self.assertAlmostEqual(need(DataRate(7, 250_000)) or 0, -4.49, places=2)
         self.assertIsNone(need(DataRate(0, 50_000)))
-        self.assertEqual(at_125_khz(-7.5, DataRate(12, 125_000)), -7.5)
-        self.assertAlmostEqual(at_125_khz(-7.5, DataRate(7, 500_000)), -1.48, places=2)
+        self.assertEqual(gain(DataRate(12, 125_000)), 0.0)
+        self.assertAlmostEqual(gain(DataRate(7, 500_000)), 6.02, places=2)

@@ -77,6 +77,19 @@ class BookingTests(SynchronousTestCase):
         bookings.remove(1_000_000, 2_000_000)
         self.assertIsNone(bookings.conflict(1_500_000, 1_600_000))
 
+    def test_at_once(self) -> None:
+        """Nobody knows when that is, but of two such frames the second is later by as much as it was told later."""
+        bookings = Bookings()
+        bookings.add(0, 1_300_000, 1, 100_000)
+        self.assertEqual(bookings.conflict(200_000, 300_000), 1_300_000 + GUARD)
+        self.assertTrue(bookings.conflict_at_once(99_999 + GUARD, 1_500_000))
+        self.assertFalse(bookings.conflict_at_once(100_000 + GUARD, 1_500_000))
+        bookings.add(100_000 + GUARD, 1_500_000, 1, 200_000)
+        self.assertEqual(bookings.free_from(0, 50_000), 1_500_000 + GUARD)
+        bookings.add(2_000_000, 2_100_000, 1)
+        self.assertFalse(bookings.conflict_at_once(400_000, 2_000_000 - GUARD))
+        self.assertTrue(bookings.conflict_at_once(400_000, 2_000_001 - GUARD))
+
     def test_what_is_over_is_forgotten(self) -> None:
         bookings = Bookings()
         for second in range(1000):

@@ -148,6 +148,21 @@ class CollisionTests(Case):
         # 33 bytes at SF12 without a CRC: 1.810 s.
         self.assertGreaterEqual(spans[1][0] - spans[0][0], 1_810_000)
 
+    def test_at_once_one_after_the_other(self) -> None:
+        """A gateway whose clock is not known is not told to send the second before the first is over."""
+        motes = [self.bed.abp(f"AA000000000000{n:02X}", f"260100{n:02X}", **{"class": "C"}) for n in range(3)]
+        for mote in motes:
+            mote.says(b"x", self.gateway)
+        for _ in range(130):
+            self.gateway.pull()
+            self.bed.advance(5)
+        for mote in motes:
+            self.bed.command(b"x", mote)
+        self.bed.advance(10)
+        times = [at for at, packet in self.gateway.asked if packet.get("imme")]
+        self.assertEqual(len(times), 3)
+        self.assertTrue(all(after - before >= 1.155 for before, after in pairwise(times)), times)
+
     def test_class_c_leaves_a_gateway_that_is_busy_for_long(self) -> None:
         mote = self.bed.abp(**{"class": "C"})
         mote.says(b"x", self.gateway, self.other)
@@ -160,6 +175,18 @@ class CollisionTests(Case):
 
 
 class AnswerTests(Case):
+    def tokens(self) -> list[bytes]:
+        """Those of all that the gateway is told from now on."""
+        found: list[bytes] = []
+        write = self.bed.wire.ends[self.gateway.down]
+
+        def told(data: bytes) -> None:
+            found.append(data[1:3])
+            write(data)
+
+        self.bed.wire.ends[self.gateway.down] = told
+        return found
+
     def test_another_gateway_or_window_and_the_air_time_is_given_back(self) -> None:
         for error in (
             "TOO_LATE",
@@ -192,9 +219,7 @@ class AnswerTests(Case):
         self.gateway.answers = [None]
         self.mote = self.bed.abp()
         command = self.bed.command(b"x", self.mote)
-        tokens: list[bytes] = []
-        write = self.bed.wire.ends[self.gateway.down]
-        self.bed.wire.ends[self.gateway.down] = lambda data: (tokens.append(data[1:3]), write(data))[1]
+        tokens = self.tokens()
         self.mote.says(b"x", self.gateway, self.other)
         self.bed.advance(0.95)
         self.gateway.send(5, b'{"txpk_ack":{"error":"TOO_LATE"}}', tokens[0])
@@ -240,9 +265,7 @@ class AnswerTests(Case):
         self.gateway.answers = [None]
         mote = self.bed.abp()
         command = self.bed.command(b"x", mote)
-        tokens: list[bytes] = []
-        write = self.bed.wire.ends[self.gateway.down]
-        self.bed.wire.ends[self.gateway.down] = lambda data: (tokens.append(data[1:3]), write(data))[1]
+        tokens = self.tokens()
         mote.says(b"x", self.gateway)
         self.bed.advance(0.5)
         self.gateway.send(5, json.dumps({"txpk_ack": {"warn": "TX_POWER", "value": 14}}).encode(), tokens[0])

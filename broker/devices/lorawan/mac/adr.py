@@ -11,8 +11,8 @@
                                                       < 30 % one more      more     the most
 
 The largest SNR of few frames is less than that of many, so a mote may be made faster after a quarter of the history: an
-error is on the safe side. Everything else takes all of it. What was heard before a change says nothing about the time
-after it, so the history begins anew then.
+error is on the safe side. Everything else takes all of it; then a mote is judged once in a quarter. What was heard
+before a change says nothing about the time after it, so the history begins anew then.
 
 A mote that hears nothing from us helps itself (1.0.4, 4.3.1.1): full power first, then slower step by step, then all
 channels and each frame once. A frame at another data rate than the one agreed on shows that.
@@ -20,8 +20,9 @@ channels and each frame once. A frame at another data rate than the one agreed o
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from math import log10
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from broker.devices.lorawan.regions import DataRate
 
@@ -52,10 +53,12 @@ class Limits(NamedTuple):
 
     #: SNR (dB, at 125 kHz) that each data rate needs; None for one that has nothing to do with it.
     needs: tuple[float | None, ...]
+    #: dB that a measured SNR would be larger at 125 kHz: a wider channel has more noise.
+    gains: tuple[float, ...]
     #: Numbers of those that may be chosen, the slowest first; never none.
     rates: tuple[int, ...]
-    #: dBm by TXPower index, the loudest first.
-    powers: tuple[float, ...]
+    #: dB below full power by TXPower index.
+    drops: tuple[float, ...]
     margin: float
     history: int
     max_repetitions: int
@@ -64,15 +67,25 @@ class Limits(NamedTuple):
     max_power: int
 
 
+def drops(powers: tuple[float, ...]) -> tuple[float, ...]:
+    """dB below full power, from dBm by TXPower index."""
+    return tuple(powers[0] - power for power in powers)
+
+
 class History:
     """The last frames of a mote: how well the best gateway heard each, and how many were lost before it."""
 
-    __slots__ = ("_frames", "_last")
+    __slots__ = ("_frames", "_last", "judgement", "limits", "now", "since")
 
     def __init__(self) -> None:
         #: Two bytes a frame, the oldest first.
         self._frames = b""
         self._last = -1
+        #: What was judged last, how, and how many frames ago.
+        self.since = 0
+        self.now: Sending | None = None
+        self.limits: Limits | None = None
+        self.judgement: Any = None
 
     def __len__(self) -> int:
         return len(self._frames) >> 1
@@ -82,6 +95,7 @@ class History:
         level = int(snr * _QUARTER) + _ZERO
         gap = fcnt - self._last if self._last >= 0 else 1
         self._last = fcnt
+        self.since += 1
         entry = bytes((0 if level < 0 else _MOST if level > _MOST else level, _MOST if gap > _MOST else gap))
         self._frames = self._frames[-2 * most + 2 :] + entry if most > 1 else entry
 
@@ -103,24 +117,36 @@ class History:
 
 def need(rate: DataRate) -> float | None:
     """The SNR at 125 kHz that a data rate needs; None for one that is not LoRa."""
-    return rate.required_snr + 10 * log10(rate.bandwidth / 125_000) if rate.spreading else None
+    return rate.required_snr + gain(rate) if rate.spreading else None
 
 
-def at_125_khz(snr: float, rate: DataRate) -> float:
-    """A measured SNR as it would be at 125 kHz, where a wider channel has more noise."""
-    return snr if rate.bandwidth == 125_000 or not rate.spreading else snr + 10 * log10(rate.bandwidth / 125_000)
+def gain(rate: DataRate) -> float:
+    """dB that an SNR at its bandwidth would be larger at 125 kHz."""
+    return 10 * log10(rate.bandwidth / 125_000) if rate.spreading else 0.0
 
 
 def decide(history: History, now: Sending, limits: Limits) -> Sending:
     """How the mote should send; ``now`` if that is well, or if too little is known."""
     known = len(history)
-    needed = limits.needs[now.rate] if now.rate < len(limits.needs) else None
-    if needed is None or not known or known * SOON < limits.history:
+    if known * SOON < limits.history or not known:
+        return now
+    full = known >= limits.history
+    # One that is settled need not be judged with every frame.
+    again = now is not history.now or limits is not history.limits or not full
+    if again or history.since * SOON >= limits.history:
+        history.since, history.now, history.limits = 0, now, limits
+        wish = _judge(history.best, history.lost, full, now, limits)
+        history.judgement = now if wish == now else wish
+    judgement: Sending = history.judgement
+    return judgement
+
+
+def _judge(best: float, lost: float, full: bool, now: Sending, limits: Limits) -> Sending:
+    if now.rate >= len(limits.needs) or limits.needs[now.rate] is None:
         return now
     # How it would be heard at full power, beyond the margin; and how far power goes down.
-    loudest = history.best - limits.margin + _given_away(limits, now.power)
-    rate = min(_fastest(loudest - _given_away(limits, limits.min_power), now.rate, limits), limits.rates[-1])
-    full = known >= limits.history
+    loudest = best - limits.margin + _drop(limits, now.power)
+    rate = min(_fastest(loudest - _drop(limits, limits.min_power), now.rate, limits), limits.rates[-1])
     if rate == now.rate and not full:
         return now
     power = now.power
@@ -128,17 +154,16 @@ def decide(history: History, now: Sending, limits: Limits) -> Sending:
     quietest = _quietest(loudest - needed, limits)
     if rate != now.rate or quietest > power:
         power = quietest
-    elif loudest - _given_away(limits, power) - needed < -HYSTERESIS:
+    elif loudest - _drop(limits, power) - needed < -HYSTERESIS:
         if quietest < power:
             power = quietest
-        elif history.lost >= LOSSY:
+        elif lost >= LOSSY:
             rate = _slower(rate, limits)
-    return Sending(rate, power, _repetitions(now.repetitions, history.lost, limits) if full else now.repetitions)
+    return Sending(rate, power, _repetitions(now.repetitions, lost, limits) if full else now.repetitions)
 
 
-def _given_away(limits: Limits, power: int) -> float:
-    """dB by which this TXPower index is below full power."""
-    return limits.powers[0] - limits.powers[min(power, len(limits.powers) - 1)]
+def _drop(limits: Limits, power: int) -> float:
+    return limits.drops[min(power, len(limits.drops) - 1)]
 
 
 def _fastest(loudest: float, rate: int, limits: Limits) -> int:
@@ -155,11 +180,8 @@ def _slower(rate: int, limits: Limits) -> int:
 
 def _quietest(spare: float, limits: Limits) -> int:
     """The largest TXPower index that takes no more than ``spare`` dB away."""
-    last = min(limits.max_power, len(limits.powers) - 1)
-    for index in range(last, limits.min_power, -1):
-        if _given_away(limits, index) <= spare:
-            return index
-    return min(limits.min_power, last)
+    index = bisect_right(limits.drops, spare) - 1
+    return max(min(index, limits.max_power), limits.min_power)
 
 
 def _repetitions(now: int, lost: float, limits: Limits) -> int:

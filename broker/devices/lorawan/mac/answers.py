@@ -106,7 +106,7 @@ def new_channel(state: MacState, request: Request, answers: Sequence[NewChannelA
         added = Channel(asked.index, asked.frequency, asked.min_rate, asked.max_rate) if asked.frequency else None
         state.has = _with_channel(state.has, asked.index, added, added is not None)
     if number < len(request.commands):
-        state.pending[NewChannelReq.cid] = Request(request.commands[number:], reached=request.reached - number)
+        state.ask(request.commands[number:], request.reached - number)
     return refused
 
 

@@ -423,6 +423,11 @@ def gps_seconds(at: float) -> float:
     return at - GPS_EPOCH + LEAP_SECONDS
 
 
+def unix_time(seconds: float) -> float:
+    """The UNIX time of seconds since the GPS epoch."""
+    return seconds + GPS_EPOCH - LEAP_SECONDS
+
+
 def _below(value: int, end: int) -> int:
     if not 0 <= value < end:
         raise ValueError(f"{value} is not one of 0 to {end - 1}")

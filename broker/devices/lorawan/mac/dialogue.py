@@ -38,7 +38,7 @@ from broker.devices.lorawan.mac.codec import (
     TxParamSetupReq,
 )
 from broker.devices.lorawan.mac.parameters import Parameters, Shared, begins, wanted
-from broker.devices.lorawan.mac.state import UNKNOWN, MacState, Request
+from broker.devices.lorawan.mac.state import NOTHING, UNKNOWN, MacState, Request
 from broker.devices.lorawan.motes import Mote
 from broker.devices.lorawan.reception import Heard
 from broker.devices.lorawan.regions import Region
@@ -121,7 +121,7 @@ class Dialogue:
             history = state.history
             if history is None:
                 history = state.history = History()
-            history.add(fcnt, adr.at_125_khz(best.snr, region.rate(rate)), self._settings.adr_history)
+            history.add(fcnt, best.snr + state.limits.gains[rate], self._settings.adr_history)
             wish = adr.decide(history, wish, state.limits)
         if due or state.pending or not state.settled or wish != state.sending:
             news = self._plan(mote, state, wish, due) or news
@@ -166,15 +166,17 @@ class Dialogue:
         if not rates:
             state.limits = None
             return
+        last = len(region.powers) - 1
         limits = Limits(
             needs=tuple(None if rate is None else adr.need(rate) for rate in region.rates),
+            gains=tuple(0.0 if rate is None else adr.gain(rate) for rate in region.rates),
             rates=rates,
-            powers=region.powers,
+            drops=adr.drops(region.powers),
             margin=settings.adr_margin,
             history=settings.adr_history,
             max_repetitions=settings.adr_max_transmissions,
-            min_power=state.powers[0],
-            max_power=min(settings.adr_max_power, state.powers[1]),
+            min_power=min(state.powers[0], last),
+            max_power=min(settings.adr_max_power, state.powers[1], last),
         )
         state.limits = self._limits.setdefault(limits, limits)
 
@@ -217,7 +219,7 @@ class Dialogue:
             if request is None or not request.sent:
                 self._counted.stray_answers += cid != DevStatusReq.cid
                 continue
-            del state.pending[cid]
+            state.drop(cid)
             if answers.take(state, request, given):
                 self._counted.mac_refused += 1
             state.settled, state.dirty, news = False, True, True
@@ -244,33 +246,32 @@ class Dialogue:
 
     def _plan(self, mote: Mote, state: MacState, wish: Sending, due: bool) -> bool:
         """Make requests of what is missing. True when they have changed."""
-        now, pending = self._monotonic(), state.pending
-        changed = self._given_up(mote, state, now)
-        first = pending.get(LinkADRReq.cid)
+        changed = self._given_up(mote, state, self._monotonic())
+        first = state.pending.get(LinkADRReq.cid)
         if first is not None and not first.tries:
-            del pending[LinkADRReq.cid]  # it may be another one by now
+            state.drop(LinkADRReq.cid)  # it may be another one by now
         missing = list(requests.missing(state))
         link = requests.link_adr(state, wish)
         state.settled = not missing and not (link and state.region.fixed)
         for commands in (link, *missing, (DevStatusReq(),) if due else ()):
             cid = commands[0].cid if commands else 0
-            if commands and not (cid in pending or cid in state.paused or cid in state.said):
-                pending[cid] = Request(commands)
+            if commands and not (cid in state.pending or cid in state.paused or cid in state.said):
+                state.ask(commands)
                 changed = state.dirty = True
         return changed
 
     def _given_up(self, mote: Mote, state: MacState, now: float) -> bool:
         """What was asked in vain often enough is not asked for a while."""
-        for cid in [cid for cid, until in state.paused.items() if until <= now]:
-            del state.paused[cid]
+        if state.paused:
+            state.paused = {cid: until for cid, until in state.paused.items() if until > now} or NOTHING
         over = [cid for cid, request in state.pending.items() if request.tries >= self._settings.mac_tries]
         for cid in over:
-            answers.doubt(state, state.pending.pop(cid))
+            answers.doubt(state, state.drop(cid))
             self._counted.mac_unanswered += 1
             if cid == DevStatusReq.cid:
                 mote.status_at = now
             else:
-                state.paused[cid] = now + self._settings.mac_pause
+                state.paused = {**state.paused, cid: now + self._settings.mac_pause}
         state.dirty = state.dirty or bool(over)
         return bool(over)
 

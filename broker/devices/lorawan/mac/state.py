@@ -7,6 +7,8 @@ What was asked is on disk before it is asked: an answer to it is understood afte
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +23,8 @@ from broker.devices.lorawan.regions import REGIONS, Region
 MOST: Final = 15
 #: The refusals that are remembered of one mote; there are not that many different things to ask.
 MAX_REFUSED: Final = 64
+#: What most motes have of requests, so that all of them may share it.
+NOTHING: Final[Mapping[int, Any]] = MappingProxyType({})
 #: No data rate is known.
 UNKNOWN: Final = -1
 #: A parameter that the mote may have or not.
@@ -95,13 +99,13 @@ class MacState:
         self.history: History | None = None
         self.limits: Limits | None = None
         #: By CID.
-        self.pending: dict[int, Request] = {}
+        self.pending: Mapping[int, Request] = NOTHING
         #: Requests, as bytes, that it has said no to; a CID alone: the kind as a whole.
         self.refused: tuple[bytes, ...] = ()
         #: CIDs of what it will say until it hears a downlink: no new answer can be told from that.
         self.said: frozenset[int] = frozenset()
         #: By CID: monotonic seconds until which nothing is asked, as nothing was answered.
-        self.paused: dict[int, float] = {}
+        self.paused: Mapping[int, float] = NOTHING
         #: It may have channels that nobody knows, so masks say "all that there are".
         self.any_channels = False
         #: How often it was back on channels that it had given up.
@@ -114,6 +118,16 @@ class MacState:
         #: It is not on disk as it is.
         self.dirty = False
 
+    def ask(self, commands: tuple[Command, ...], reached: int = 0) -> None:
+        """To be sent. Commands of one kind, of which none are pending."""
+        self.pending = {**self.pending, commands[0].cid: Request(commands, reached=reached)}
+
+    def drop(self, cid: int) -> Request:
+        """No longer pending."""
+        request = self.pending[cid]
+        self.pending = {other: of for other, of in self.pending.items() if other != cid} or NOTHING
+        return request
+
     def refuse(self, what: bytes) -> None:
         """Not to be asked for again."""
         if what not in self.refused:
@@ -123,7 +137,7 @@ class MacState:
         """Something else is wanted: it may be asked for all of it."""
         self.refused, self.relapses = (), 0
         self.rates = self.powers = (0, MOST)
-        self.paused.clear()
+        self.paused = NOTHING
         self.dirty = True
 
     def refuse_kind(self, cid: int, when: bool) -> None:
@@ -161,7 +175,7 @@ class MacState:
         for command in codec.parse_down(record.asked)[0]:
             asked.setdefault(command.cid, []).append(command)
         # It may have been sent before the end, all of it.
-        state.pending = {cid: Request(tuple(of), len(of), 1) for cid, of in asked.items()}
+        state.pending = {cid: Request(tuple(of), len(of), 1) for cid, of in asked.items()} or NOTHING
         state.refused = record.refused
         state.any_channels, state.relapses = record.any_channels, record.relapses
         state.rates, state.powers, state.status = record.rates, record.powers, record.status
