@@ -6,6 +6,7 @@ from broker.core import Core
 from broker.devices.lorawan.api import add_calls
 from broker.devices.lorawan.identity import DeviceRules
 from broker.devices.lorawan.listener import LorawanListener
+from broker.devices.lorawan.mote_api import MoteCalls
 from broker.devices.lorawan.motes import PROTOCOL
 from broker.devices.lorawan.settings import Settings
 
@@ -18,4 +19,5 @@ def build(core: Core, settings: Settings) -> LorawanListener:
     listener = LorawanListener(core, settings)
     core.lora = listener.network
     add_calls(listener.network)
+    core.api_routes.extend(MoteCalls(listener.network).routes())
     return listener

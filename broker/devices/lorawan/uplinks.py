@@ -158,7 +158,7 @@ class Uplinks:
     @staticmethod
     def _show(mote: Mote) -> None:
         if mote.mac is not None:
-            mote.live.info["mac"] = mote.mac.as_dict()
+            mote.live.info["mac"] = mote.mac.brief()
             mote.live.info_changed = True
 
     # -- presence --------------------------------------------------------------------------------------------------
@@ -197,6 +197,7 @@ class Uplinks:
         self._downlinks.session_over(old)
         if old.live is not None and old.live.link is old:
             self.present(new, heard)
+            new.live.info_changed = new.live.info.pop("mac", None) is not None or new.live.info_changed
 
     def leave(self, mote: Mote, reason: str) -> None:
         """The mote is off-line, or no mote any more."""
@@ -234,7 +235,7 @@ def _known(mote: Mote) -> tuple[LastValues, dict[str, Any]]:
     """Payloads of motes are bytes: there are no last values."""
     info: dict[str, Any] = {}
     if mote.mac is not None:
-        info["mac"] = mote.mac.as_dict()
+        info["mac"] = mote.mac.brief()
         if mote.mac.status is not None:
             battery, above, at = mote.mac.status
             info["status"] = {"battery": battery, "margin": above, "at": at}

@@ -62,6 +62,8 @@ class ObedientMote:
         #: Frames that were in none of its windows.
         self.missed = 0
         self.deaf = False
+        #: What the gateway says of a frame beside what it always does.
+        self.hearing: Callable[[], dict[str, Any]] = dict
 
     def says(self, gateway: Forwarder, payload: bytes = b"x", fopts: bytes = b"", **options: Any) -> None:
         """One frame and its windows, or, if it answers nothing else, as many as fit into a quiet moment."""
@@ -75,7 +77,7 @@ class ObedientMote:
         snr = self.snr - 2 * self.power
         if snr >= self.region.rate(self.rate).required_snr:
             at = gateway.tmst
-            gateway.hears(frame, datr=datr, freq=frequency / 1e6, lsnr=snr)
+            gateway.hears(frame, **{"datr": datr, "freq": frequency / 1e6, "lsnr": snr, **self.hearing()})
             self._listen(gateway, at, frequency)
         else:
             self.bed.advance(self.delay + 2)

@@ -1,19 +1,12 @@
-"""MAC commands through the whole network, with motes that obey, refuse, fall silent or answer nonsense."""
+"""MAC commands through the whole network, with motes that obey, refuse, fall silent or repeat themselves."""
 
 from __future__ import annotations
 
-import random
-from typing import Any
-
 import msgspec
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from twisted.trial.unittest import SynchronousTestCase
 
 from broker.devices.lorawan.mac.codec import (
     Command,
     DevStatusReq,
-    DutyCycleReq,
     LinkADRAns,
     LinkADRReq,
     NewChannelAns,
@@ -23,170 +16,12 @@ from broker.devices.lorawan.mac.codec import (
     TxParamSetupReq,
 )
 from broker.devices.lorawan.regions import REGIONS
-from tests.devices.lorawan.bed import Bed, Forwarder, join
+from tests.devices.lorawan.bed import join
+from tests.devices.lorawan.mac_case import EUI, MacCase
 from tests.devices.lorawan.obedient import ObedientMote
 
-EUI = "AA00000000000001"
 
-
-class Case(SynchronousTestCase):
-    bed: Bed
-    gateway: Forwarder
-
-    def start(self, **settings: Any) -> None:
-        self.bed = Bed(**settings)
-        self.gateway = self.bed.forwarder()
-        self.addCleanup(lambda: self.assertEqual(self.bed.faults, []))
-
-    def again(self, mote: ObedientMote, **settings: Any) -> None:
-        """The broker is killed and started again."""
-        self.bed = self.bed.again(**settings)
-        self.gateway = self.bed.forwarder()
-        mote.bed = mote.mote.bed = self.bed
-
-    def abp(self, region: str = "eu868", **options: Any) -> ObedientMote:
-        fields = options.pop("fields", {})
-        return ObedientMote(self.bed, self.bed.abp(region=region, **fields), region, **options)
-
-    def otaa(self, region: str = "eu868", **options: Any) -> ObedientMote:
-        """A mote that has joined, and knows what it was told."""
-        self.bed.register(region=region, **options.pop("fields", {}))
-        made = ObedientMote(self.bed, join(self.bed, self.gateway), region, **options)
-        begins = self.mac(made.mote.dev_eui, begun=True)
-        made.delay, made.offset = begins.delay, begins.offset
-        made.rx2 = begins.rx2_frequency, begins.rx2_rate
-        made.channels |= {channel.index: channel.frequency for channel in begins.extra}
-        made.enabled = frozenset(made.channels)
-        return made
-
-    def mac(self, eui: str = EUI, begun: bool = False) -> Any:
-        mote = self.bed.network.motes.get(eui)
-        assert mote is not None
-        return mote.begins if begun else mote.mac
-
-    def run_for(self, mote: ObedientMote, frames: int, **options: Any) -> None:
-        for _ in range(frames):
-            mote.says(self.gateway, **options)
-
-    def kinds(self, mote: ObedientMote) -> list[str]:
-        return [type(command).__name__ for command in mote.told]
-
-
-class AdrTests(Case):
-    def test_a_slow_mote_with_good_reception_becomes_fast(self) -> None:
-        self.start()
-        mote = self.otaa(snr=12.0)
-        self.run_for(mote, 8)
-        self.assertEqual((mote.rate, mote.power, mote.repetitions), (5, 4, 1))
-        self.assertEqual(mote.told, [LinkADRReq(5, 4, 0x00FF, 0, 1)])
-        self.run_for(mote, 40)
-        self.assertEqual(len(mote.told), 1, "once is enough")
-        live = self.bed.core.devices.get(EUI)
-        assert live is not None
-        shown = live.info["mac"]
-        self.assertEqual((shown["data_rate"], shown["power"], shown["nb_trans"]), (5, 4, 1))
-        self.assertEqual((shown["pending"], shown["refused"], live.info_changed), ([], [], True))
-
-    def test_a_mote_at_the_edge_stays_slow(self) -> None:
-        self.start()
-        mote = self.otaa(snr=-12.0)
-        self.run_for(mote, 50)
-        self.assertEqual((mote.rate, mote.power, mote.told), (0, 0, []))
-
-    def test_an_abp_mote_keeps_the_channels_that_nobody_knows_of(self) -> None:
-        self.start()
-        mote = self.abp(snr=12.0)
-        mote.channels[3] = 867_100_000
-        mote.enabled |= {3}
-        self.run_for(mote, 8)
-        self.assertEqual((mote.rate, mote.enabled), (5, {0, 1, 2, 3}))
-
-    def test_without_its_bit_or_against_the_settings(self) -> None:
-        for adr, set_to, fields in (
-            (False, {}, {}),
-            (True, {"adr": False}, {}),
-            (True, {}, {"adr": False}),
-        ):
-            self.start(**set_to)
-            mote = self.otaa(snr=12.0, fields=fields)
-            mote.adr = adr
-            self.run_for(mote, 30)
-            self.assertEqual((mote.rate, mote.told), (0, []))
-
-    def test_within_the_settings(self) -> None:
-        self.start(adr_max_rate=3, adr_max_power=1, adr_margin=5.0, adr_history=8)
-        mote = self.otaa(snr=12.0)
-        self.run_for(mote, 5)
-        self.assertEqual((mote.rate, mote.power), (3, 1))
-
-    def test_new_settings_while_it_runs(self) -> None:
-        self.start(adr_max_rate=3)
-        mote = self.otaa(snr=3.0)
-        self.run_for(mote, 8)
-        self.assertEqual(mote.rate, 3)
-        self.bed.network.configure(msgspec.structs.replace(self.bed.settings, adr_max_rate=15))
-        self.run_for(mote, 8)
-        self.assertEqual(mote.rate, 5)
-
-    def test_worse_reception_makes_it_louder(self) -> None:
-        self.start()
-        mote = self.otaa(snr=12.0)
-        self.run_for(mote, 8)
-        mote.snr = 4.0
-        self.run_for(mote, 25)
-        self.assertEqual((mote.rate, mote.power), (5, 0))
-
-    def test_lost_frames_are_repeated(self) -> None:
-        self.start()
-        mote = self.otaa(snr=3.0)
-        self.run_for(mote, 8)
-        for _ in range(25):
-            mote.mote.fcnt += 1
-            self.run_for(mote, 1)
-        self.assertEqual((mote.rate, mote.repetitions), (5, 3))
-
-    def test_a_mote_that_helped_itself_is_seen(self) -> None:
-        """It heard nothing for long, so it has full power again and is slower (1.0.4, 4.3.1.1)."""
-        self.start()
-        mote = self.otaa(snr=12.0)
-        self.run_for(mote, 8)
-        mote.rate, mote.power = 3, 0
-        self.run_for(mote, 1)
-        self.assertEqual(self.mac().sending, (3, 0, 1))
-        self.run_for(mote, 8)
-        self.assertEqual((mote.rate, mote.power), (5, 4))
-
-    def test_adr_ack_req_is_answered(self) -> None:
-        self.start()
-        mote = self.otaa(snr=-10.0)
-        self.run_for(mote, 1)
-        frame = bytearray(mote.mote.session.encode_uplink(mote.mote.fcnt, 5, b"x", False, True, False, None))
-        self.assertEqual(mote.frames, [])
-        del frame
-        self.run_for(mote, 1, confirmed=True)
-        self.assertEqual(len(mote.frames), 1)
-
-    def test_in_every_region(self) -> None:
-        for name, region in REGIONS.items():
-            self.start(region=name)
-            mote = self.abp(name, snr=12.0, rate=region.uplink_rates[0])
-            self.run_for(mote, 8)
-            self.assertEqual(mote.rate, region.uplink_rates[-1], name)
-            self.assertGreater(mote.power, 0, name)
-            self.assertEqual(mote.missed, 0, name)
-
-    def test_after_a_restart(self) -> None:
-        self.start()
-        mote = self.otaa(snr=12.0)
-        self.run_for(mote, 8)
-        told = len(mote.told)
-        self.again(mote)
-        self.assertEqual(self.mac().sending[1:], (4, 1))
-        self.run_for(mote, 30)
-        self.assertEqual((mote.rate, mote.power, len(mote.told)), (5, 4, told))
-
-
-class RefusalTests(Case):
+class RefusalTests(MacCase):
     """Whatever a mote says no to, it is asked once, and everything else goes on."""
 
     def refuse(self, mote: ObedientMote, kind: type[Command], answer: Command) -> None:
@@ -260,9 +95,7 @@ class RefusalTests(Case):
             self.assertEqual((mote.delay, mote.offset, mote.rx2), (3, 0, (869_525_000, 0)))
             self.assertEqual(self.kinds(mote).count("RXParamSetupReq"), 1)
         self.assertEqual(self.bed.counted.mac_refused, 1)
-        live = self.bed.core.devices.get(EUI)
-        assert live is not None
-        self.assertEqual(live.info["mac"]["refused"], ["RXParamSetupReq 1 3 869525000"])
+        self.assertEqual(self.mac().as_dict()["refused"], ["RXParamSetupReq 1 3 869525000"])
         # Something else is wanted: that is asked for.
         mote.contrary = lambda request: None
         self.bed.network.configure(msgspec.structs.replace(self.bed.settings, rx2_rate=2))
@@ -281,7 +114,7 @@ class RefusalTests(Case):
         self.assertEqual(again.duty, 5)
 
 
-class ParameterTests(Case):
+class ParameterTests(MacCase):
     def test_everything_that_can_be_set(self) -> None:
         self.start(
             rx1_delay=5,
@@ -391,7 +224,7 @@ class ParameterTests(Case):
         self.assertEqual(self.mac().pending, {})
 
 
-class StickyTests(Case):
+class StickyTests(MacCase):
     def test_the_windows_of_the_frame_with_the_answer_are_the_new_ones(self) -> None:
         self.start(rx1_delay=4)
         mote = self.abp()
@@ -447,75 +280,7 @@ class StickyTests(Case):
         self.assertEqual(packet["datr"], "SF9BW125")
 
 
-class SharedFrameTests(Case):
-    def test_a_command_does_not_wait_for_requests(self) -> None:
-        self.start(region="cn470", channel_block=10, max_duty_cycle=1, rx2_rate=2)
-        mote = self.abp("cn470")
-        mote.deaf = True
-        commands = [self.bed.command(bytes((number,)) * 51, mote.mote) for number in range(5)]
-        for _ in range(10):
-            self.run_for(mote, 1)
-        mote.deaf = False
-        self.assertEqual({command.status for command in commands}, {"succeeded"})
-
-    def test_one_that_asks_with_every_frame_gets_its_commands(self) -> None:
-        self.start()
-        mote = self.abp()
-        full = self.bed.command(bytes(51), mote.mote)
-        for _ in range(2):
-            self.run_for(mote, 1, fopts=b"\x02")
-        self.assertEqual(full.status, "succeeded")
-        self.assertEqual(
-            [(len(down.payload), bytes(down.fopts[:1])) for down in mote.frames], [(0, b"\x02"), (51, b"")]
-        )
-
-    def test_too_long_ones_are_failed_and_the_next_is_sent(self) -> None:
-        self.start(status_interval=1.0)
-        mote = self.abp()
-        self.bed.advance(2)
-        long = [self.bed.command(bytes(52), mote.mote, priority=64) for _ in range(3)]
-        short = self.bed.command(b"s", mote.mote, priority=1)
-        self.run_for(mote, 1)
-        self.assertEqual([(one.status, one.result["code"]) for one in long], [("failed", 9)] * 3)
-        self.assertEqual(short.status, "succeeded")
-        (down,) = mote.frames
-        self.assertEqual((down.payload, bytes(down.fopts)), (b"s", b"\x06"))
-
-    def test_class_c_and_what_no_window_has_room_for(self) -> None:
-        self.start()
-        mote = self.abp(fields={"class": "C"}, rate=5)
-        self.run_for(mote, 1)
-        never = self.bed.command(bytes(243), mote.mote, priority=64)
-        later = self.bed.command(bytes(52), mote.mote, priority=64)
-        now = self.bed.command(b"s", mote.mote)
-        self.bed.advance(3)
-        self.assertEqual((never.status, never.result["code"]), ("failed", 9))
-        self.assertEqual((later.status, now.status), ("queued", "succeeded"))
-        self.gateway.sent()
-        self.run_for(mote, 1)
-        self.assertEqual(later.status, "succeeded")
-
-    def test_the_same_frame_again_takes_requests_along_only_if_they_fit(self) -> None:
-        self.start(max_duty_cycle=1)
-        mote = self.abp()
-        command = self.bed.command(bytes(51), mote.mote, confirm=True)
-        self.run_for(mote, 3)
-        self.assertEqual([(down.fcnt, bytes(down.fopts)) for down in mote.frames[:3]], [(0, b"")] * 3)
-        self.run_for(mote, 1)
-        self.assertEqual((command.status, mote.told), ("failed", [DutyCycleReq(1)]))
-
-    def test_a_gateway_that_refuses_costs_no_try(self) -> None:
-        self.start(max_duty_cycle=1, mac_tries=1)
-        mote = self.abp()
-        self.gateway.answers = ["TX_FREQ", "TX_FREQ"]
-        self.run_for(mote, 1)
-        mote.told.clear()
-        self.assertEqual([(one.tries, one.sent) for one in self.mac().pending.values()], [(0, 0)])
-        self.run_for(mote, 2)
-        self.assertEqual(self.mac().has.duty, 1)
-
-
-class SilenceTests(Case):
+class SilenceTests(MacCase):
     def test_given_up_and_tried_again_later(self) -> None:
         self.start(max_duty_cycle=4, rx1_delay=2, mac_tries=3, mac_pause=3600.0, adr=False)
         mote = self.abp()
@@ -540,101 +305,3 @@ class SilenceTests(Case):
         self.run_for(mote, 3)
         self.assertEqual([channel.index for channel in self.mac().has.extra], [3, 5])
         self.assertEqual(len(mote.told), 5)
-
-
-NONSENSE = st.one_of(
-    st.binary(max_size=15),
-    st.lists(
-        st.sampled_from(["0300", "0307", "0306", "0500", "0507", "0700", "0703", "08", "04", "09", "0a03", "06ff3f"])
-    ).map(lambda texts: bytes.fromhex("".join(texts))[:15]),
-)
-
-
-class AnythingTests(SynchronousTestCase):
-    @settings(max_examples=60, deadline=None)
-    @given(st.lists(NONSENSE, min_size=1, max_size=12), st.sampled_from(("eu868", "us915", "cn470", "as923")))
-    def test_any_bytes_as_answers(self, answers: list[bytes], region: str) -> None:
-        """Nothing is raised, nothing is stuck: afterwards a command goes through, and the state is as a good one's."""
-        wishes: dict[str, Any] = {
-            "region": region,
-            "rx1_delay": 2,
-            "max_duty_cycle": 3,
-            "channel_block": 1,
-            "status_interval": 30.0,
-            "mac_tries": 2,
-            "dwell_time": "none",
-        }
-        bed = Bed(**wishes)
-        gateway = bed.forwarder()
-        mote = bed.abp(region=region)
-        frequency = REGIONS[region].channels_up[8 if REGIONS[region].fixed else 0].frequency / 1e6
-        datr = REGIONS[region].rate(REGIONS[region].uplink_rates[-1]).datr
-        for number, answer in enumerate(answers):
-            if number % 4 == 3:
-                bed = bed.again(**wishes)
-                gateway = bed.forwarder()
-                mote.bed = bed
-            where: dict[str, Any] = {"freq": frequency, "datr": datr, "lsnr": 9.0, "adr": True}
-            if number % 2:
-                mote.says(answer or b"\x02", gateway, port=0, **where)
-            else:
-                mote.says(b"x", gateway, fopts=answer or None, **where)
-            bed.advance(5)
-            gateway.pull()
-            self.assertEqual(bed.faults, [])
-        gateway.sent()
-        command = bed.command(b"go", mote)
-        for _ in range(3):
-            mote.says(b"x", gateway, **where)
-            bed.advance(6)
-            gateway.pull()
-        self.assertEqual((command.status, bed.faults), ("succeeded", []))
-        state = bed.network.motes.get(EUI)
-        assert state is not None and state.mac is not None
-        self.assertEqual(type(state.mac).of(state.mac.record()).record(), state.mac.record())
-        self.assertLessEqual(len(state.mac.refused), 64)
-
-    @settings(max_examples=30, deadline=None)
-    @given(st.integers(0, 2**32))
-    def test_any_order(self, seed: int) -> None:
-        """Frames lost both ways, deaths, other settings: in the end the mote has what it should, and hears us."""
-        dice = random.Random(seed)
-        wishes: dict[str, Any] = {"mac_tries": 3, "mac_pause": 60.0, "status_interval": 200.0}
-        bed = Bed(**wishes)
-        gateway = bed.forwarder()
-        mote = ObedientMote(bed, bed.abp(region="eu868"), snr=dice.uniform(-5.0, 15.0))
-        good = mote.snr
-        for _ in range(40):
-            mote.deaf = dice.random() < 0.3
-            mote.snr = good if dice.random() < 0.8 else -99.0
-            mote.says(gateway, confirmed=dice.random() < 0.2)
-            step = dice.random()
-            if step < 0.1:
-                wishes |= {
-                    "rx1_delay": dice.randint(1, 4),
-                    "rx2_rate": dice.randint(0, 5),
-                    "channels": tuple(867_100_000 + 200_000 * number for number in range(dice.randint(0, 5))),
-                }
-                bed.network.configure(msgspec.structs.replace(bed.settings, **wishes))
-            elif step < 0.2:
-                bed = bed.again(**wishes)
-                gateway = bed.forwarder()
-                mote.bed = mote.mote.bed = bed
-            elif step < 0.3:
-                bed.command(b"x", mote.mote, confirm=dice.random() < 0.5)
-        mote.deaf, mote.snr = False, good
-        for _ in range(30):
-            mote.says(gateway)
-            bed.advance(20)
-            gateway.pull()
-        self.assertEqual(bed.faults, [])
-        missed = mote.missed
-        mote.says(gateway, confirmed=True)
-        known = bed.network.motes.get(EUI)
-        assert known is not None and known.mac is not None
-        has = known.mac.has
-        self.assertEqual(mote.missed, missed, "it is spoken to where it listens")
-        self.assertEqual((has.delay, has.rx2_frequency, has.rx2_rate), (mote.delay, *mote.rx2))
-        self.assertEqual(has.delay, wishes.get("rx1_delay", 1))
-        self.assertEqual({one.index for one in has.extra} | {0, 1, 2}, set(mote.channels))
-        self.assertEqual(known.mac.sending.rate, mote.rate)

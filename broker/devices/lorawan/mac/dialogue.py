@@ -38,7 +38,7 @@ from broker.devices.lorawan.mac.codec import (
     TxParamSetupReq,
 )
 from broker.devices.lorawan.mac.parameters import Parameters, Shared, begins, wanted
-from broker.devices.lorawan.mac.state import NOTHING, UNKNOWN, MacState, Request
+from broker.devices.lorawan.mac.state import NO_CIDS, NOTHING, UNKNOWN, MacState, Request
 from broker.devices.lorawan.motes import Mote
 from broker.devices.lorawan.reception import Heard
 from broker.devices.lorawan.regions import Region
@@ -108,7 +108,7 @@ class Dialogue:
             self._resolve(mote, state)
         news = False
         if commands or state.said:
-            state.said = STICKY.intersection(command.cid for command in commands)
+            state.said = STICKY.intersection(command.cid for command in commands) or NO_CIDS
             news = self._answered(mote, state, commands)
         rate = region.rate_of(best.datr)
         if rate is not None and rate != state.sending.rate:

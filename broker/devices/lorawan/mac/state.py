@@ -25,6 +25,8 @@ MOST: Final = 15
 MAX_REFUSED: Final = 64
 #: What most motes have of requests, so that all of them may share it.
 NOTHING: Final[Mapping[int, Any]] = MappingProxyType({})
+NO_CIDS: Final[frozenset[int]] = frozenset()
+EVERY: Final = (0, MOST)
 #: No data rate is known.
 UNKNOWN: Final = -1
 #: A parameter that the mote may have or not.
@@ -103,15 +105,14 @@ class MacState:
         #: Requests, as bytes, that it has said no to; a CID alone: the kind as a whole.
         self.refused: tuple[bytes, ...] = ()
         #: CIDs of what it will say until it hears a downlink: no new answer can be told from that.
-        self.said: frozenset[int] = frozenset()
+        self.said: frozenset[int] = NO_CIDS
         #: By CID: monotonic seconds until which nothing is asked, as nothing was answered.
         self.paused: Mapping[int, float] = NOTHING
         #: It may have channels that nobody knows, so masks say "all that there are".
         self.any_channels = False
         #: How often it was back on channels that it had given up.
         self.relapses = 0
-        self.rates = (0, MOST)
-        self.powers = (0, MOST)
+        self.rates = self.powers = EVERY
         self.status: tuple[int, int, float] | None = None
         #: There is nothing left to ask for.
         self.settled = False
@@ -136,7 +137,7 @@ class MacState:
     def forgive(self) -> None:
         """Something else is wanted: it may be asked for all of it."""
         self.refused, self.relapses = (), 0
-        self.rates = self.powers = (0, MOST)
+        self.rates = self.powers = EVERY
         self.paused = NOTHING
         self.dirty = True
 
@@ -181,20 +182,27 @@ class MacState:
         state.rates, state.powers, state.status = record.rates, record.powers, record.status
         return state
 
-    def as_dict(self) -> dict[str, Any]:
-        """For people: ``info["mac"]``."""
-        has, sending = self.has, self.sending
-        shown: dict[str, Any] = {
+    def brief(self) -> dict[str, Any]:
+        """What changes most, for ``info["mac"]``: it is kept of every mote that is on-line, so it is small."""
+        sending = self.sending
+        return {
             "data_rate": sending.rate if sending.rate != UNKNOWN else None,
             "power": sending.power,
             "nb_trans": sending.repetitions,
+            "pending": [NAMES[cid] for cid in self.pending] if self.pending else NONE,
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, for people."""
+        has = self.has
+        shown: dict[str, Any] = {
+            **self.brief(),
             "rx1_delay": has.delay,
             "rx1_offset": has.offset,
             "rx2_frequency": has.rx2_frequency,
             "rx2_rate": has.rx2_rate,
             "max_duty_cycle": has.duty if has.duty != UNSURE else None,
             "channels": [channel.frequency for channel in has.extra if channel.frequency != UNSURE],
-            "pending": [NAMES[cid] for cid in self.pending],
             "refused": [describe(what) for what in self.refused],
         }
         if self.region.fixed:
@@ -204,6 +212,8 @@ class MacState:
         return shown
 
 
+#: No names; shared.
+NONE: Final[tuple[str, ...]] = ()
 NAMES: Final = {kind.cid: kind.__name__ for kind in codec.DOWN}
 
 
