@@ -1,4 +1,4 @@
-"""Simulated days with the broker's own network: what is asked of it, judged by motes and arithmetic that are not its own.
+"""Simulated days with the broker's own network: judged by motes and by arithmetic that are not its own.
 
 The long one is the acceptance test of the whole: 500 motes, EU868, 24 hours, with ADR and without; some 40 CPU seconds.
 """
@@ -60,7 +60,7 @@ class DayTests(SynchronousTestCase):
         self.assertEqual((without.mac_asked, without.final_rates), (0, {0: 500}))
 
     def test_more_is_asked_for_than_the_law_allows(self) -> None:
-        """Every message confirmed, all at the slowest data rate: gateways go to the limit and not a millisecond over."""
+        """Every message confirmed, at the slowest data rate: gateways go to the limit and not a millisecond over."""
         scenario = Scenario(motes=200, gateways=2, hours=3.0, adr=False, confirmed=1.0, commands=200.0, every=300.0)
         report = simulated(scenario)
         self.assertEqual(wrong(report), [])
@@ -76,7 +76,7 @@ class DayTests(SynchronousTestCase):
             report = simulated(scenario)
             self.nothing_wrong(report)
             self.assertEqual(report.joined, 40, region)
-            # Motes of the old plan of CN470 use all 96 channels, of which gateways hear eight, until they are told better.
+            # Motes of the old plan of CN470 use 96 channels, of which gateways hear eight, until they are told better.
             self.assertGreater(report.delivery, 0.75 if region == "cn470" else 0.98, region)
             self.assertGreater(report.commands.get("succeeded", 0), 0.9 * sum(report.commands.values()), region)
             self.assertGreater(report.mac_answered, 40, region)

@@ -1,7 +1,7 @@
-"""Motes that answer MAC commands as no mote should, in every region: none of them wedges, neither while nor after it does.
+"""Motes that answer MAC commands as no mote should, in every region: none of them wedges, then or later.
 
-Each region has one network with a mote of each kind, and a good one. All are told things: data rates, channels, how they
-are. Commands are ordered in the bad phase, when it ends, and some hours later.
+Each region has one network with a mote of each kind, and a good one. All are told data rates and channels, and asked
+how they are. Commands are ordered in the bad phase, when it ends, and some hours later.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from broker.devices.lorawan.regions import REGIONS
 from broker.simulate.lorawan.day import Day, Scenario
 from broker.simulate.lorawan.traits import Misbehaviour
 
-#: Hours of misbehaving, and until the last command: long enough for a mote that lost its channels to find back by itself
-#: (ADR_ACK_LIMIT, and ADR_ACK_DELAY for each of its data rates). After that, what the last command takes.
+#: Hours of misbehaving, and until the last command: long enough for a mote that lost its channels to find back by
+#: itself (ADR_ACK_LIMIT, and ADR_ACK_DELAY for each of its data rates). After that, what the last command takes.
 BAD: Final = 2.0
 RECOVERING: Final = 6.0
 LAST: Final = 1.0
@@ -24,7 +24,10 @@ REFUSING: Final = (Misbehaviour.REFUSES, Misbehaviour.REFUSES_MASKS, Misbehaviou
 
 
 class BadTown(Day):
-    """A small town in which each mote misbehaves in its own way, but the last. ``orders``: ids by DevEUI, a phase each."""
+    """A small town in which each mote misbehaves in its own way, but the last.
+
+    ``phases``: ids of commands by DevEUI, a phase each.
+    """
 
     def __init__(self, region: str, **settings: Any) -> None:
         kinds = [*Misbehaviour, None]
@@ -52,7 +55,9 @@ class BadTown(Day):
 
     def command(self) -> None:
         number = bytes((len(self.phases),))
-        self.phases.append({mote.name: self.inside.order(mote.name, number, port=9, confirm=True) for mote in self.motes})
+        self.phases.append(
+            {mote.name: self.inside.order(mote.name, number, port=9, confirm=True) for mote in self.motes}
+        )
 
     def be_good(self) -> None:
         for mote in self.motes:
@@ -65,16 +70,16 @@ class MisbehaviourTests(SynchronousTestCase):
         town.run()
         states = town.inside.watcher.states
         for number, phase in enumerate(town.phases):
-            for mote, id in phase.items():
-                kind = (region, str(town.kinds[mote]), number)
-                # On channels that no gateway hears nothing is acknowledged: then it has failed, and what follows goes on.
-                self.assertIn(states.get(id), ("succeeded", "failed") if number < 2 else ("succeeded",), kind)
+            # On channels that no gateway hears nothing is acknowledged: it fails, and what follows goes on.
+            good_ends = ("succeeded", "failed") if number < 2 else ("succeeded",)
+            for name, id in phase.items():
+                self.assertIn(states.get(id), good_ends, (region, town.kinds[name], number))
         fastest = town.motes[-1].mac.rate
         for mote in town.motes:
             kind = (region, town.kinds[mote.name])
             self.assertIn((9, b"\2"), mote.tally.commands, kind)
-            # The network has got through to it: it is at the data rate that its good neighbour has. What a mote has said no
-            # to is not asked for again in its session.
+            # The network has got through to it: it is at the data rate that its good neighbour has. What a mote has said
+            # no to is not asked for again in its session.
             if town.kinds[mote.name] not in REFUSING:
                 self.assertEqual(mote.mac.rate, fastest, kind)
         self.assertGreater(fastest, 2)

@@ -91,8 +91,8 @@ class Day:
         self.air = Air(self.clock, random.Random(f"air {scenario.seed}"), orthogonal=scenario.orthogonal)
         self._dice = random.Random(f"town {scenario.seed}")
         self._wire = Wire(self.clock, random.Random(f"wire {scenario.seed}"))
-        given = {"region": scenario.region, "unknown": "accept", **settings}
-        self.inside = Inside(self.clock, self._wire, Settings(**given))
+        self._settings = {"region": scenario.region, "unknown": "accept", **settings}
+        self.inside = Inside(self.clock, self._wire, Settings(**self._settings))
         self.forwarders: list[Forwarder] = []
         self.motes: list[SimulatedMote] = []
         #: Ids of commands, the DevEUI of each.
@@ -126,6 +126,16 @@ class Day:
         self.inside.register(identity, region=scenario.region, **({"class": "C"} if class_c else {}))
         own = random.Random(f"mote {scenario.seed} {number}")
         return SimulatedMote(self.air, self.plan, identity, traits, paths, own, nonce=dice.randrange(1 << 16))
+
+    def change(self, **settings: Any) -> None:
+        """The broker is given other settings while it runs."""
+        self._settings |= settings
+        self.inside.listener.reload(Settings(**self._settings))
+
+    def restart(self) -> None:
+        """The broker is killed and starts again."""
+        self.inside.kill()
+        self.inside = Inside(self.clock, self._wire, Settings(**self._settings), self.inside)
 
     def run(self, progress: Progress | None = None) -> None:
         """From the first join to the last message, and what follows from that."""

@@ -27,7 +27,7 @@ PULL_EVERY: Final = 5.0
 STAT_EVERY: Final = 30.0
 DEMODULATORS: Final = 8
 #: Parts in a million by which clocks of gateways are off at most.
-DRIFT: Final = 2.0
+DRIFT: Final = 1.0
 #: Seconds for which a transmission is remembered: longer than any packet takes.
 REMEMBERED: Final = 10.0
 _WRAP: Final[int] = 1 << 32

@@ -67,22 +67,27 @@ class Watcher:
 
 
 class Inside:
-    """``settings`` are those of [listeners.lorawan]."""
+    """``settings`` are those of [listeners.lorawan]; ``before``: an earlier life, on whose storage it goes on."""
 
-    def __init__(self, clock: SimulatedClock, wire: Wire, settings: Settings) -> None:
+    def __init__(self, clock: SimulatedClock, wire: Wire, settings: Settings, before: Inside | None = None) -> None:
         self.clock = clock
-        self.faults: list[tuple[str, BaseException]] = []
-        self.watcher = Watcher()
-        self._ordered = 0
+        self.faults: list[tuple[str, BaseException]] = [] if before is None else before.faults
+        self.watcher = Watcher() if before is None else before.watcher
+        self._ordered = 0 if before is None else before._ordered
+        self._ticking: Any = None
         router = Router(lambda what, error: self.faults.append((what, error)))
         router.listen(self.watcher)
-        storage: Any = SimulatedStorage()
+        kept = SimulatedStorage() if before is None else before._kept
+        self._kept = kept
+        storage: Any = kept
         unused: Any = None
 
         def unix() -> float:
             return BEGINS + clock.seconds()
 
         devices = LiveDevices(router, unix)
+        commands = Commands(storage, devices, router, unix)
+        commands.restore(kept.open())
         self.core = Core(
             reactor=clock,
             clock=unix,
@@ -90,7 +95,7 @@ class Inside:
             turn=Turn(lambda flush: clock.callLater(0, flush)),
             router=router,
             devices=devices,
-            commands=Commands(storage, devices, router, unix),
+            commands=commands,
             storage=storage,
             registry=Registry(storage, unix),
             topics=TopicIndex(),
@@ -115,7 +120,7 @@ class Inside:
     def _tick(self) -> None:
         self.core.commands.tick()
         self.listener.tick()
-        self.clock.callLater(TICK, self._tick)
+        self._ticking = self.clock.callLater(TICK, self._tick)
 
     def register(self, identity: MoteIdentity, **fields: Any) -> None:
         """A mote is made known."""
@@ -135,5 +140,11 @@ class Inside:
         self.core.commands.submit(command, kept)
         return id
 
+    def kill(self) -> None:
+        """It is gone, as if by a power cut: nothing is written any more. What comes then is lost."""
+        self._ticking.cancel()
+        self.network.agenda.stop()
+
     def stop(self) -> None:
+        self._ticking.cancel()
         self.listener.shut_down()

@@ -98,7 +98,11 @@ class Wire:
 
     def up(self, data: bytes, address: tuple[str, int]) -> None:
         """From a forwarder."""
-        self._reactor.callLater(self._dice.uniform(*self._latency), self.deliver, data, address)
+        self._reactor.callLater(self._dice.uniform(*self._latency), self._arrive, data, address)
+
+    def _arrive(self, data: bytes, address: tuple[str, int]) -> None:
+        """Whoever is the broker by then."""
+        self.deliver(data, address)
 
 
 def _nobody(data: bytes, address: tuple[str, int]) -> None:

@@ -84,7 +84,9 @@ class Mac:
 
     def joined(self, accepted: Accepted) -> None:
         """The parameters of a join-accept."""
-        self.rx1_offset, self.rx2_rate, self.rx_delay = accepted.rx1_offset, accepted.rx2_rate, accepted.rx_delay
+        self.rx1_offset, self.rx_delay = accepted.rx1_offset, accepted.rx_delay
+        if accepted.rx2_rate in self.plan.rates:
+            self.rx2_rate = accepted.rx2_rate
         cf_list = accepted.cf_list
         if len(cf_list) != 16:
             return
@@ -313,9 +315,13 @@ class Mac:
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
+    def still_said(self) -> bytes:
+        """What has to be said in each uplink."""
+        return b"".join(bytes((number,)) + body for number, body in self._sticky.items())
+
     def answers(self) -> bytes:
         """What the next uplink says to the network; that is then said, but for what sticks."""
-        said = b"".join(bytes((number,)) + body for number, body in self._sticky.items()) + self._once
+        said = self.still_said() + self._once
         self._once = b""
         misbehaviour = self.misbehaviour
         if misbehaviour is None:

@@ -5,6 +5,7 @@ The real storage works in a thread, and a clock that jumps would not wait for it
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -78,13 +79,18 @@ class SimulatedStorage:
     # the journal of commands
 
     def add_command(self, command: Command, done: Done) -> None:
-        self._commands[command.id] = command
-        done(None)
+        self.save_command(command, done)
 
     def save_command(self, command: Command, done: Done) -> None:
         if command.final:
             self._commands.pop(command.id, None)
+        else:
+            self._commands[command.id] = copy.deepcopy(command)
         done(None)
+
+    def open(self) -> list[Command]:
+        """What was ordered and has not ended, as it was written last."""
+        return [copy.deepcopy(command) for command in self._commands.values()]
 
     def find_command(self, command_id: str, done: Callable[[Command | None], None]) -> None:
         done(self._commands.get(command_id))

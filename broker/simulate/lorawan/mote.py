@@ -97,8 +97,9 @@ class SimulatedMote:
         self._hushed = self._off = False
         self._windows: tuple[Window, ...] = ()
         self._continuous: Window | None = None
-        #: When its transmitter was last on.
-        self._sends_from = self._sends_until = 0.0
+        self._named: int | None = None
+        #: When its transmitter was last on; when it is done with the windows after that.
+        self._sends_from = self._sends_until = self._listens_until = 0.0
         #: A downlink of class A came after the last transmission: what follows is not listened for.
         self._served = False
         #: The frame in the air, and how often it went out and may go out.
@@ -137,8 +138,6 @@ class SimulatedMote:
         self.hush()
         self._off = True
         self._tune(None)
-        for address in (self.session.address, *self._groups):
-            self.air.named(self, address, None)
 
     def hold(self, group: GroupSession) -> None:
         """It is in a multicast group from now on; a class C mote hears it where it listens all the time."""
@@ -148,7 +147,7 @@ class SimulatedMote:
     def rejoin(self) -> None:
         """It is switched off and on: its session and all that it was told are gone."""
         self._tune(None)
-        self.air.named(self, self.session.address, None)
+        self._windows = ()
         self.session.leave()
         self.mac.reset()
         self._join_tries, self._join_began = 0, self._seconds()
@@ -171,6 +170,7 @@ class SimulatedMote:
         end = self.air.up(self, frame, channel.frequency, modulation, mac.dbm, now)
         self.tally.transmitted(now, end - now, rate, mac.dbm)
         self._sends_from, self._sends_until = now, end
+        self._listens_until = end + delay + RX2_AFTER_RX1 + radio.WINDOW_SYMBOLS * mac.rx2[1].symbol
         self._served = False
         first_frequency, first = mac.rx1(channel, rate)
         second_frequency, second = mac.rx2
@@ -238,7 +238,6 @@ class SimulatedMote:
         return (self.air.dice.choice(channels) if channels else None), None
 
     def _accepted(self, frame: bytes) -> None:
-        old = self.session.address
         accepted = None if self.joined else self.session.accept(frame)
         if accepted is None:
             return
@@ -246,19 +245,24 @@ class SimulatedMote:
         self.mac.reset()
         self.mac.rx2_frequency = rx2_frequency
         self.mac.joined(accepted)
-        self.air.named(self, old, self.session.address)
+        self._rename()
         self._tune_in()
         self.tally.joined_at = self._seconds()
         self._told(self, f"joined as {self.session.address:08X}")
         self._due = self._seconds() + self._dice.random() * self.traits.every
         self._next(self._due, self._speak)
 
+    def _rename(self) -> None:
+        """The air is told by which address it is known; the one before is its own until then, as to the network."""
+        self.air.named(self, self._named, self.session.address)
+        self._named = self.session.address
+
     # -- speaking --------------------------------------------------------------------------------------------------
 
     def _speak(self) -> None:
         """A message is due."""
-        if self._sends_until > self._seconds():
-            self._next(self._sends_until, self._speak)
+        if self._listens_until > self._seconds():
+            self._next(self._listens_until, self._speak)
             return
         channel, when = self._choose(self.mac.rate)
         if channel is None:
@@ -271,7 +275,7 @@ class SimulatedMote:
     def _compose(self) -> None:
         """Make the next frame: a message with what is owed to the network, or that alone if both are too long."""
         mac, traits = self.mac, self.traits
-        answers = b"" if self._alone else mac.answers()
+        answers = mac.still_said() if self._alone else mac.answers()
         control = (ADR if traits.adr else 0) | (ACK if self._ack else 0)
         if mac.adr_ask():
             control |= ADR_ACK_REQ
@@ -279,10 +283,12 @@ class SimulatedMote:
         room = self.plan.payload(mac.rate, mac.dwell_up) - PAYLOAD_OVERHEAD
         self._ack = self._more = False
         self._tries = 0
-        self._alone = bool(answers) and (len(answers) > MAX_FOPTS or len(answers) + traits.payload > room)
+        # After a frame of answers alone comes a message, shortened if need be by what has to be said in every frame.
+        crowded = len(answers) > MAX_FOPTS or len(answers) + traits.payload > room
+        self._alone = bool(answers) and crowded and not self._alone
         self._confirmed = not self._alone and self._dice.random() < traits.confirmed
         if not self._alone:
-            message = self._message(min(traits.payload, room))
+            message = self._message(min(traits.payload, room - len(answers)))
             self._frame = self.session.uplink(control, self._confirmed, answers, traits.port, message)
         elif len(answers) > MAX_FOPTS:
             self._frame = self.session.uplink(control, False, b"", 0, answers[:room])
@@ -328,9 +334,12 @@ class SimulatedMote:
             slower = mac.rate - 1
             if len(self._frame) - FRAME_OVER_PAYLOAD <= self.plan.payload(slower, mac.dwell_up) and mac.usable(slower):
                 mac.rate = slower
-        channel, when = self._choose(mac.rate)
+        self._go_again()
+
+    def _go_again(self) -> None:
+        channel, when = self._choose(self.mac.rate)
         if channel is None:
-            self._next(max(when, self._seconds() + 0.1) if when < float("inf") else self._due, self._again)
+            self._next(max(when, self._seconds() + 0.1) if when < float("inf") else self._due, self._go_again)
             return
         self.tally.repeated += 1
         self._go(channel)
@@ -357,7 +366,7 @@ class SimulatedMote:
 
     def listens(self, start: float, frequency: int, modulation: Modulation) -> Window | None:
         """The window that a packet which begins then falls into."""
-        if self.deaf(start):
+        if self._sends_until > start or self._off:
             return None
         for window in self._windows:
             same = (window.frequency, window.modulation) == (frequency, modulation)
@@ -369,8 +378,8 @@ class SimulatedMote:
         return None
 
     def deaf(self, start: float) -> bool:
-        """Whether it is sending itself, or switched off."""
-        return self._sends_until > start or self._off
+        """Whether a data frame cannot reach it: it is sending itself, is switched off, or was and has no session now."""
+        return self._sends_until > start or self._off or not self.joined
 
     def hears(self, frame: bytes, window: Window, start: float, end: float, snr: float) -> None:
         """A packet ended that fell into one of its windows, and was not lost."""
@@ -404,8 +413,10 @@ class SimulatedMote:
         tally, mac = self.tally, self.mac
         tally.received(window.number)
         if window.number:
+            # Only what answers an uplink shows that the network has heard it (1.0.3, 5.4).
             self._served = True
-        mac.heard()
+            self._listens_until = self._seconds()
+            mac.heard()
         mac.take(down.commands, snr)
         self._tune_in()
         if down.ack and self._confirmed and self._tries:

@@ -37,7 +37,7 @@ class FullestTests(SynchronousTestCase):
                 at += long
             best, begins = fullest(emissions, 120.0)
             self.assertAlmostEqual(slowly(emissions, begins, 120.0), best, 6)
-            for step in range(0, int(at) * 4):
+            for step in range(int(at) * 4):
                 self.assertLessEqual(slowly(emissions, step / 4 - 120.0, 120.0), best + 1e-6)
 
 

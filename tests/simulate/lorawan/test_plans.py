@@ -89,7 +89,7 @@ class BothTablesTests(SynchronousTestCase):
 
     def test_duty_cycles(self) -> None:
         for region, plan in PAIRS:
-            self.assertEqual(list(region.bands), [band[:3] for band in plan.bands], region.name)
+            self.assertEqual([band[:3] for band in region.bands], [band[:3] for band in plan.bands], region.name)
 
 
 class TownTests(SynchronousTestCase):
