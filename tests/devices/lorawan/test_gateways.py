@@ -1,4 +1,4 @@
-"""Gateways: who may speak, from where, presence, their clocks, bookings and duty cycles, the API."""
+"""Gateways: who may speak, from where, presence, the API."""
 
 from __future__ import annotations
 
@@ -171,6 +171,31 @@ class ApiTests(SynchronousTestCase):
         gateway.acks.clear()
         gateway.pull()
         self.assertEqual(gateway.acks, [])
+
+    def test_air_time_and_antenna(self) -> None:
+        made = self.call("add_gateway", body=self.new(eui=GATEWAY, region="eu868", antenna_gain=2.5))
+        self.assertEqual(made.antenna_gain, 2.5)
+        self.assertEqual(
+            {(duty.band, duty.limit, duty.used) for duty in made.duty} >= {("869.4-869.65", 360.0, 0)}, True
+        )
+        self.assertEqual([family.values for family in self.bed.listener.gauges()], [[], []])
+        gateway = self.bed.forwarder()
+        mote = self.bed.abp()
+        self.bed.command(b"x", mote)
+        mote.says(b"x", gateway)
+        self.bed.advance(2)
+        got = self.call("get_gateway", GATEWAY)
+        self.assertEqual(
+            [(duty.band, duty.limit, duty.used) for duty in got.duty if duty.used], [("868.0-868.6", 36.0, 0.041216)]
+        )
+        used, limit = self.bed.listener.gauges()
+        self.assertEqual(used.values, [((GATEWAY, "868.0-868.6"), 0.041216)])
+        self.assertEqual(limit.values, [((GATEWAY, "868.0-868.6"), 36.0)])
+        gone = self.call("change_gateway", GATEWAY, msgspec.convert({"antenna_gain": None}, GatewayChanges))
+        self.assertIsNone(gone.antenna_gain)
+        for wrong in (41, -21, "much"):
+            with self.assertRaises(msgspec.ValidationError):
+                self.new(eui=GATEWAY, antenna_gain=wrong)
 
     def test_a_restart_keeps_it(self) -> None:
         self.call("add_gateway", body=self.new(eui=GATEWAY, region="as923"))
