@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -138,15 +139,16 @@ class TimeTests(MacCase):
         mote.told.clear()
         return codec.unix_time(command.ticks / 256) - now
 
+    def by_gps(self, astray: float) -> dict[str, Any]:
+        return {"tmms": int((codec.gps_seconds(self.bed.clock.seconds()) + astray) * 1000)}
+
     def test_as_the_gateway_has_it(self) -> None:
         self.start()
         mote = self.abp()
         mote.hearing = dict
         self.assertEqual(self.told(mote), 0.0)
         for astray, told in ((-0.25, -0.25), (-59.0, -59.0), (-61.0, 0.0), (1e9, 0.0)):
-            mote.hearing = lambda astray=astray: {
-                "tmms": int((codec.gps_seconds(self.bed.clock.seconds()) + astray) * 1000)
-            }
+            mote.hearing = partial(self.by_gps, astray)
             self.assertAlmostEqual(self.told(mote), told, places=2)
         for text, told in (
             ("2023-11-14T22:13:19.500000Z", -0.5),
@@ -157,7 +159,7 @@ class TimeTests(MacCase):
         ):
             self.start()
             mote = self.abp()
-            mote.hearing = lambda text=text: {"time": text}
+            mote.hearing = partial(dict, time=text)
             self.assertAlmostEqual(self.told(mote), told, places=2, msg=text)
 
 
