@@ -18,7 +18,8 @@ from typing import Any, Final
 from zope.interface import implementer
 
 from broker.applications.http.shapes import command_shape
-from broker.events.event import Event
+from broker.applications.http.sign_in import Session
+from broker.events.event import Event, seen_by
 from broker.listening.frames import text_frame
 from broker.listening.stats import ListenerStats
 from broker.model.errors import LimitExceeded
@@ -65,8 +66,10 @@ class StreamClient(WebSocketPeer):
 
     counted = False
 
-    def __init__(self, streams: Streams, caller: Caller, wish: Wish) -> None:
+    def __init__(self, streams: Streams, caller: Caller, wish: Wish, session: Session | None = None) -> None:
         super().__init__()
+        #: The browser's sign-in that it came with.
+        self.session = session
         self.streams = streams
         self.caller = caller
         self.wish = wish
@@ -122,6 +125,8 @@ class Streams:
         if not self.clients:
             self._router.listen(self)
         self.clients.add(client)
+        if client.session is not None and client.session.ended:  # signed out while it was opened
+            client.close("removed")
 
     def remove(self, client: StreamClient) -> None:
         self.clients.discard(client)
@@ -159,16 +164,15 @@ class Streams:
     # -- events, traces ---------------------------------------------------------------------------------------------
 
     def event(self, event: Event) -> None:
-        """What concerns no device is the administrator's."""
-        clients = [client for client in self.clients if self._wants_event(client, event)]
-        if clients:
-            self._send(clients, b'{"type":"event",' + encode(event.as_dict())[1:])
-
-    def _wants_event(self, client: StreamClient, event: Event) -> bool:
-        device = event.device
-        if not (client.caller.is_admin if device is None else client.caller.may_see(device)):
-            return False
-        return client.wish.wants(BROKER_EVENT, device or "", event.protocol or "")
+        """What concerns no device is the administrator's; of the others, each sees what it may."""
+        device, protocol = event.device or "", event.protocol or ""
+        clients = [client for client in self.clients if client.wish.wants(BROKER_EVENT, device, protocol)]
+        whole = [client for client in clients if client.caller.is_admin]
+        if whole:
+            self._send(whole, b'{"type":"event",' + encode(event.as_dict())[1:])
+        for client in clients:
+            if not client.caller.is_admin and (seen := seen_by(event, client.caller.may_see)) is not None:
+                self._send([client], b'{"type":"event",' + encode(seen.as_dict())[1:])
 
     def packet(self, packet: TracedPacket) -> None:
         """A packet of a device that is traced."""
@@ -195,6 +199,11 @@ class Streams:
         self.stats.messages_out += len(clients)
         for client in clients:
             client.tell(frame)
+
+    def signed_out(self, session: Session) -> None:
+        """A browser's session is over: its streams are."""
+        for client in [one for one in self.clients if one.session is session]:
+            client.close("removed")
 
     def _changed(self, change: Any) -> None:
         """An application that may not log in any more may not go on reading either."""

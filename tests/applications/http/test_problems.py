@@ -13,7 +13,7 @@ JSON = {"content-type": "application/json"}
 
 class RequestTests(SiteCase):
     async def test_unknown_path(self) -> None:
-        for path in ("/", "/nothing", "/api/v1", "/api/v1/nothing", "/api/v1/devices/a/b/c"):
+        for path in ("/nothing", "/api/v1", "/api/v1/nothing", "/api/v1/devices/a/b/c"):
             self.assertProblem(await self.call("GET", path), 404, "not-found")
 
     async def test_method(self) -> None:
@@ -166,6 +166,13 @@ class AboutTests(SiteCase):
         self.problems = ["the disk is full"]
         reply = await self.call("GET", "/readyz", token=None)
         self.assertEqual((reply.status, reply.json), (503, {"status": "unavailable", "problems": ["the disk is full"]}))
+
+    async def test_what_does_not_keep_it_from_its_work_is_said_and_is_no_error(self) -> None:
+        self.core.troubles = lambda: ["lorawan: ChirpStack is away"]
+        for path in ("/healthz", "/readyz"):
+            reply = await self.call("GET", path, token=None)
+            told = {"status": "degraded", "problems": ["lorawan: ChirpStack is away"]}
+            self.assertEqual((reply.status, reply.json), (200, told))
 
     async def test_metrics(self) -> None:
         reply = await self.call("GET", "/metrics", token=None)
