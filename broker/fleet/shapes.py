@@ -94,7 +94,7 @@ class CandidateShape(msgspec.Struct, kw_only=True):
     online: bool
 
 
-class Preview(msgspec.Struct, kw_only=True):
+class CampaignPreview(msgspec.Struct, kw_only=True):
     """A dry run. ``touched`` and ``skipped`` count all targets, and are there on the first page only."""
 
     items: list[CandidateShape]
