@@ -38,7 +38,19 @@ class CommandTests(ProcessTests):
         url = f"http://127.0.0.1:{self.ports['http']}"
         motes = self.start(
             *("-m", "broker.simulate", "lorawan", "--port", str(self.ports["lorawan"]), "--motes", "4", "--every", "3"),
-            *("--class-c", "2", "--gateways", "3", "--verbose", "--api", url, "--token-file", "var/admin.token"),
+            *(
+                "--class-c",
+                "2",
+                "--group",
+                "street",
+                "--gateways",
+                "3",
+                "--verbose",
+                "--api",
+                url,
+                "--token-file",
+                "var/admin.token",
+            ),
         )
         await motes.until("registered 4 of 4")
         await motes.until("joined as", 4)
@@ -51,6 +63,10 @@ class CommandTests(ProcessTests):
         self.assertEqual(set(orders.values()), {"succeeded"}, orders)
         for number, eui in enumerate(orders):
             await motes.until(f"{eui}  command on port 7: {number:02x}")
+        shared = await api.call("POST", "/lorawan/groups/street/messages", {"payload_base64": "CQ==", "port": 9})
+        await motes.until("from its group on port 9: 09", 2)
+        path = f"/lorawan/groups/street/messages/{shared['id']}"
+        self.assertIn((await api.call("GET", path))["status"], ("sending", "sent"))
         await api.close()
         motes.interrupt()
         self.assertEqual(await motes.ended, 0, motes.output)

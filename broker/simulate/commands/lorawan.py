@@ -7,13 +7,13 @@ import random
 from typing import Any, Final
 
 from broker.devices.lorawan.regions import REGIONS
-from broker.simulate.api import Api, ApiError
+from broker.simulate.api import Api, ApiError, segment
 from broker.simulate.lorawan.air import Air
 from broker.simulate.lorawan.forwarder import Forwarder
 from broker.simulate.lorawan.links import UdpLink
 from broker.simulate.lorawan.mote import SimulatedMote
 from broker.simulate.lorawan.plans import PLANS
-from broker.simulate.lorawan.session import mote_identity
+from broker.simulate.lorawan.session import GroupSession, mote_identity
 from broker.simulate.lorawan.town import (
     check_rate,
     gateway_eui,
@@ -44,6 +44,7 @@ def add(several: Any) -> None:
     parser.add_argument("--gateways", type=int, default=2, help="how many gateways (default: %(default)s)")
     parser.add_argument("--motes", type=int, default=10, help="how many motes (default: %(default)s)")
     parser.add_argument("--class-c", type=int, default=2, help="how many of them are class C (default: %(default)s)")
+    parser.add_argument("--group", help="a multicast group of the class C motes with this id; needs --api")
     parser.add_argument("--region", choices=sorted(REGIONS), default="cn470", help="(default: %(default)s)")
     parser.add_argument("--block", type=int, help="which eight channels, if there are more (default: the first of use)")
     parser.add_argument("--radius", type=float, default=0.5, help="of the town, km (default: %(default)s)")
@@ -67,10 +68,18 @@ async def _lorawan(reactor: Any, arguments: argparse.Namespace) -> None:
     if arguments.gateways < 1:
         raise CommandError("--gateways: motes need one")
     api = api_of(reactor, arguments)
+    keys: dict[str, str] | None = None
     if api is not None:
         await _register(api, arguments)
+        if arguments.group is not None:
+            keys = await _group(api, arguments)
         await api.close()
+    elif arguments.group is not None:
+        raise CommandError("--group: the group is made by the broker, so --api is needed")
     forwarders, motes = _town(reactor, arguments)
+    if keys is not None:
+        for mote in motes[: arguments.class_c]:
+            mote.hold(group_session(keys))
 
     def stop() -> None:
         for mote in motes:
@@ -136,6 +145,30 @@ def _town(reactor: Any, arguments: argparse.Namespace) -> tuple[list[Forwarder],
         return SimulatedMote(air, plan, identity, traits, paths, dice, nonce=dice.randrange(1 << 16), told=told)
 
     return forwarders, [mote(number) for number in range(arguments.motes)]
+
+
+async def _group(api: Api, arguments: argparse.Namespace) -> dict[str, str]:
+    """Make the group, or take the one that is there; its address and keys."""
+    members = [mote_identity(arguments.seed, number).dev_eui for number in range(arguments.class_c)]
+    try:
+        made = await api.call(
+            "POST", "/lorawan/groups", {"id": arguments.group, "region": arguments.region, "devices": members}
+        )
+    except ApiError as error:
+        if error.slug != "conflict":
+            raise
+        for member in members:
+            await api.call("PUT", f"/lorawan/groups/{segment(arguments.group)}/devices/{member}")
+        made = await api.call("GET", f"/lorawan/groups/{segment(arguments.group)}/keys")
+    say(f"group {arguments.group}: {len(members)} motes at {made['dev_addr']}")
+    keys: dict[str, str] = made
+    return keys
+
+
+def group_session(keys: dict[str, str]) -> GroupSession:
+    """What a member is given."""
+    nwk_s_key, app_s_key = (bytes.fromhex(keys[name]) for name in ("mc_nwk_s_key", "mc_app_s_key"))
+    return GroupSession(int(keys["dev_addr"], 16), nwk_s_key, app_s_key)
 
 
 async def _register(api: Api, arguments: argparse.Namespace) -> None:

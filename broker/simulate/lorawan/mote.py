@@ -24,7 +24,16 @@ from broker.simulate.lorawan.ledger import Ledger
 from broker.simulate.lorawan.mac import MAX_FOPTS, Mac
 from broker.simulate.lorawan.plans import Channel, Plan
 from broker.simulate.lorawan.radio import Modulation
-from broker.simulate.lorawan.session import ACK, ADR, ADR_ACK_REQ, DOWN_TYPES, JOIN_ACCEPT, MoteIdentity, Session
+from broker.simulate.lorawan.session import (
+    ACK,
+    ADR,
+    ADR_ACK_REQ,
+    DOWN_TYPES,
+    JOIN_ACCEPT,
+    GroupSession,
+    MoteIdentity,
+    Session,
+)
 from broker.simulate.lorawan.tally import Tally
 from broker.simulate.lorawan.traits import Traits
 
@@ -78,6 +87,7 @@ class SimulatedMote:
         self.name = identity.dev_eui
         self.traits = traits
         self.session = Session(identity, nonce)
+        self._groups: dict[int, GroupSession] = {}
         self.mac = Mac(plan, traits, air.dice)
         self.ledger = Ledger(air.keep)
         self.tally = Tally(air.reactor.seconds())
@@ -130,6 +140,11 @@ class SimulatedMote:
         self.hush()
         self._off = True
         self._tune(None)
+
+    def hold(self, group: GroupSession) -> None:
+        """It is in a multicast group from now on; a class C mote hears it where it listens all the time."""
+        self._groups[group.address] = group
+        self.air.named(self, None, group.address)
 
     def rejoin(self) -> None:
         """It is switched off and on: its session and all that it was told are gone."""
@@ -377,7 +392,20 @@ class SimulatedMote:
         if frame[0] == JOIN_ACCEPT:
             self._accepted(frame)
         elif frame[0] in DOWN_TYPES and self.joined:
-            self._down(frame, window, snr)
+            group = self._groups.get(int.from_bytes(frame[1:5], "little"))
+            if group is None:
+                self._down(frame, window, snr)
+            else:
+                self._shared(group.read(frame))
+
+    def _shared(self, heard: tuple[int, bytes] | None) -> None:
+        """A frame of a group; nothing is answered."""
+        if heard is None:
+            self.tally.shared_again += 1
+            return
+        self.tally.shared += 1
+        self.tally.command(*heard)
+        self._told(self, f"from its group on port {heard[0]}: {heard[1].hex()}")
 
     def _down(self, frame: bytes, window: Window, snr: float) -> None:
         down = self.session.read(frame)

@@ -143,3 +143,30 @@ class Session:
         flags = (head == DOWN_TYPES[1], bool(control & 0x20), bool(control & 0x80), bool(control & 0x10))
         confirmed, ack, adr, pending = flags
         return Down(fcnt, confirmed, ack, adr, pending, port, payload, commands)
+
+
+class GroupSession:
+    """A multicast group that a class C mote is in (1.0.3, chapter 17): keys that others hold too, its own counter."""
+
+    def __init__(self, address: int, nwk_s_key: bytes, app_s_key: bytes) -> None:
+        self.address = address
+        self._nwk_s_key = nwk_s_key
+        self._app_s_key = app_s_key
+        #: The next counter that is listened to.
+        self._next = 0
+
+    def read(self, frame: bytes) -> tuple[int, bytes] | None:
+        """Port and payload; None for what is not for the group, forged, or no newer than what was heard.
+
+        A group's frames are unconfirmed, and have neither flags nor MAC commands.
+        """
+        if len(frame) < 13:
+            return None
+        head, address, control, bits = struct.unpack_from("<BIBH", frame)
+        if (head, address, control) != (DOWN_TYPES[0], self.address, 0) or not frame[8]:
+            return None
+        fcnt = self._next + (bits - self._next & 0xFFFF)
+        if keys.data_mic(self._nwk_s_key, keys.DOWN, address, fcnt, frame[:-4]) != frame[-4:]:
+            return None
+        self._next = fcnt + 1
+        return frame[8], keys.crypt_payload(self._app_s_key, keys.DOWN, address, fcnt, frame[9:-4])

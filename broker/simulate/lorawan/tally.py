@@ -29,6 +29,8 @@ class Tally:
         #: Downlinks by window: continuous, RX1, RX2; those for it that it could not take (old, forged).
         self.downlinks = [0, 0, 0]
         self.unread = 0
+        #: Frames of groups: new ones, and those that it had heard or could not read.
+        self.shared = self.shared_again = 0
         #: (port, payload) of the last ones, in their order, and how many there were.
         self.commands: deque[tuple[int, bytes]] = deque(maxlen=MAX_COMMANDS)
         self.commanded = 0
