@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from broker import __version__
+from broker.events.events import Events
 from broker.model.interfaces import IMqttIdentities, IMqttSpace
 from broker.model.secrets import same_text
 from broker.routing.commands import Commands
@@ -42,6 +43,8 @@ class Core:
     files: FileStore
     #: Who was seen and is not registered; each protocol's ``build`` adds its approver.
     quarantine: Quarantine
+    #: What somebody should know of: `Events.emit`. What is emitted reaches the disk once `Events.open` was called.
+    events: Events = field(default_factory=Events)
     #: Seconds that a command waits for its device when the caller does not say ([commands] default_expires).
     default_expires: float = 3600.0
     #: Ways of logging in over MQTT; application and device sides append theirs while they are built.

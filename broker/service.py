@@ -29,6 +29,7 @@ from twisted.python.failure import Failure
 from broker.config import Config, ConfigError, sqlite_path
 from broker.core import Core
 from broker.data_dir import DataDir, DataDirError
+from broker.events.events import Events
 from broker.listening.binding import BindError
 from broker.listening.served import Served
 from broker.logs import Lines, log_packet
@@ -56,6 +57,7 @@ FILES = "files"
 STOP_POLL = 0.05
 LISTENER_TICK = 1.0
 COMMAND_TICK = 0.25
+EVENT_TICK = 1.0
 #: Listener ticks between two looks at storage's health.
 HEALTH_EVERY = 5
 #: And between two looks at the certificate's end.
@@ -210,6 +212,8 @@ class BrokerService(Service):
         for part in (core.files, core.quarantine):
             await part.open()
             self._closers.append(part.close)
+        await core.events.open(self._storage)
+        self._closers.append(core.events.close)
         core.commands.restore(await self._storage.open_commands())
         self._recorder.start()
         self._closers.append(self._recorder.stop)
@@ -226,6 +230,7 @@ class BrokerService(Service):
         self._loop(self._tick, LISTENER_TICK)
         self._loop(self._tick_commands, COMMAND_TICK)
         self._loop(core.quarantine.tick, QUARANTINE_TICK)
+        self._loop(core.events.tick, EVENT_TICK)
         self._problem = ""
         log.info(
             "started: version {version}, node {name}, data in {data_dir}",
@@ -263,6 +268,7 @@ class BrokerService(Service):
             topics=TopicIndex(),
             files=FileStore(storage, self._data_dir.path / FILES, reactor, clock, reserve=config.storage.reserve),
             quarantine=Quarantine(storage, clock, config.storage.max_quarantined),
+            events=Events(clock),
             default_expires=limits.default_expires,
             name=config.broker.name,
             started_at=started_at,

@@ -20,6 +20,7 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("=broker", "broker.model"),
     ("broker.routing", "broker.reactor"),
     ("broker.listening", "broker.storage", "broker.cluster"),
+    ("broker.events",),
     ("broker.core",),
     ("broker.mqtt", "broker.web"),
     ("=broker.applications", "broker.applications.ordering", "=broker.devices"),

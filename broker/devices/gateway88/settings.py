@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from broker.devices.gateway88.window import Window
 from broker.listening.settings import Limits, ListenerSettings, Seconds, Size
 
 WhenUnknown = Literal["quarantine", "accept", "refuse"]
@@ -70,5 +71,17 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     recovery_timeout: Seconds = 1_800.0
     #: A firmware update begins with a backup, and does not happen without it, unless the call says otherwise.
     backup_before_update: bool = False
+    #: Seconds between two backups that the broker makes by itself of each gateway; 0: none. ``backup_every`` of a
+    #: device counts before this.
+    backup_every: Annotated[float, Meta(ge=0)] = 0.0
+    #: When they may begin, such as "02:00-05:00" (empty: always), by the clocks of which time zone; how many at once.
+    backup_window: str = ""
+    backup_time_zone: str = "UTC"
+    backups_at_once: Annotated[int, Meta(ge=1, le=1_000)] = 10
+    #: Seconds after which the newest backup of a gateway that should have some is too old: an event. 0: never.
+    backup_too_old: Annotated[float, Meta(ge=0)] = 604_800.0
     #: What a gateway that reports new devices is sent as remote_control; empty: nothing.
     newdevices_cmd: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        Window.parse(self.backup_window, self.backup_time_zone)

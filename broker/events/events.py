@@ -1,0 +1,182 @@
+"""``core.events``: from whoever has something to tell to the disk, and from there to those who want to know.
+
+`Events.emit` only takes note. What waits is written in one commit, the journal's entry and that of each sink's queue
+together; then the watchers are told. While storage refuses, events wait in memory, up to ``max_waiting``; past that the
+oldest are lost, and counted. Until `open`, and where nobody opens it, they wait there too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, ClassVar, Final
+from uuid import uuid4
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from broker.events.catalogue import KINDS
+from broker.events.event import Event, checked_details
+from broker.events.journal import Journal
+from broker.model.errors import BrokerError
+from broker.storage.deferred import deferred
+from broker.storage.interface import Change, IStorage
+
+#: Events in one commit.
+BATCH: Final = 100
+#: Events that wait for storage: an hour of a busy fleet, some megabytes.
+MAX_WAITING: Final = 10_000
+
+#: Gives what else belongs into the commit of these events (queues of sinks), and what to call when it is on disk.
+Router = Callable[[Sequence[Event]], Awaitable[tuple[list[Change], Callable[[], None]]]]
+
+
+async def nowhere(events: Sequence[Event]) -> tuple[list[Change], Callable[[], None]]:
+    """Without sinks."""
+    return [], lambda: None
+
+
+class Events:
+    """``clock`` gives UNIX seconds."""
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(self, clock: Callable[[], float] = time.time, max_waiting: int = MAX_WAITING) -> None:
+        self._clock = clock
+        self._max_waiting = max_waiting
+        self._waiting: deque[Event] = deque()
+        #: What is being written; it goes before what waits.
+        self._batch: list[Event] = []
+        self._storage: IStorage | None = None
+        self.journal: Journal | None = None
+        self.route: Router = nowhere
+        #: Told of each event once it is on disk; must not block.
+        self.watchers: list[Callable[[Event], None]] = []
+        self._writing: Deferred[None] | None = None
+        self._refused = False
+        self.emitted: dict[str, int] = {}
+        self.lost = 0
+
+    # -- for whoever has something to tell -------------------------------------------------------------------------
+
+    def emit(self, kind: str, device: str | None, details: Mapping[str, Any], protocol: str | None = None) -> None:
+        """Take note of an event of a `KINDS`; nothing fails and nothing is waited for.
+
+        ``device`` is an id of the registry, or of a LoRaWAN gateway; None for what concerns the whole broker.
+        ``details`` is JSON. Raises ValueError for a kind that is in no catalogue.
+        """
+        if kind not in KINDS:
+            raise ValueError(f"{kind!r} is no kind of event")
+        self.take(
+            Event(
+                id=uuid4().hex,
+                kind=kind,
+                at=self._clock(),
+                device=device,
+                protocol=protocol,
+                details=checked_details(dict(details)),
+            )
+        )
+
+    def take(self, event: Event) -> None:
+        """The same for an event that is made already."""
+        self.emitted[event.kind] = self.emitted.get(event.kind, 0) + 1
+        self._waiting.append(event)
+        if len(self._waiting) > self._max_waiting:
+            self._waiting.popleft()
+            self.lost += 1
+        self._go_on()
+
+    # -- its life --------------------------------------------------------------------------------------------------
+
+    @deferred
+    async def open(self, storage: IStorage) -> None:
+        """Begin to write. Raises Unavailable."""
+        journal = Journal(storage)
+        await journal.open()
+        self._storage, self.journal = storage, journal
+        self._go_on()
+
+    @deferred
+    async def close(self) -> None:
+        """Write what waits; what storage does not take now is lost, and said to be."""
+        await self.settled()
+        if self._storage is not None and (self._waiting or self._batch):
+            self.log.warn("stopped with {count} events not written", count=len(self._waiting) + len(self._batch))
+        self._storage = None
+
+    @deferred
+    async def settled(self) -> None:
+        """Answers when everything that was emitted is on disk, or storage has refused it once."""
+        self._go_on()
+        while self._writing is not None:
+            turn: Deferred[None] = Deferred()
+            self._writing.addBoth(turn.callback)
+            await turn
+
+    def tick(self) -> None:
+        """Try again what storage has refused; called once a second."""
+        self._go_on()
+
+    @property
+    def waiting(self) -> Sequence[Event]:
+        """What is not on disk yet, in its order."""
+        return (*self._batch, *self._waiting)
+
+    def counters(self) -> dict[str, float]:
+        """For the metrics."""
+        return {
+            "events_waiting": len(self._waiting) + len(self._batch),
+            "events_emitted_total": sum(self.emitted.values()),
+            "events_lost_total": self.lost,
+        }
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _go_on(self) -> None:
+        if self._writing is None and self._storage is not None and (self._batch or self._waiting):
+            self._writing = Deferred()
+            Deferred.fromCoroutine(self._write()).addErrback(self._fault).addBoth(self._written)
+
+    def _written(self, _: Any) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.callback(None)
+
+    def _fault(self, failure: Any) -> None:
+        self.log.failure("fault while events were written", failure)
+
+    async def _write(self) -> None:
+        storage, journal = self._storage, self.journal
+        assert storage is not None and journal is not None
+        while self._batch or self._waiting:
+            batch = self._batch
+            while self._waiting and len(batch) < BATCH:
+                batch.append(self._waiting.popleft())
+            for number, event in enumerate(batch, journal.newest + 1):
+                event.number = number
+            try:
+                changes, done = await self.route(batch)
+                await storage.write_records([*(journal.change(event) for event in batch), *changes])
+            except BrokerError as error:
+                if not self._refused:  # said once, not every second
+                    self.log.warn("events wait: {why}", why=error.message)
+                self._refused = True
+                return
+            self._refused = False
+            self._batch = []
+            journal.newest = batch[-1].number
+            done()
+            self._tell(batch)
+
+    def _tell(self, batch: Sequence[Event]) -> None:
+        for event in batch:
+            self.log.info(
+                "event {kind} {device} {details}", kind=event.kind, device=event.device or "", details=event.details
+            )
+            for watcher in list(self.watchers):
+                try:
+                    watcher(event)
+                except Exception:
+                    self.log.failure("fault while told of an event")
