@@ -1,0 +1,72 @@
+"""``messages``: what a device has said, and goes on saying."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from broker.admin.client import at
+from broker.admin.live import Stream
+from broker.admin.options import add_paging, given, past, verb
+from broker.admin.plain import json_line
+from broker.admin.session import Session
+from broker.admin.subjects.stream import message_line
+
+#: Seconds for which what the stream says may be the same as what history has said already.
+OVERLAP: Final = 10.0
+
+
+def add(several: Any) -> None:
+    parser = verb(
+        several,
+        "messages",
+        _messages,
+        "what a device has said, the oldest first",
+        "02123456789A --since 2h",
+        "02123456789A --kind event --limit 20 --follow",
+        more="Of many the newest are shown. With --json each is a line, as the API has it.",
+    )
+    parser.add_argument("device")
+    parser.add_argument("--kind", help="data, status, event, raw, ...")
+    parser.add_argument("--since", type=past, metavar="TIME", help="a duration ago, a date, or UNIX seconds")
+    parser.add_argument("--until", type=past, metavar="TIME", help="likewise; this moment is not included")
+    parser.add_argument("--follow", "-f", action="store_true", help="go on with what comes, until Ctrl-C")
+    add_paging(parser)
+
+
+def _messages(session: Session) -> None:
+    arguments, output = session.arguments, session.output
+    # Open before history is asked: what comes in between is in one of them, or in both.
+    stream = None
+    if arguments.follow:
+        stream = Stream(
+            session.client, device=[arguments.device], kind=None if arguments.kind is None else [arguments.kind]
+        )
+    query = given(kind=arguments.kind, since=arguments.since, until=arguments.until)
+    pages = session.client.pages(
+        at("devices", arguments.device, "messages"), query, None if arguments.all else arguments.limit
+    )
+    found = list(pages)
+    if pages.more:
+        output.note(f"the newest {len(found)}; there are more: --limit N or --all")
+    for message in reversed(found):
+        output.event(message, message_line(message))
+    if stream is None:
+        if not found:
+            output.note("no messages")
+        return
+    known = {_key(message) for message in found}
+    until = time.monotonic() + OVERLAP
+    for message in stream:
+        kind = message.pop("type", None)
+        if kind not in ("uplink", "dropped"):
+            continue
+        if known and time.monotonic() > until:
+            known.clear()
+        if not known or _key(message) not in known:
+            output.event(message, message_line(message, kind))
+
+
+def _key(message: Any) -> str:
+    content = message.get("payload", message.get("payload_base64"))
+    return json_line([round(float(message.get("at") or 0.0), 3), message.get("kind"), content])
