@@ -70,8 +70,12 @@ def parser() -> argparse.ArgumentParser:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Ends the process with a message and exit status 2 for what cannot be understood."""
+    words = sys.argv[1:] if arguments is None else arguments
+    for word in words:
+        if any("\ud800" <= one <= "\udfff" for one in word):
+            parser().error(f"{safe(word)}: that is no UTF-8")
     # Not as defaults of the parser: those of a sub-command would cover what stands before it.
-    return parser().parse_args(arguments, argparse.Namespace(**defaults()))
+    return parser().parse_args(words, argparse.Namespace(**defaults()))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -116,7 +116,7 @@ class Output:
                 rows = []
         if rows:
             self._table(rows, wanted)
-        elif not count and empty:
+        elif not count and empty and not self.as_json:
             self.note(empty)
         return count
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import json
 import os
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +21,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from broker.admin.cli import main
 from tests.real import PATIENCE, RealBroker, eventually
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class Stream(io.TextIOWrapper):
@@ -82,15 +86,33 @@ def run(*arguments: str, stdin: str = "", terminal: bool = False, **variables: s
         return Done(status, out.text(), err.text())
 
 
+def call(variables: dict[str, str], *arguments: str) -> Done:
+    """One run in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "broker.admin", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=3 * PATIENCE,
+        check=False,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
 class BrokerCase(SynchronousTestCase):
-    """A broker for each test."""
+    """A broker for all tests of a class, which use ids of their own; it ends with the tests' process."""
 
     settings: ClassVar[dict[str, str]] = {}
+    broker: RealBroker
 
     def setUp(self) -> None:
-        self.broker = RealBroker(Path(tempfile.mkdtemp(dir=Path.cwd())), self.settings)
-        self.addCleanup(self.broker.kill)
-        self.broker.start()
+        kind = type(self)
+        if "broker" not in vars(kind):  # trial knows no setUpClass
+            kind.broker = RealBroker(Path(tempfile.mkdtemp(dir=Path.cwd())), self.settings)
+            atexit.register(kind.broker.kill)
+            kind.broker.start()
 
     @property
     def variables(self) -> dict[str, str]:

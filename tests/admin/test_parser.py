@@ -85,6 +85,7 @@ class CommandTests(SynchronousTestCase):
             ("messages", "d", "--since", "whenever"),
             ("devices", "remove", "d"),
             ("call", "GET", "devices list"),
+            ("devices", "list", "\udca7"),
             ("campaigns", "create", "gateway88", "f"),
             ("campaigns", "create", "gateway88", "f", "--all-devices", "--window", "25-26"),
         ):
