@@ -44,6 +44,8 @@ setup(
         "prometheus_client>=0.26,<1",
         # tables and progress bars of broker-admin
         "rich>=14,<16",
+        # time zones, for machines that have none of their own
+        "tzdata>=2025.1",
     ],
     extras_require={
         "test": [
@@ -54,6 +56,8 @@ setup(
             "pamoja-lorawan>=0.1.17,<0.2",
             # validates the OpenAPI document
             "openapi-spec-validator>=0.7,<1",
+            # a mail server of somebody else
+            "aiosmtpd>=1.4.6,<2",
             "coverage>=7.10,<8",
             # tests/test_packaging.py builds the wheel without a network
             "setuptools>=77",

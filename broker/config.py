@@ -17,6 +17,8 @@ from typing import Any
 
 from msgspec import structs
 
+from broker.events.settings import EventsTable, MailTable
+from broker.fleet.settings import CampaignSettings
 from broker.listening.binding import parse_bind
 from broker.listening.proxy import networks_of
 from broker.listening.settings import ListenerSettings
@@ -46,6 +48,9 @@ class Config:
     tls: TlsTable
     history: HistoryTable
     commands: CommandsTable
+    campaigns: CampaignSettings
+    events: EventsTable
+    mail: MailTable
     log: LogTable
     #: By name, one for each protocol that was found.
     listeners: dict[str, ListenerSettings]

@@ -53,10 +53,19 @@ class Listening(Protocol):
     def connection_count(self) -> int: ...
 
 
+class EventFigures(Protocol):
+    """What is read of events: `broker.events.side.EventSide`."""
+
+    def counters(self) -> Mapping[str, float]: ...
+
+    def sink_figures(self) -> Iterable[tuple[str, Mapping[str, float]]]: ...
+
+
 class Metrics(Collector):
     """The figures of one broker. ``listeners`` may grow after this is made.
 
-    ``storage`` gives further figures as ``{name: value}``; a name that ends in ``_total`` is a counter.
+    ``storage`` gives further figures as ``{name: value}``; a name that ends in ``_total`` is a counter. ``parts`` gives
+    what has a ``counters()`` of such figures (`counters_of`).
     """
 
     def __init__(
@@ -68,6 +77,8 @@ class Metrics(Collector):
         storage: Callable[[], Mapping[str, float]],
         started_at: float,
         certificate_ends: Callable[[], float | None] = lambda: None,
+        events: EventFigures | None = None,
+        parts: Callable[[], Iterable[Any]] = tuple,
     ) -> None:
         self._listeners = listeners
         self._router = router
@@ -76,6 +87,8 @@ class Metrics(Collector):
         self._storage = storage
         self._started_at = started_at
         self._certificate_ends = certificate_ends
+        self._parts = parts
+        self._events = events
         #: Seconds that the last tick came late; whoever ticks sets it.
         self.reactor_lag = 0.0
         self._registry = CollectorRegistry(auto_describe=False)
@@ -96,7 +109,10 @@ class Metrics(Collector):
         yield from self._of_protocols()
         yield from self._of_routing()
         yield from self._of_commands()
+        yield from self._of_parts()
         yield from self._of_storage()
+        if self._events is not None:
+            yield from _of_events(self._events)
         build = GaugeMetricFamily("broker_build_info", "Always 1; the version is a label.", labels=["version"])
         build.add_metric([__version__], 1)
         yield build
@@ -162,10 +178,31 @@ class Metrics(Collector):
             "broker_command_saves_failed", "States that could not be written at once.", value=counters.failed_saves
         )
 
+    def _of_parts(self) -> Iterator[Metric]:
+        for name, value in sorted(counters_of(*self._parts()).items()):
+            kind: Any = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            yield kind(f"broker_{name.removesuffix('_total')}", f"Of the fleet: {_words(name)}.", value=value)
+
     def _of_storage(self) -> Iterator[Metric]:
         for name, value in sorted(self._storage().items()):
             kind: Any = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
             yield kind(f"broker_storage_{name.removesuffix('_total')}", f"Storage: {_words(name)}.", value=value)
+
+
+def _of_events(events: EventFigures) -> Iterator[Metric]:
+    for name, value in sorted(events.counters().items()):
+        kind: Any = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+        yield kind(f"broker_{name.removesuffix('_total')}", f"Of events: {_words(name)}.", value=value)
+    families: dict[str, Any] = {}
+    for sink, figures in events.sink_figures():
+        for name, value in figures.items():
+            family = families.get(name)
+            if family is None:
+                kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+                text = f"Of each sink of events: {_words(name)}."
+                family = families[name] = kind(f"broker_event_{name.removesuffix('_total')}", text, labels=["sink"])
+            family.add_metric([sink], value)
+    yield from families.values()
 
 
 def counters_of(*parts: Any) -> dict[str, float]:

@@ -24,17 +24,20 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
-from twisted.python.failure import Failure
 
 from broker.config import Config, ConfigError, sqlite_path
 from broker.core import Core
 from broker.data_dir import DataDir, DataDirError
 from broker.events.events import Events
+from broker.events.side import EventSide
+from broker.faults import Faults
+from broker.fleet.calls import Calls as CampaignCalls
+from broker.fleet.campaigns import Campaigns
 from broker.listening.binding import BindError
 from broker.listening.served import Served
 from broker.logs import Lines, log_packet
 from broker.metrics import Metrics, counters_of
-from broker.model.errors import BrokerError
+from broker.model.errors import BrokerError, Unavailable
 from broker.routing.commands import Commands
 from broker.routing.live import LiveDevices
 from broker.routing.outbox import Turn
@@ -58,17 +61,15 @@ STOP_POLL = 0.05
 LISTENER_TICK = 1.0
 COMMAND_TICK = 0.25
 EVENT_TICK = 1.0
+CAMPAIGN_TICK = 1.0
 #: Listener ticks between two looks at storage's health.
 HEALTH_EVERY = 5
 #: And between two looks at the certificate's end.
 CERTIFICATE_EVERY = 86_400
-#: Faults of one kind that are logged in full within a minute; the others are counted.
-FAULTS_A_MINUTE = 5
 
 
-# Not attributes of the classes: Twisted would name those loggers after the classes.
+# Not an attribute of the class: Twisted would name the logger after the class.
 log = Logger(namespace="broker.service")
-faults_log = Logger(namespace="broker.faults")
 
 
 class StartFailed(SystemExit, Exception):
@@ -77,27 +78,6 @@ class StartFailed(SystemExit, Exception):
     For twistd it has to be an Exception: then the pid file is removed and the waiting parent of a daemon hears of it.
     For Python it has to be a SystemExit: then the line is printed without a traceback and the exit status is 1.
     """
-
-
-class Faults:
-    """Tells the log about faults of our own, but not a thousand times a second."""
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        #: What -> (since, how many)
-        self._recent: dict[str, tuple[float, int]] = {}
-
-    def report(self, what: str, error: BaseException) -> None:
-        """What `broker.routing.router.Router` calls."""
-        now = self._monotonic()
-        since, count = self._recent.get(what, (now, 0))
-        if now - since > 60.0:
-            if count > FAULTS_A_MINUTE:
-                faults_log.error("{count} more faults: {what}", count=count - FAULTS_A_MINUTE, what=what)
-            since, count = now, 0
-        self._recent[what] = (since, count + 1)
-        if count < FAULTS_A_MINUTE:
-            faults_log.failure("fault while telling of: {what}", failure=Failure(error), what=what)
 
 
 class BrokerService(Service):
@@ -136,6 +116,8 @@ class BrokerService(Service):
         self._token = ""
         self._storage: Any = None
         self._recorder: Any = None
+        self._campaigns: Campaigns | None = None
+        self._events: Any = None
         self._metrics: Metrics | None = None
         self._starting: Deferred[None] | None = None
         self._stopping: Deferred[None] | None = None
@@ -212,15 +194,20 @@ class BrokerService(Service):
         for part in (core.files, core.quarantine):
             await part.open()
             self._closers.append(part.close)
-        await core.events.open(self._storage)
-        self._closers.append(core.events.close)
         core.commands.restore(await self._storage.open_commands())
         self._recorder.start()
         self._closers.append(self._recorder.stop)
+        await self._events.open()
+        self._closers.append(self._events.close)
         for served in self.served:
             core.listeners[served.name] = self._sides[served.name].build(core, served.settings)
+        campaigns = self._campaigns = Campaigns(core, self.config.campaigns)
+        core.api_routes.extend(CampaignCalls(campaigns).routes())
         for listener in core.listeners.values():
             await listener.prepare()
+        await campaigns.open()
+        if core.lora is not None:
+            self._events.watch.watch_lora(core.lora)
         for served in self.served:
             if served.settings.bind:
                 await served.serve(core.listeners[served.name])
@@ -230,7 +217,8 @@ class BrokerService(Service):
         self._loop(self._tick, LISTENER_TICK)
         self._loop(self._tick_commands, COMMAND_TICK)
         self._loop(core.quarantine.tick, QUARANTINE_TICK)
-        self._loop(core.events.tick, EVENT_TICK)
+        self._loop(self._tick_campaigns, CAMPAIGN_TICK)
+        self._loop(self._tick_events, EVENT_TICK)
         self._problem = ""
         log.info(
             "started: version {version}, node {name}, data in {data_dir}",
@@ -252,8 +240,19 @@ class BrokerService(Service):
         started_at = clock()
         registry = Registry(storage, clock)
         ProductWatch(registry, devices, commands)
+        quarantine = Quarantine(storage, clock, config.storage.max_quarantined)
+        events = Events(clock)
+        side = self._events = self._build_events(events, router, devices, registry, quarantine)
         self._metrics = Metrics(
-            self.served, router, devices, commands, self._figures, started_at, self._certificate_ends
+            self.served,
+            router,
+            devices,
+            commands,
+            self._figures,
+            started_at,
+            self._certificate_ends,
+            side,
+            self._parts,
         )
         core = Core(
             reactor=reactor,
@@ -267,8 +266,9 @@ class BrokerService(Service):
             registry=registry,
             topics=TopicIndex(),
             files=FileStore(storage, self._data_dir.path / FILES, reactor, clock, reserve=config.storage.reserve),
-            quarantine=Quarantine(storage, clock, config.storage.max_quarantined),
-            events=Events(clock),
+            quarantine=quarantine,
+            events=events,
+            event_side=side,
             default_expires=limits.default_expires,
             name=config.broker.name,
             started_at=started_at,
@@ -285,6 +285,28 @@ class BrokerService(Service):
     def _limit_traces(self, core: Core) -> None:
         core.traces.max_devices = self.config.log.max_traced
         core.traces.max_seconds = self.config.log.max_trace_time
+
+    def _build_events(
+        self, events: Events, router: Router, devices: LiveDevices, registry: Registry, quarantine: Quarantine
+    ) -> EventSide:
+        """Raises Unavailable for files of authorities that cannot be used."""
+        config = self.config
+        try:
+            return EventSide(
+                events,
+                self._storage,
+                router,
+                devices,
+                registry,
+                quarantine,
+                config.events,
+                config.mail,
+                self._reactor,
+                self._clock,
+                self._monotonic,
+            )
+        except (OSError, ValueError) as error:
+            raise Unavailable(f"the authorities of [events] webhook_ca or [mail] ca cannot be read: {error}") from None
 
     def _fail(self, why: str) -> None:
         log.critical("cannot start: {why}", why=why)
@@ -307,10 +329,17 @@ class BrokerService(Service):
         """Say that it ends soon."""
         warning = "" if self._certificate is None else self._certificate.warning(self._clock())
         if warning:
+            ends = self._certificate_ends()
+            if self._events is not None and ends is not None:
+                self._events.certificate_ends(ends, warning)
             log.warn("the TLS certificate has to be renewed: {sentence}", sentence=warning)
 
     def _figures(self) -> dict[str, float]:
         return counters_of(self._storage, self._recorder)
+
+    def _parts(self) -> list[Any]:
+        """What has figures of its own for the metrics."""
+        return [] if self._campaigns is None else [self._campaigns]
 
     def _loop(self, call: Callable[[], None], seconds: float) -> None:
         loop = LoopingCall(call)
@@ -334,7 +363,15 @@ class BrokerService(Service):
         self._ticks += 1
 
     def _heard_of_storage(self, answer: Any) -> None:
+        before = self._storage_problem
         self._storage_problem = answer if isinstance(answer, str) else f"storage: {answer.getErrorMessage()}"
+        self._events.storage_health(before, self._storage_problem)
+
+    def _tick_events(self) -> None:
+        try:
+            self._events.tick()
+        except Exception:
+            log.failure("fault in the events' tick")
 
     def _tick_commands(self) -> None:
         assert self.core is not None
@@ -342,6 +379,13 @@ class BrokerService(Service):
             self.core.commands.tick()
         except Exception:
             log.failure("fault in the commands' tick")
+
+    def _tick_campaigns(self) -> None:
+        assert self._campaigns is not None
+        try:
+            self._campaigns.tick()
+        except Exception:
+            log.failure("fault in the campaigns' tick")
 
     # -- SIGHUP ----------------------------------------------------------------------------------------------------
 
@@ -362,6 +406,8 @@ class BrokerService(Service):
             self.core.commands.max_open = fresh.commands.max_open
             self.core.default_expires = fresh.commands.default_expires
             self._limit_traces(self.core)
+        if self._campaigns is not None:
+            self._campaigns.settings = fresh.campaigns
         later = restart_keys(old, fresh)
         for served in self.served:
             later += served.reload(fresh.listeners[served.name])
@@ -376,6 +422,8 @@ class BrokerService(Service):
         self._problem = "stopping"
         if self._starting is not None:
             await self._starting
+        if self._campaigns is not None:
+            self._campaigns.halt()
         for served in self.served:
             await served.stop_listening()
         for served in self.served:
@@ -420,7 +468,7 @@ def at_turn_end(reactor: Any) -> Callable[[Callable[[], None]], object]:
 def restart_keys(old: Config, fresh: Config) -> list[str]:
     """The keys outside [listeners] that changed and only count at a start."""
     keys = []
-    for table in ("broker", "storage", "history"):
+    for table in ("broker", "storage", "history", "events", "mail"):
         before, after = getattr(old, table), getattr(fresh, table)
         keys += [f"{table}.{key}" for key in after.__struct_fields__ if getattr(before, key) != getattr(after, key)]
     return keys

@@ -23,10 +23,20 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("broker.events",),
     ("broker.core",),
     ("broker.mqtt", "broker.web"),
+    # Campaigns know protocols by `broker.model.interfaces.IUpdater` alone. Their settings are a table of the broker's.
+    ("broker.fleet",),
     ("=broker.applications", "broker.applications.ordering", "=broker.devices"),
     ("broker.applications", "broker.devices"),
     ("broker.settings",),
-    ("broker.config", "broker.data_dir", "broker.logs", "broker.metrics", "broker.tls", "broker.simulate"),
+    (
+        "broker.config",
+        "broker.data_dir",
+        "broker.faults",
+        "broker.logs",
+        "broker.metrics",
+        "broker.tls",
+        "broker.simulate",
+    ),
     ("broker.service",),
     ("broker.tap",),
     # The demo starts a whole broker as its user would, and asks the same configuration where that will listen.
@@ -43,6 +53,8 @@ STRANGERS: Final = (
     ("broker.listening", "broker.storage"),
     ("broker.mqtt", "broker.web"),
     ("broker.devices", "broker.applications"),
+    ("broker.fleet", "broker.devices"),
+    ("broker.fleet", "broker.applications"),
     ("broker.service", "broker.simulate"),
 )
 
@@ -52,7 +64,7 @@ PURE_FILES: Final = ("codec.py",)
 IMPURE: Final = ("twisted", "txredisapi", "asyncio", "logging", "selectors", "socket", "threading", "time")
 
 #: Importing these installs a reactor: never while a module of ours is imported.
-INSTALLERS: Final = ("twisted.internet.reactor", "txredisapi")
+INSTALLERS: Final = ("twisted.internet.reactor", "twisted.mail.smtp", "txredisapi")
 
 
 def is_below(module: str, name: str) -> bool:

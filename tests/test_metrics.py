@@ -1,5 +1,6 @@
 """The exposition: what is counted comes out under its name."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from prometheus_client import REGISTRY
@@ -124,6 +125,26 @@ class MetricsTests(SynchronousTestCase):
     def test_storage(self) -> None:
         self.figures = {"pending": 3, "commits_total": 8}
         self.assertSamples({("broker_storage_pending",): 3, ("broker_storage_commits_total",): 8})
+
+    def test_events(self) -> None:
+        class Figures:
+            def counters(self) -> dict[str, float]:
+                return {"events_waiting": 2, "events_emitted_total": 7}
+
+            def sink_figures(self) -> Iterator[tuple[str, dict[str, float]]]:
+                yield "sink-1", {"sink_queued": 4, "sink_delivered_total": 5}
+                yield "sink-2", {"sink_queued": 0, "sink_delivered_total": 1}
+
+        self.metrics._events = Figures()
+        self.assertSamples(
+            {
+                ("broker_events_waiting",): 2,
+                ("broker_events_emitted_total",): 7,
+                ("broker_event_sink_queued", "sink-1"): 4,
+                ("broker_event_sink_queued", "sink-2"): 0,
+                ("broker_event_sink_delivered_total", "sink-1"): 5,
+            }
+        )
 
     def test_the_process(self) -> None:
         self.metrics.reactor_lag = 0.25

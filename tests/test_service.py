@@ -23,12 +23,13 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from broker import service as service_module
 from broker.config import Config, ConfigError, load
 from broker.core import Core
+from broker.faults import Faults
 from broker.listening.connection import Connection
 from broker.listening.listener import Listener
 from broker.listening.settings import ListenerSettings
 from broker.logs import Lines
 from broker.model.errors import Invalid
-from broker.service import BrokerService, Faults, StartFailed, raise_open_files_limit
+from broker.service import BrokerService, StartFailed, raise_open_files_limit
 from broker.settings.tables import LogTable
 from broker.tls import self_signed
 from tests.client_certificates import Authority
@@ -131,6 +132,13 @@ class ServiceCase(TestCase):
         await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", self.port(made)), client)
         await self.until(lambda: made.served[0].connection_count)
         return client
+
+    async def kinds(self, made: BrokerService) -> list[str]:
+        """Of the events, the newest first."""
+        assert made.core is not None and made.core.events.journal is not None
+        await made.core.events.settled()
+        found, _ = await made.core.events.journal.page(100, lambda event: True, None, None)
+        return [event.kind for event in found]
 
     def port(self, made: BrokerService) -> int:
         address: Any = made.served[0].ports[0].getHost()
@@ -407,6 +415,7 @@ class ReloadTests(ServiceCase):
         self.assertIn(", in 29.0 days", said()[0])
         made.reload()
         self.assertEqual(len(said()), 2)
+        self.assertEqual(await self.kinds(made), ["certificate_ends"])
 
 
 class HealthTests(ServiceCase):
@@ -418,6 +427,13 @@ class HealthTests(ServiceCase):
             made._ticks = 0
             made._tick()
             self.assertEqual(made.problems(), problems)
+        self.assertEqual(await self.kinds(made), ["storage_recovered", "storage_problem"])
+
+    async def test_authorities_that_cannot_be_read(self) -> None:
+        made = await self.started('events.webhook_ca = "/none"')
+        self.assertEqual(self.failed, 1)
+        self.assertTrue([line for line in self.log if line.startswith("cannot start: the authorities of [events]")])
+        await made.stopService()
 
 
 class ObserverTests(ServiceCase):

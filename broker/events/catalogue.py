@@ -23,9 +23,7 @@ class Kind(msgspec.Struct, frozen=True):
 KINDS: Final[dict[str, Kind]] = {
     "device_offline": Kind("warning", "a device is away for longer than its rule allows"),
     "device_online": Kind("info", "a device that was reported offline is back", "device_offline"),
-    "gateway_offline": Kind(
-        "critical", "a gateway is away for longer than its rule allows, with all that is behind it"
-    ),
+    "gateway_offline": Kind("critical", "a gateway is away for longer than its rule allows, with what is behind it"),
     "gateway_online": Kind("info", "a gateway that was reported offline is back", "gateway_offline"),
     "device_flapping": Kind("warning", "a device comes and goes too often to say whether it is there"),
     "device_steady": Kind("info", "a device that came and went has stopped doing so", "device_flapping"),

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, ClassVar, Final
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, ClassVar, Final, Protocol
 from uuid import uuid4
 
 from twisted.internet.defer import Deferred
@@ -28,13 +28,41 @@ BATCH: Final = 100
 #: Events that wait for storage: an hour of a busy fleet, some megabytes.
 MAX_WAITING: Final = 10_000
 
-#: Gives what else belongs into the commit of these events (queues of sinks), and what to call when it is on disk.
-Router = Callable[[Sequence[Event]], Awaitable[tuple[list[Change], Callable[[], None]]]]
+
+class Waiting:
+    """An event that is not on disk yet.
+
+    ``changes``: what belongs into the same commit. ``rules``: those that it may be for, ``sinks``: those that it is
+    for, whatever the rules say; None: as the rules say. ``routed`` is the router's own.
+    """
+
+    __slots__ = ("changes", "event", "routed", "rules", "sinks")
+
+    def __init__(
+        self,
+        event: Event,
+        changes: Sequence[Change] = (),
+        rules: Collection[str] | None = None,
+        sinks: Collection[str] | None = None,
+    ) -> None:
+        self.event = event
+        self.changes = changes
+        self.rules = rules
+        self.sinks = sinks
+        self.routed: Any = None
 
 
-async def nowhere(events: Sequence[Event]) -> tuple[list[Change], Callable[[], None]]:
-    """Without sinks."""
-    return [], lambda: None
+class Router(Protocol):
+    """Finds out who else has to hear of events."""
+
+    async def route(self, one: Waiting) -> Sequence[Change]:
+        """What else belongs into the commit of an event, which has its number. Raises Unavailable.
+
+        Called again with the same one after a commit that failed.
+        """
+
+    def kept(self, batch: Sequence[Waiting]) -> None:
+        """They are on disk."""
 
 
 class Events:
@@ -45,12 +73,12 @@ class Events:
     def __init__(self, clock: Callable[[], float] = time.time, max_waiting: int = MAX_WAITING) -> None:
         self._clock = clock
         self._max_waiting = max_waiting
-        self._waiting: deque[Event] = deque()
+        self._waiting: deque[Waiting] = deque()
         #: What is being written; it goes before what waits.
-        self._batch: list[Event] = []
+        self._batch: list[Waiting] = []
         self._storage: IStorage | None = None
         self.journal: Journal | None = None
-        self.route: Router = nowhere
+        self.router: Router | None = None
         #: Told of each event once it is on disk; must not block.
         self.watchers: list[Callable[[Event], None]] = []
         self._writing: Deferred[None] | None = None
@@ -60,33 +88,43 @@ class Events:
 
     # -- for whoever has something to tell -------------------------------------------------------------------------
 
-    def emit(self, kind: str, device: str | None, details: Mapping[str, Any], protocol: str | None = None) -> None:
-        """Take note of an event of a `KINDS`; nothing fails and nothing is waited for.
+    def emit(
+        self,
+        kind: str,
+        device: str | None,
+        details: Mapping[str, Any],
+        protocol: str | None = None,
+        *,
+        changes: Sequence[Change] = (),
+        rules: Collection[str] | None = None,
+        sinks: Collection[str] | None = None,
+    ) -> None:
+        """Take note of an event of a kind of `KINDS`; nothing fails and nothing is waited for.
 
         ``device`` is an id of the registry, or of a LoRaWAN gateway; None for what concerns the whole broker.
-        ``details`` is JSON. Raises ValueError for a kind that is in no catalogue.
+        ``details`` is JSON. ``changes`` of records go into the event's own commit; for ``rules`` and ``sinks`` see
+        `Waiting`. Raises ValueError for a kind that is in no catalogue.
         """
         if kind not in KINDS:
             raise ValueError(f"{kind!r} is no kind of event")
-        self.take(
-            Event(
-                id=uuid4().hex,
-                kind=kind,
-                at=self._clock(),
-                device=device,
-                protocol=protocol,
-                details=checked_details(dict(details)),
-            )
-        )
-
-    def take(self, event: Event) -> None:
-        """The same for an event that is made already."""
-        self.emitted[event.kind] = self.emitted.get(event.kind, 0) + 1
-        self._waiting.append(event)
+        event = self.made(kind, device, details, protocol)
+        self.emitted[kind] = self.emitted.get(kind, 0) + 1
+        self._waiting.append(Waiting(event, changes, rules, sinks))
         if len(self._waiting) > self._max_waiting:
             self._waiting.popleft()
             self.lost += 1
         self._go_on()
+
+    def made(self, kind: str, device: str | None, details: Mapping[str, Any], protocol: str | None = None) -> Event:
+        """An event that is not emitted."""
+        return Event(
+            id=uuid4().hex,
+            kind=kind,
+            at=self._clock(),
+            device=device,
+            protocol=protocol,
+            details=checked_details(dict(details)),
+        )
 
     # -- its life --------------------------------------------------------------------------------------------------
 
@@ -122,7 +160,7 @@ class Events:
     @property
     def waiting(self) -> Sequence[Event]:
         """What is not on disk yet, in its order."""
-        return (*self._batch, *self._waiting)
+        return [one.event for one in (*self._batch, *self._waiting)]
 
     def counters(self) -> dict[str, float]:
         """For the metrics."""
@@ -154,11 +192,15 @@ class Events:
             batch = self._batch
             while self._waiting and len(batch) < BATCH:
                 batch.append(self._waiting.popleft())
-            for number, event in enumerate(batch, journal.newest + 1):
-                event.number = number
+            for number, one in enumerate(batch, journal.newest + 1):
+                one.event.number = number
             try:
-                changes, done = await self.route(batch)
-                await storage.write_records([*(journal.change(event) for event in batch), *changes])
+                changes: list[Change] = []
+                for one in batch:
+                    changes += [journal.change(one.event), *one.changes]
+                    if self.router is not None:
+                        changes += await self.router.route(one)
+                await storage.write_records(changes)
             except BrokerError as error:
                 if not self._refused:  # said once, not every second
                     self.log.warn("events wait: {why}", why=error.message)
@@ -166,12 +208,13 @@ class Events:
                 return
             self._refused = False
             self._batch = []
-            journal.newest = batch[-1].number
-            done()
-            self._tell(batch)
+            journal.newest = batch[-1].event.number
+            if self.router is not None:
+                self.router.kept(batch)
+            self._tell([one.event for one in batch])
 
-    def _tell(self, batch: Sequence[Event]) -> None:
-        for event in batch:
+    def _tell(self, events: Sequence[Event]) -> None:
+        for event in events:
             self.log.info(
                 "event {kind} {device} {details}", kind=event.kind, device=event.device or "", details=event.details
             )

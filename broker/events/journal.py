@@ -60,20 +60,22 @@ class Journal:
     async def page(
         self, limit: int, wanted: Callable[[Event], bool], since: float | None, cursor: str | None
     ) -> tuple[list[Event], str | None]:
-        """The newest first, and the cursor of the rest. A page may be short though there are more. Invalid, Unavailable.
+        """The newest first, and the cursor of the rest. A page may be short though there are more.
 
-        ``since``: the list ends with the first event that is older.
+        ``since``: the list ends where a whole slice is older (a single one may be, by a clock that was set). Raises
+        Invalid, Unavailable.
         """
         end = self.newest + 1 if cursor is None else _number(cursor)
         found: list[Event] = []
         looked_at = 0
         while end > self.oldest and looked_at < MAX_LOOKED_AT:
             begin = max(self.oldest, end - SLICE)
-            for event in reversed(await self._between(begin, end)):
-                if since is not None and event.at < since:
-                    return found, None
+            events = await self._between(begin, end)
+            if since is not None and events and all(event.at < since for event in events):
+                return found, None
+            for event in reversed(events):
                 end = event.number
-                if wanted(event):
+                if (since is None or event.at >= since) and wanted(event):
                     found.append(event)
                     if len(found) == limit:
                         return found, key_of(end) if end > self.oldest else None
@@ -91,8 +93,13 @@ class Journal:
         gone = 0
         while True:
             page: Sequence[tuple[str, Event]] = await self._records.page(limit=SLICE)
-            last = self.newest - keep
-            old = [key for key, one in page if (one.at < before or one.number <= last) and one.number < self.newest]
+            last = min(self.newest - keep, self.newest - 1)
+            old: list[str] = []
+            # From the front on, so that what is left has no gaps: of those behind a wrong time the number counts.
+            for key, one in page:
+                if one.number > last and (one.at >= before or one.number >= self.newest):
+                    break
+                old.append(key)
             if not old:
                 return gone
             await self._storage.write_records([self._records.change(key, None) for key in old])

@@ -222,6 +222,11 @@ class Connection(Protocol):
         """The broker stops."""
         self.close("shutdown")
 
+    @property
+    def peer(self) -> str:
+        """The other end, for people."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
     def tap(self, incoming: PacketDecoder, outgoing: PacketDecoder, tell: Tell | None, pending: bytes = b"") -> None:
         """Tell of each packet that comes or goes, or of no more (see `broker.listening.tap`)."""
         before: Tap | None = self.__dict__.pop("_tap", None)

@@ -25,6 +25,7 @@ class LiveDevice:
         "bridges",
         "info",
         "info_changed",
+        "last_heartbeat",
         "last_seen",
         "late",
         "link",
@@ -47,6 +48,9 @@ class LiveDevice:
         self.presence_reason = ""
         #: When the last valid message came; written by the device side with every message.
         self.last_seen = 0.0
+        #: When its protocol's own sign of life came (0x88 hb, NovaCloud heartbeat, PINGREQ); 0: not yet. Written by the
+        #: device side.
+        self.last_heartbeat = 0.0
         #: Nothing came for longer than the protocol's normal interval, but it is not given up yet.
         self.late = False
         #: Whether commands may be written to the link now; `broker.routing.commands.Commands.ready` sets it.

@@ -22,6 +22,8 @@ class Router:
         self._report = report
         self._everyone: tuple[Any, ...] = ()
         self._by_device: dict[str, tuple[Any, ...]] = {}
+        #: Those who listen to all devices and hear no uplinks, so that a message costs nothing for them.
+        self._quiet: tuple[Any, ...] = ()
         #: What `wanted` asks of those who listen to all devices; None while one of them wants everything.
         self._wants: tuple[Callable[[DeviceRef, str], bool], ...] | None = ()
         self.uplinks = 0
@@ -37,6 +39,15 @@ class Router:
         others = self._by_device.get(device, ())
         if not any(other is consumer for other in others):
             self._by_device[device] = (*others, consumer)
+
+    def listen_quietly(self, consumer: IConsumer) -> None:
+        """Start telling ``consumer`` about all devices, but for what they say."""
+        if not any(other is consumer for other in self._quiet):
+            self._quiet = (*self._quiet, consumer)
+
+    def ignore_quietly(self, consumer: IConsumer) -> None:
+        """Stop that; harmless when it was not."""
+        self._quiet = tuple(other for other in self._quiet if other is not consumer)
 
     def ignore(self, consumer: IConsumer, device: str | None = None) -> None:
         """Stop what `listen` with the same arguments started; harmless when it did not."""
@@ -81,14 +92,14 @@ class Router:
                     self.fault("uplink", error)
 
     def presence(self, change: Presence) -> None:
-        for consumer in self._everyone + self._by_device.get(change.device.id, ()):
+        for consumer in self._everyone + self._quiet + self._by_device.get(change.device.id, ()):
             try:
                 consumer.presence(change)
             except Exception as error:
                 self.fault("presence", error)
 
     def command(self, change: Command) -> None:
-        for consumer in self._everyone + self._by_device.get(change.device, ()):
+        for consumer in self._everyone + self._quiet + self._by_device.get(change.device, ()):
             try:
                 consumer.command(change)
             except Exception as error:

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from broker.events.settings import EventsTable, MailTable
+from broker.fleet.settings import CampaignSettings
 from broker.listening.settings import Limits
 
 Count = Annotated[int, Meta(ge=1)]
@@ -102,6 +104,9 @@ GENERAL: dict[str, Any] = {
     "tls": TlsTable,
     "history": HistoryTable,
     "commands": CommandsTable,
+    "campaigns": CampaignSettings,
+    "events": EventsTable,
+    "mail": MailTable,
     "limits": LimitsTable,
     "log": LogTable,
 }

@@ -77,6 +77,8 @@ class Quarantine:
     def __init__(self, storage: IStorage, clock: Callable[[], float], max_entries: int = MAX_ENTRIES) -> None:
         #: By protocol; filled by each protocol's ``build``.
         self.approvers: dict[str, Approver] = {}
+        #: Told of each new entry; must not block.
+        self.on_new: list[Callable[[Entry], None]] = []
         self._storage = storage
         self._clock = clock
         self._max_entries = max_entries
@@ -123,6 +125,9 @@ class Quarantine:
         entry.last_seen = now
         entry.count += 1
         known[id] = one
+        if entry.count == 1:
+            for told in self.on_new:
+                told(entry)
         if len(known) > self._max_entries:
             self._let_go(protocol, next(iter(known)))
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final, Protocol
 
 from broker.model.errors import Invalid
-from broker.model.records import Product
+from broker.model.records import TAGS, Product
 
 APPLICATION_KINDS: Final = ("gizwits", "loracenter", "mqtt", "http")
 
@@ -19,14 +19,19 @@ _KEY = re.compile(r"[A-Za-z0-9._-]{1,64}")
 #: Device ids of any protocol; a colon is common in those of plugins.
 _DEVICE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _EUI = re.compile(r"[0-9A-F]{16}")
+_MAC_OR_EUI = re.compile(r"(?:[0-9A-F]{12}|[0-9A-F]{16})")
+_BETWEEN = str.maketrans("", "", ":-. ")
 _APP_KEY = re.compile(r"[0-9A-F]{32}")
 MAX_NAME: Final = 128
 MAX_SECRET: Final = 256
+#: Tags of one device, and characters of one.
+MAX_TAGS: Final = 32
+MAX_TAG: Final = 64
 #: Sensors, and actuators, of one product.
 MAX_PRODUCT_KEYS: Final = 512
 
 #: Fields of POST /devices that are the same for every protocol.
-DEVICE_FIELDS: Final = frozenset({"protocol", "id", "secret", "product", "name", "dev_eui", "disabled"})
+DEVICE_FIELDS: Final = frozenset({"protocol", "id", "secret", "product", "name", "dev_eui", "disabled", "parent", TAGS})
 APPLICATION_FIELDS: Final = frozenset({"id", "kind", "secret", "name", "cs_eui", "app_key", "disabled"})
 
 
@@ -90,6 +95,17 @@ def name(value: str | None, field: str = "name") -> str:
     return value
 
 
+def tags(value: Any) -> list[str]:
+    """Words without repetition, sorted; None is none."""
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise Invalid("tags must be a list of texts")
+    if len(value) > MAX_TAGS or not all(0 < len(one) <= MAX_TAG and one.isprintable() for one in value):
+        raise Invalid(f"tags are at most {MAX_TAGS}, each of 1 to {MAX_TAG} printable characters")
+    return sorted(set(value))
+
+
 def key(value: Any, field: str) -> str:
     """1 to 64 of A-Z a-z 0-9 . _ -"""
     if not isinstance(value, str) or _KEY.fullmatch(value) is None:
@@ -101,6 +117,14 @@ def device_id(value: str) -> str:
     if _DEVICE_ID.fullmatch(value) is None:
         raise Invalid("id must be 1 to 64 of the characters A-Z a-z 0-9 . _ : -")
     return value
+
+
+def parent(value: str | None) -> str | None:
+    """The id of a device, or the EUI of a gateway; MACs and EUIs as people write them. None or empty is none."""
+    if not value:
+        return None
+    digits = value.translate(_BETWEEN).upper()
+    return digits if _MAC_OR_EUI.fullmatch(digits) is not None else device_id(value)
 
 
 def secret(value: str) -> str:

@@ -182,7 +182,13 @@ _FOURTH = (
     )""",
 )
 
-MIGRATIONS: tuple[Sequence[str], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH)
+#: The devices behind a gateway.
+_FIFTH = (
+    """CREATE INDEX devices_parent ON devices (json_extract(attributes, '$.parent'), id)
+        WHERE json_extract(attributes, '$.parent') IS NOT NULL""",
+)
+
+MIGRATIONS: tuple[Sequence[str], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:

@@ -1,4 +1,4 @@
-"""`Events.emit`: what is emitted is on disk before anybody is told, in order, and storage that refuses costs nothing."""
+"""`Events.emit`: what is emitted is on disk before anybody is told, in order; storage that refuses costs nothing."""
 
 from __future__ import annotations
 
@@ -153,6 +153,35 @@ class JournalTests(EventsCase):
         assert journal is not None
         page, _ = self.successResultOf(journal.page(100, lambda event: event.device == "d1", 1_010.5, None))
         self.assertEqual([event.details["n"] for event in page], [22, 19, 16, 13, 10])
+
+    def test_a_clock_that_was_set(self) -> None:
+        self.fill(5)
+        self.clock.rightNow -= 500
+        self.fill(5)
+        self.clock.rightNow += 500
+        self.fill(2)
+        journal = self.events.journal
+        assert journal is not None
+        page, _ = self.successResultOf(journal.page(100, lambda event: True, 1_000.0, None))
+        self.assertEqual([event.number for event in page], [12, 11, 5, 4, 3, 2, 1])
+        # Pruning by age leaves what is behind one that is not old enough; the number prunes it all the same.
+        self.assertEqual(self.successResultOf(journal.prune(900.0, 1_000)), 0)
+        self.assertEqual(self.successResultOf(journal.prune(900.0, 6)), 10)
+        self.assertEqual(len(self.kinds()), 2)
+
+    def test_since_ends_the_look(self) -> None:
+        self.fill(1_600)
+        journal = self.events.journal
+        assert journal is not None
+        real, asked = self.storage.list_records, []
+
+        def list_records(*given: Any) -> Any:
+            asked.append(given)
+            return real(*given)
+
+        self.storage.list_records = list_records
+        page, cursor = self.successResultOf(journal.page(1_000, lambda event: True, self.clock.seconds() - 9.5, None))
+        self.assertEqual((len(page), cursor, len(asked)), (10, None, 2))
 
     def test_cursors_of_others(self) -> None:
         journal = self.events.journal

@@ -93,6 +93,22 @@ class RouterTests(SynchronousTestCase):
         self.router.uplink(Uplink(ONE, DATA, {}, 1.0))
         self.assertEqual(self.names(), ["a", "b", "named"])
 
+    def test_who_listens_quietly_hears_no_uplinks(self) -> None:
+        quiet = self.consumer("quiet")
+        self.router.listen_quietly(quiet)
+        self.router.listen_quietly(quiet)
+        self.router.listen(self.consumer("a"))
+        self.tell()
+        self.assertEqual(
+            [(name, what) for name, what, _ in self.heard],
+            [("a", "uplink"), ("a", "presence"), ("quiet", "presence"), ("a", "command"), ("quiet", "command")],
+        )
+        self.router.ignore_quietly(quiet)
+        self.router.ignore_quietly(quiet)
+        self.heard.clear()
+        self.tell()
+        self.assertEqual(set(self.names()), {"a"})
+
     def test_listening_twice_is_once(self) -> None:
         consumer = self.consumer("a")
         for device in (None, "one"):

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from broker.events.presence import Watch
 from broker.model.messages import Command
 from broker.model.records import Actuator, ApplicationRecord, DeviceRecord, Product, Sensor, StoredMessage
 from broker.routing.live import LiveDevice
@@ -31,6 +32,26 @@ class ReadingShape(msgspec.Struct):
     at: float
 
 
+class PresenceShape(msgspec.Struct, kw_only=True):
+    """What is known of a device's being there, each kept apart. Times are UNIX seconds.
+
+    ``connected``: there is a connection (for LoRaWAN: it was heard lately), since ``connected_at``, from ``peer``; or
+    not since ``disconnected_at``, and why. ``last_frame``: when anything valid came; ``last_heartbeat``: when its
+    protocol's own sign of life did. ``flaps``: how often it went away within events.flap_window. ``state``: online,
+    late (silent for longer than usual), away (gone, and no event yet), offline (told as an event) or flapping.
+    """
+
+    connected: bool
+    connected_at: float | None
+    disconnected_at: float | None
+    reason: str
+    peer: str
+    last_frame: float | None
+    last_heartbeat: float | None
+    flaps: int
+    state: str
+
+
 class DeviceShape(msgspec.Struct, kw_only=True):
     """A device with its presence and last values. ``secret`` is there once: in the answer that made it."""
 
@@ -40,11 +61,14 @@ class DeviceShape(msgspec.Struct, kw_only=True):
     product: str | None
     online: bool
     last_seen: float | None
+    presence: PresenceShape
     dev_eui: str | None
+    parent: str | None
     applications: list[str]
     values: dict[str, ReadingShape]
     unmapped: dict[str, ReadingShape]
     info: dict[str, Any]
+    tags: list[str]
     secret: str | UnsetType = UNSET
 
 
@@ -215,6 +239,7 @@ def device_shape(
     live: LiveDevice | None,
     stored: tuple[Mapping[str, tuple[Any, float]], Mapping[str, tuple[Any, float]]],
     applications: Iterable[str],
+    watch: Watch | None = None,
 ) -> DeviceShape:
     """A record together with what is known of the device now. ``stored`` counts only where nothing is live."""
     values, unmapped = stored if live is None else (live.values.values, live.values.unmapped)
@@ -225,11 +250,43 @@ def device_shape(
         product=record.product,
         online=record.online if live is None else live.online,
         last_seen=milliseconds(record.last_seen if live is None else live.last_seen),
+        presence=presence_shape(record, live, watch),
         dev_eui=record.dev_eui,
+        parent=record.attributes.get("parent"),
         applications=list(applications),
         values=readings_shape(values),
         unmapped=readings_shape(unmapped),
         info=record.info if live is None else live.info,
+        tags=record.tags,
+    )
+
+
+def presence_shape(record: DeviceRecord, live: LiveDevice | None, watch: Watch | None) -> PresenceShape:
+    """Of a device that is live, or as storage has it."""
+    online = live is not None and live.online
+    state, flaps = ("online" if online else "offline", 0) if watch is None else watch.state_of(record.id, online)
+    if live is None:
+        return PresenceShape(
+            connected=False,
+            connected_at=None,
+            disconnected_at=milliseconds(record.presence_at),
+            reason=record.presence_reason,
+            peer="",
+            last_frame=milliseconds(record.last_seen),
+            last_heartbeat=None,
+            flaps=flaps,
+            state=state,
+        )
+    return PresenceShape(
+        connected=online,
+        connected_at=milliseconds(live.since) if online else None,
+        disconnected_at=None if online else milliseconds(live.since),
+        reason=live.presence_reason,
+        peer=getattr(live.link, "peer", "") if online else "",
+        last_frame=milliseconds(live.last_seen),
+        last_heartbeat=milliseconds(live.last_heartbeat or None),
+        flaps=flaps,
+        state="late" if live.late and state == "online" else state,
     )
 
 

@@ -12,10 +12,12 @@ from broker.applications.http.calls import (
     applications,
     commands,
     devices,
+    events,
     files,
     imports,
     products,
     quarantine,
+    sinks,
     stream,
     traces,
 )
@@ -39,6 +41,8 @@ ROUTES: tuple[Route, ...] = (
     *applications.ROUTES,
     *files.ROUTES,
     *quarantine.ROUTES,
+    *events.ROUTES,
+    *sinks.ROUTES,
     *stream.ROUTES,
     *traces.ROUTES,
     *about.ROUTES,
@@ -51,6 +55,8 @@ class HttpListener(WebListener):
     def __init__(self, core: Core, settings: HttpSettings) -> None:
         super().__init__("http", core, settings, ApiSurface(), lambda: (*ROUTES, *core.api_routes))
         streams = Streams(core.router, self.stats, settings.max_streams, core.registry.on_change)
+        core.announcements.append(streams.announce)
+        core.events.watchers.append(streams.event)
         core.traces.watchers.append(streams.packet)
         self.api = Api(settings, Logins(core, self.login_failed), streams)
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 from zope.interface import implementer
 
 from broker.applications.http.shapes import command_shape
+from broker.events.event import Event
 from broker.listening.frames import text_frame
 from broker.listening.stats import ListenerStats
 from broker.model.errors import LimitExceeded
@@ -31,10 +32,14 @@ from broker.web.websocket import WebSocketPeer
 
 PRESENCE: Final = "presence"
 COMMAND: Final = "command"
+#: A campaign that has changed; for the administrator.
+CAMPAIGN: Final = "campaign"
+#: Events of the broker; the word for uplinks of the kind ``event`` is taken.
+BROKER_EVENT: Final = "broker_event"
 #: Packets of devices that are traced: the administrator's, and only for who asks for them by this name.
 TRACE: Final = "trace"
 #: What ``?kind=`` may ask for.
-STREAM_KINDS: Final = (*KINDS, PRESENCE, COMMAND, TRACE)
+STREAM_KINDS: Final = (*KINDS, PRESENCE, COMMAND, BROKER_EVENT, CAMPAIGN, TRACE)
 
 
 class Wish:
@@ -141,6 +146,29 @@ class Streams:
         clients = self._wanting(COMMAND, change.device, change.protocol)
         if clients:
             self._send(clients, b'{"type":"command",' + encode(command_shape(change))[1:])
+
+    # -- for the administrator -------------------------------------------------------------------------------------
+
+    def announce(self, kind: str, value: dict[str, Any]) -> None:
+        """Something that is no single device's; clients that asked for single ones do not get it."""
+        protocol = str(value.get("protocol", ""))
+        clients = [one for one in self.clients if one.caller.is_admin and one.wish.wants(kind, "", protocol)]
+        if clients:
+            self._send(clients, encode({"type": kind, **value}))
+
+    # -- events, traces ---------------------------------------------------------------------------------------------
+
+    def event(self, event: Event) -> None:
+        """What concerns no device is the administrator's."""
+        clients = [client for client in self.clients if self._wants_event(client, event)]
+        if clients:
+            self._send(clients, b'{"type":"event",' + encode(event.as_dict())[1:])
+
+    def _wants_event(self, client: StreamClient, event: Event) -> bool:
+        device = event.device
+        if not (client.caller.is_admin if device is None else client.caller.may_see(device)):
+            return False
+        return client.wish.wants(BROKER_EVENT, device or "", event.protocol or "")
 
     def packet(self, packet: TracedPacket) -> None:
         """A packet of a device that is traced."""

@@ -107,6 +107,7 @@ class Session:
             return
         value, body = message.value, message.body
         if message.type == codec.HB and body.__class__ is dict:
+            self.live.last_heartbeat = now
             self.live.values.update(heartbeat_values(body), now)
             self._tell(STATUS, incoming, value, now)
             self._operations.alive(self.live.ref.id, now)
@@ -126,6 +127,7 @@ class Session:
             good, result = codec.outcome(incoming.frame, message)
             self._operations.reported(self.live.ref.id, message.type, good, result, now)
         elif secretive:
+            self._operations.introduced(self.live.ref.id, self.live.info)
             self._operations.alive(self.live.ref.id, now, version)
         elif message.type == codec.NEWDEVICES and self._newdevices_cmd:
             self._operations.ask(self.live.ref.id, self._newdevices_cmd)

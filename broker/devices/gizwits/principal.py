@@ -75,7 +75,7 @@ class DeviceTerms(Terms):
         self._pings: list[float] = []
 
     def ping(self, now: float) -> bool:
-        self._device.heard()
+        self._device.pinged()
         if not self._most:
             return True
         pings = self._pings
@@ -100,11 +100,12 @@ class DevicePrincipal:
 
     protocol = PROTOCOL
 
-    def __init__(self, side: Host, login: Login, switches: Switches) -> None:
+    def __init__(self, side: Host, login: Login, switches: Switches, peer: str = "") -> None:
         record = login.record
         self.side = side
         self.switches = switches
         self.did = record.id
+        self.peer = peer
         self.product = record.product
         self.name = f"device:{record.id}"
         self.terms = DeviceTerms(self)
@@ -154,8 +155,10 @@ class DevicePrincipal:
         login = self._login
         record = login.record
 
+        news = self.side.take_news(self.did)
+
         def known() -> tuple[LastValues, dict[str, Any]]:
-            return LastValues(login.values, login.unmapped, login.sensors), dict(record.info)
+            return LastValues(login.values, login.unmapped, login.sensors), {**record.info, **news}
 
         self._live = self._core.devices.attach(record.ref(), self, known)
         self._later(self._subscribed)  # a session that was there before has its subscriptions
@@ -194,7 +197,7 @@ class DevicePrincipal:
                 self.set_log(log["bits"])
         if not self._greeted and self._session(response_topic(self.did)) is not None:
             self._greeted = True
-            self.side.online.greet(self.did)
+            self.side.subscribed(self.did)
 
     # -- what it says ----------------------------------------------------------------------------------------------
 
@@ -202,6 +205,11 @@ class DevicePrincipal:
         """It is there."""
         if self._live is not None:
             self._live.last_seen = self._clock()
+
+    def pinged(self) -> None:
+        """It is there, and has nothing to say."""
+        if self._live is not None:
+            self._live.last_seen = self._live.last_heartbeat = self._clock()
 
     def _report(self, payload: bytes) -> bool:
         """A business message to all apps, or to us."""

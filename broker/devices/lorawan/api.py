@@ -46,7 +46,10 @@ class GatewayChanges(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class GatewayShape(msgspec.Struct, kw_only=True):
-    """A gateway. ``stat`` is the last that it sent, ``stat_at`` when that came (UNIX seconds)."""
+    """A gateway. ``stat`` is the last that it sent, ``stat_at`` when that came. Times are UNIX seconds.
+
+    ``last_seen``: any datagram; ``last_pull``: its own sign of life, PULL_DATA.
+    """
 
     eui: str
     name: str
@@ -56,6 +59,8 @@ class GatewayShape(msgspec.Struct, kw_only=True):
     registered: bool
     online: bool
     last_seen: float | None
+    last_pull: float | None
+    online_since: float | None
     address: str
     version: Literal[1, 2]
     stat: Stat | None

@@ -69,8 +69,10 @@ class Gateway:
         "forwarded",
         "heard_at",
         "host",
+        "last_pull",
         "last_seen",
         "online",
+        "online_since",
         "pulled_at",
         "record",
         "region",
@@ -94,6 +96,9 @@ class Gateway:
         self.online = False
         #: UNIX seconds.
         self.last_seen: float | None = None
+        #: Its last PULL_DATA, and since when it is on-line, or is not.
+        self.last_pull: float | None = None
+        self.online_since: float | None = None
         self.stat: Stat | None = None
         self.stat_at: float | None = None
         #: Packets it gave us, and took from us.
@@ -207,6 +212,8 @@ class Gateway:
             "registered": record is not None,
             "online": self.online,
             "last_seen": self.last_seen,
+            "last_pull": self.last_pull,
+            "online_since": self.online_since if self.online else None,
             "address": "" if self.address is None else f"{self.address[0]}:{self.address[1]}",
             "version": self.version,
             "stat": None if self.stat is None else msgspec.to_builtins(self.stat),

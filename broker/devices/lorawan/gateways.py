@@ -95,6 +95,7 @@ class Gateways:
         gateway.last_seen = self._core.clock()
         if datagram.kind == PULL_DATA:
             gateway.pulled_at = now
+            gateway.last_pull = gateway.last_seen
             gateway.address = address
             gateway.version = datagram.version
             if not gateway.online:
@@ -127,6 +128,7 @@ class Gateways:
         if gateway.online == online:
             return
         gateway.online = online
+        gateway.online_since = self._core.clock()
         if online:
             self._online[gateway.eui] = gateway
         else:

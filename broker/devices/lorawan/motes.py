@@ -134,6 +134,11 @@ class Mote:
     def close_link(self, reason: str) -> None:
         """There is no connection."""
 
+    @property
+    def peer(self) -> str:
+        """The gateway that heard it best."""
+        return self.near[0].eui if self.near else ""
+
     def __repr__(self) -> str:
         return f"<Mote {self.dev_eui} {self.dev_addr:08X}>"
 

@@ -301,6 +301,13 @@ class Network:
         mote = self.motes.get(dev_eui)
         return mote.near[0].eui if mote is not None and mote.near else None
 
+    def gateways_of(self, dev_eui: str) -> tuple[str, ...]:
+        mote = self.motes.get(dev_eui)
+        return () if mote is None else tuple(gateway.eui for gateway in mote.near)
+
+    def motes_behind(self, eui: str) -> list[str]:
+        return [mote.dev_eui for mote in self.motes if len(mote.near) == 1 and mote.near[0].eui == eui]
+
     def class_of(self, dev_eui: str) -> str | None:
         mote = self.motes.get(dev_eui)
         return None if mote is None else "C" if mote.class_c else "A"

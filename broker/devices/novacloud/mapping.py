@@ -152,6 +152,7 @@ class Session:
 
     def heartbeat(self, message: Message) -> str | None:
         before, self._heartbeat_at = self._heartbeat_at, self.now
+        self.live.last_heartbeat = self.now
         if before is not None and self.now - before < self._fastest:
             self.counted.early_heartbeats += 1
             if not self._warned:

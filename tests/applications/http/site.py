@@ -34,6 +34,9 @@ from zope.interface import implementer
 
 from broker.applications.http.side import HttpListener, Settings, build
 from broker.core import Core
+from broker.events.events import Events
+from broker.events.settings import EventsTable, MailTable
+from broker.events.side import EventSide
 from broker.model.jsontext import decode, encode
 from broker.routing.commands import Commands
 from broker.routing.live import LiveDevices
@@ -207,6 +210,8 @@ class SiteCase(TestCase):
 
     timeout = 60
     settings = Settings()
+    events_table = EventsTable()
+    mail_table = MailTable()
 
     async def _start(self) -> None:
         #: How far the broker's clocks were put forward.
@@ -229,6 +234,7 @@ class SiteCase(TestCase):
             commands=Commands(self.storage, devices, router, self.clock),
             storage=self.storage,
             registry=registry,
+            events=Events(self.clock),
             topics=TopicIndex(),
             files=FileStore(self.storage, Path(self.mktemp()), reactor, self.clock),
             quarantine=Quarantine(self.storage, self.clock),
@@ -237,6 +243,7 @@ class SiteCase(TestCase):
             ready=lambda: self.problems,
         )
         await self.core.files.open()
+        await self._start_events()
         self.listener: HttpListener = build(self.core, self.settings)
         port = reactor.listenTCP(0, self.listener, interface="127.0.0.1")
         self.port: int = port.getHost().port
@@ -244,6 +251,23 @@ class SiteCase(TestCase):
         self.agent = Agent(reactor, pool=pool)
         self.sockets: list[Any] = []
         self.addCleanup(self._stop, port, pool)
+
+    async def _start_events(self) -> None:
+        core = self.core
+        core.event_side = EventSide(
+            core.events,
+            self.storage,
+            core.router,
+            core.devices,
+            core.registry,
+            core.quarantine,
+            self.events_table,
+            self.mail_table,
+            reactor,
+            core.clock,
+            core.monotonic,
+        )
+        await core.event_side.open()
 
     def setUp(self) -> Deferred[None]:  # type: ignore[override]  # trial waits for it
         return Deferred.fromCoroutine(self._start())
@@ -259,6 +283,8 @@ class SiteCase(TestCase):
             self.listener.shut_down()
             await self.until(lambda: not self.listener.connections)
             await self.core.files.close()
+            assert self.core.event_side is not None
+            await self.core.event_side.close()
             await self.storage.close()
             self.assertEqual(self.faults, [])
 

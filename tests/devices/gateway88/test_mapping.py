@@ -53,6 +53,7 @@ class UplinkTests(GatewayTestCase):
         self.assertEqual((kind, meta), ("status", None))
         self.assertEqual(payload["hb"]["totaldisk"], 16384)
         self.assertEqual(self.bed.heard.uplinks[0].received_at, NOW)
+        self.assertEqual(self.live.last_heartbeat, NOW)
 
     def test_hb_as_the_document_prints_it(self) -> None:
         """Numbers in quotes, blanks in keys, a comma too many; what is no number stays what it is."""

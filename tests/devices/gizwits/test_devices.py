@@ -217,9 +217,14 @@ class WhatItMayDo(Case):
 
     async def test_pings_as_they_should_be(self) -> None:
         client = await self.bed.device()
+        live = self.bed.core.devices.get(DID)
+        assert live is not None
+        self.assertEqual(live.last_heartbeat, 0.0)
         for _ in range(200):
             self.bed.pass_time(3.0)
             self.assertEqual(client.ask(p.PingReq()), [p.PingResp()])
+        self.assertEqual(live.last_heartbeat, live.last_seen)
+        self.assertGreater(live.last_heartbeat, live.since)
 
     async def test_the_keep_alive_is_capped(self) -> None:
         client = await self.bed.device(keep_alive=5000)

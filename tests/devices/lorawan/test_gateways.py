@@ -32,6 +32,15 @@ class AdmissionTests(SynchronousTestCase):
         assert info is not None
         self.assertEqual((info["online"], info["address"], info["registered"]), (True, "192.0.2.1:50001", False))
         self.assertEqual((info["stat"]["rxfw"], info["stat"]["ackr"]), (7, 100.0))
+        since = info["online_since"]
+        bed.advance(5)
+        gateway.push(stat=STAT)
+        later = bed.network.gateway(GATEWAY)
+        assert later is not None
+        # A datagram is no sign of life of the gateway's own; PULL_DATA is.
+        self.assertEqual(
+            (later["online_since"], later["last_pull"], round(later["last_seen"])), (since, since, since + 5)
+        )
 
     def test_version_1(self) -> None:
         bed = Bed()

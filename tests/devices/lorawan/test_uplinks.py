@@ -54,7 +54,10 @@ class DataTests(Case):
         )
         self.assertEqual(self.bed.heard.presences, [(EUI, True, "connected")])
         self.assertEqual(self.bed.counted.duplicates, 2)
-        self.assertEqual(self.bed.network.nearest_gateway(EUI), OTHER)
+        network = self.bed.network
+        self.assertEqual(network.nearest_gateway(EUI), OTHER)
+        self.assertEqual(set(network.gateways_of(EUI)), {GATEWAY, OTHER})
+        self.assertEqual((network.motes_behind(OTHER), network.gateways_of("0" * 16)), ([], ()))
 
     def test_replays_and_forgeries(self) -> None:
         mote = self.bed.abp()

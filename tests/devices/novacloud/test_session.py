@@ -64,6 +64,13 @@ class DataTests(SessionCase):
         self.device.send({"type": "data", "payload": {"a": 1}}, {"type": "status"}, {"type": "heartbeat"})
         self.assertEqual(self.device.lines(), [])
 
+    def test_only_a_heartbeat_is_one(self) -> None:
+        self.data({"a": 1})
+        self.assertEqual((self.live.last_seen, self.live.last_heartbeat), (self.now, 0.0))
+        self.device.send({"type": "heartbeat"})
+        self.assertEqual(self.live.last_heartbeat, self.now)
+        self.assertEqual(self.live.link.peer.partition(":")[0], self.live.link.host)
+
     def test_answers_in_a_flat_session(self) -> None:
         """Row 2."""
         self.start(flat=True)

@@ -27,6 +27,7 @@ from broker.web.routes import ADMIN, API, APPLICATION, Call, Route
 
 Text = Annotated[str, Meta(max_length=128)]
 Limit = Annotated[int, Meta(ge=1, le=1000)]
+Tags = list[Annotated[str, Meta(min_length=1, max_length=64)]]
 Cursor = Annotated[str, Meta(max_length=512)]
 #: UNIX seconds; the bound keeps infinity out.
 Time = Annotated[float, Meta(ge=0, le=1e11)]
@@ -42,6 +43,9 @@ class NewDevice(msgspec.Struct, kw_only=True):
     name: Text = ""
     dev_eui: Text | None = None
     disabled: bool = False
+    tags: Tags = []
+    #: The id of the gateway through which it is reached: while that is away, this one's absence is no event.
+    parent: Text | None = None
 
 
 class DeviceChanges(msgspec.Struct, kw_only=True):
@@ -52,6 +56,8 @@ class DeviceChanges(msgspec.Struct, kw_only=True):
     name: Text | UnsetType = UNSET
     dev_eui: Text | UnsetType | None = UNSET
     disabled: bool | UnsetType = UNSET
+    tags: Tags | UnsetType | None = UNSET
+    parent: Text | UnsetType | None = UNSET
 
 
 class DeviceFilter(msgspec.Struct, kw_only=True):
@@ -61,6 +67,8 @@ class DeviceFilter(msgspec.Struct, kw_only=True):
     online: bool | None = None
     product: Text | None = None
     q: Text | None = None
+    tag: Text | None = None
+    parent: Text | None = None
     limit: Limit = 100
     cursor: Cursor | None = None
 
@@ -91,6 +99,8 @@ async def list_devices(call: Call) -> Any:
         product=wish.product,
         online=wish.online,
         q=wish.q,
+        tag=wish.tag,
+        parent=wish.parent,
         application=call.caller.application,
     )
     records, cursor = await call.core.registry.list_devices(query, wish.limit, wish.cursor)
@@ -158,7 +168,8 @@ async def shown_device(call: Call, record: DeviceRecord) -> DeviceShape:
         ]
     )
     # Asked again: it may have come while storage was read, and what is live is newer.
-    return device_shape(record, core.devices.get(record.id), stored, applications)
+    watch = None if core.event_side is None else core.event_side.watch
+    return device_shape(record, core.devices.get(record.id), stored, applications, watch)
 
 
 async def together(asked: list[Deferred[Any]]) -> list[Any]:

@@ -29,7 +29,7 @@ class StreamQuery(msgspec.Struct, kw_only=True):
 
 
 async def open_stream(call: Call) -> Any:
-    """WebSocket: uplinks, presence and command changes as they happen."""
+    """WebSocket: uplinks, presence, command changes and events (kind broker_event) as they happen."""
     api, wish = api_of(call), call.query
     if not set(wish.kind) <= set(STREAM_KINDS):
         raise Invalid(f"query: kind is one of {', '.join(STREAM_KINDS)}")
