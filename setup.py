@@ -24,7 +24,7 @@ setup(
     python_requires=">=3.11,<3.14",
     # "twisted.plugins" is named because it must have no __init__.py, and find_packages sees only folders with one.
     packages=[*find_packages(include=["broker", "broker.*"]), "twisted.plugins"],
-    package_data={"broker": ["py.typed"]},
+    package_data={"broker": ["py.typed", "applications/http/console/*", "applications/http/console/*/*"]},
     zip_safe=False,
     entry_points={"console_scripts": ["broker-admin=broker.admin.cli:main"]},
     install_requires=[
@@ -56,6 +56,8 @@ setup(
             "pamoja-lorawan>=0.1.17,<0.2",
             # validates the OpenAPI document
             "openapi-spec-validator>=0.7,<1",
+            # drives Chromium, which is Debian's
+            "playwright>=1.60,<2",
             # a mail server of somebody else
             "aiosmtpd>=1.4.6,<2",
             "coverage>=7.10,<8",

@@ -3,8 +3,8 @@
 #
 #     run     the broker
 #     check   also ruff, mypy and the Python packages of the tests
-#     test    also the clients that the tests run and that are no Python packages: mosquitto_pub and mosquitto_sub, and
-#             Node.js with MQTT.js. An own Node.js of at least version 18 is used as it is.
+#     test    also the clients that the tests run and that are no Python packages: mosquitto_pub and mosquitto_sub,
+#             Chromium, and Node.js with MQTT.js. An own Node.js of at least version 18 is used as it is.
 #
 # Debian packages are installed where root runs this. What is missing is said in one line, with exit status 1.
 #
@@ -66,6 +66,9 @@ missing_packages() {
     { command -v mosquitto_pub && command -v mosquitto_sub; } >/dev/null || echo mosquitto-clients
     suitable_node || echo nodejs
     node_ready || command -v npm >/dev/null || echo npm
+    command -v chromium >/dev/null || echo chromium
+    # without it, screenshots of the Chinese pages are empty boxes
+    [ -e /usr/share/fonts/truetype/wqy ] || echo fonts-wqy-microhei
 }
 
 install_debian_packages() {

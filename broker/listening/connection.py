@@ -134,6 +134,11 @@ class Connection(Protocol):
         """
         return verified_name(self._transport)
 
+    @property
+    def age(self) -> float:
+        """Seconds since it was opened."""
+        return self.home.monotonic() - self._opened_at
+
     def authenticated(self, identity: str) -> None:
         """The peer has proven who it is: the login limit no longer runs."""
         self.identity = identity

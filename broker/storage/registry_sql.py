@@ -131,6 +131,10 @@ def get_device(db: Connection, device_id: str) -> DeviceRecord | None:
     return None if row is None else device_of(row)
 
 
+def count_devices(db: Connection) -> dict[str, int]:
+    return dict(db.execute("SELECT protocol, count(*) FROM devices GROUP BY protocol").fetchall())
+
+
 def find_by_dev_eui(db: Connection, dev_eui: str) -> DeviceRecord | None:
     row = db.execute(f"SELECT {DEVICE_COLUMNS} FROM devices d WHERE d.dev_eui = ?", (dev_eui,)).fetchone()
     return get_device(db, dev_eui) if row is None else device_of(row)

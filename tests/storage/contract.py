@@ -290,6 +290,13 @@ class StorageContract(StorageCase):
             if cursor is None:
                 return found
 
+    async def test_count_devices(self) -> None:
+        self.assertEqual(await self.storage.count_devices(), {})
+        await self.storage.add_devices([device("a"), device("b"), device("c", protocol="gateway88")])
+        self.assertEqual(await self.storage.count_devices(), {"toy": 2, "gateway88": 1})
+        await self.storage.delete_device("b")
+        self.assertEqual(await self.storage.count_devices(), {"toy": 1, "gateway88": 1})
+
     async def test_list_devices(self) -> None:
         await self.storage.add_product(product())
         await self.storage.add_application(application())

@@ -18,6 +18,7 @@ from typing import Any, Final
 from zope.interface import implementer
 
 from broker.applications.http.shapes import command_shape
+from broker.applications.http.sign_in import Session
 from broker.events.event import Event
 from broker.listening.frames import text_frame
 from broker.listening.stats import ListenerStats
@@ -65,8 +66,10 @@ class StreamClient(WebSocketPeer):
 
     counted = False
 
-    def __init__(self, streams: Streams, caller: Caller, wish: Wish) -> None:
+    def __init__(self, streams: Streams, caller: Caller, wish: Wish, session: Session | None = None) -> None:
         super().__init__()
+        #: The browser's sign-in that it came with.
+        self.session = session
         self.streams = streams
         self.caller = caller
         self.wish = wish
@@ -122,6 +125,8 @@ class Streams:
         if not self.clients:
             self._router.listen(self)
         self.clients.add(client)
+        if client.session is not None and client.session.ended:  # signed out while it was opened
+            client.close("removed")
 
     def remove(self, client: StreamClient) -> None:
         self.clients.discard(client)
@@ -195,6 +200,11 @@ class Streams:
         self.stats.messages_out += len(clients)
         for client in clients:
             client.tell(frame)
+
+    def signed_out(self, session: Session) -> None:
+        """A browser's session is over: its streams are."""
+        for client in [one for one in self.clients if one.session is session]:
+            client.close("removed")
 
     def _changed(self, change: Any) -> None:
         """An application that may not log in any more may not go on reading either."""

@@ -2,7 +2,8 @@
 
 ::
 
-    POST {"by": MAC}                     409: what would happen, to be confirmed
+    GET .../preview?by=MAC               200: what would happen, in a sentence
+    POST {"by": MAC}                     409: the same, to be confirmed
     POST {"by": MAC, "confirm": true}    202: the new gateway is the device from now on, and is given its newest backup
     DELETE                               204: the gateway before it is the device again
 
@@ -51,6 +52,19 @@ class ReplacementBody(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_
     confirm: bool = False
 
 
+class PreviewQuery(msgspec.Struct, kw_only=True):
+    """As in the body of the replacement; an empty ``backup`` is none."""
+
+    by: Text
+    backup: str = NEWEST
+
+
+class PreviewShape(msgspec.Struct):
+    """What a replacement would do."""
+
+    text: str
+
+
 class ReplacementShape(msgspec.Struct, kw_only=True):
     """A replacement in force. ``gateway`` is the device that applications know, ``by`` whose frames are its own now.
 
@@ -93,13 +107,11 @@ class ReplacementCalls:
         """Have another gateway stand in for this one, with its newest backup."""
         body: ReplacementBody = call.body
         record = await self._device(call)
-        by = canonical_mac(body.by)
-        if by is None:
-            raise Invalid("by is a MAC, 12 hexadecimal digits")
+        by = self._mac(body.by)
         self._succession.check(record.id, by)
         backup = await self._backup(record.id, body.backup)
         if not body.confirm:
-            raise Conflict(await self._consequences(record, by, backup))
+            raise Conflict(f"{await self._consequences(record, by, backup)}. confirm: true does it")
         bound_to = str(record.attributes.get(CERTIFICATE) or "")
         step = Step(by=by, at=self._core.clock(), certificate=bound_to)
         successor: Successor = await self._succession.begin(record.id, step)
@@ -121,6 +133,16 @@ class ReplacementCalls:
                 status="none" if command is None else command.status,
                 replacement=shape(record.id, successor),
             ),
+        )
+
+    async def preview(self, call: Call) -> Any:
+        """What replacing this gateway would do."""
+        wish: PreviewQuery = call.query
+        record = await self._device(call)
+        by = self._mac(wish.by)
+        self._succession.check(record.id, by)
+        return PreviewShape(
+            await self._consequences(record, by, await self._backup(record.id, wish.backup.strip() or None))
         )
 
     async def show(self, call: Call) -> Any:
@@ -158,6 +180,13 @@ class ReplacementCalls:
             raise NotFound(f"{mac!r} is no gateway")
         return record
 
+    @staticmethod
+    def _mac(text: str) -> str:
+        mac = canonical_mac(text)
+        if mac is None:
+            raise Invalid("by is a MAC, 12 hexadecimal digits")
+        return mac
+
     async def _backup(self, device: str, wanted: str | None) -> FileInfo | None:
         """Raises NotFound."""
         if wanted is None:
@@ -185,7 +214,7 @@ class ReplacementCalls:
             what += f"and be given the backup {backup.id} of {backup.meta.get(GATEWAY)}, {age:.1f} hours old"
         if await self._core.registry.find_device(by) is not None:
             what += f"; the device {by} that is registered would rest meanwhile"
-        return f"{what}. confirm: true does it"
+        return what
 
     async def _leave_quarantine(self, mac: str) -> None:
         try:
@@ -239,6 +268,7 @@ def routes(core: Core, listener: Gateway88Listener) -> list[Route]:
             status=202,
             also={**also, 429: (Problem, "Too many commands wait for this gateway; nothing was replaced")},
         ),
+        Route("GET", f"{PATH}/preview", calls.preview, ADMIN, query=PreviewQuery, answers=PreviewShape, also=also),
         Route("GET", PATH, calls.show, ADMIN, answers=ReplacementShape),
         Route("DELETE", PATH, calls.take_back, ADMIN, status=204, also=also),
         Route("GET", f"{API}/replacements", calls.every, ADMIN, answers=ReplacementPage),

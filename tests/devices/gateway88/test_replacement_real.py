@@ -77,6 +77,8 @@ class ReplacementTests(RealCase):
         asked: dict[str, Any] = {"by": new.id}
         refusal = await self.call(409, "POST", f"/gateways/{device}/replacement", asked)
         self.assertIn(backup, refusal["detail"])
+        preview = await self.call(200, "GET", f"/gateways/{device}/replacement/preview?by={new.id}")
+        self.assertEqual(refusal["detail"], f"{preview['text']}. confirm: true does it")
         await self.call(404, "GET", f"/gateways/{device}/replacement")
         taken = await self.call(202, "POST", f"/gateways/{device}/replacement", {**asked, "confirm": True})
         self.assertEqual(taken["replacement"]["by"], new.id)
