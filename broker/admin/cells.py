@@ -15,28 +15,13 @@ _DURATIONS: Final = frozenset(
     {"age", "every", "after", "offline_after", "debounce", "flap_window", "spread", "air_time", "seconds"}
 )
 _STATES: Final = frozenset({"status", "state", "severity", "warning"})
-_COLOURS: Final[dict[str, str]] = {
-    **dict.fromkeys(("succeeded", "confirmed", "online", "finished", "sent", "ok", "steady"), "green"),
-    **dict.fromkeys(
-        ("failed", "timed_out", "no_answer", "stopped", "critical", "offline", "failing", "unavailable"), "red"
-    ),
-    **dict.fromkeys(
-        (
-            "queued",
-            "pending",
-            "running",
-            "accepted",
-            "rebooted",
-            "warning",
-            "flapping",
-            "too_old",
-            "none",
-            "partly_sent",
-        ),
-        "yellow",
-    ),
-    **dict.fromkeys(("expired", "cancelled", "skipped", "waiting", "draft", "paused", "info"), "dim"),
+_STYLES: Final[dict[str, str]] = {
+    "green": "succeeded confirmed online finished sent ok steady",
+    "red": "failed timed_out no_answer stopped critical offline failing unavailable",
+    "yellow": "queued pending running accepted rebooted warning flapping late away too_old none partly_sent",
+    "dim": "expired cancelled skipped waiting draft paused info",
 }
+_COLOURS: Final = {state: style for style, states in _STYLES.items() for state in states.split()}
 #: Characters of a value in a table; it is whole in the view of one thing, and with --json.
 MAX_CELL: Final = 200
 
@@ -45,7 +30,7 @@ Show = Callable[[Any], Text]
 
 def cell(name: str, value: Any) -> Text:
     """A value of the field ``name``."""
-    if value is None or value == "":
+    if value is None or value in ("", {}):
         return Text("-", style="dim")
     if isinstance(value, bool):
         return Text("yes", style="green") if value else Text("no", style="dim")

@@ -10,10 +10,11 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 from unittest import mock
 
@@ -69,7 +70,9 @@ def environment(**changes: str) -> Iterator[None]:
         yield
 
 
-def run(*arguments: str, stdin: str = "", terminal: bool = False, **variables: str) -> Done:
+def run(
+    *arguments: str, variables: Mapping[str, str] = MappingProxyType({}), stdin: str = "", terminal: bool = False
+) -> Done:
     """One run of the command line; ``terminal``: all its streams are one."""
     out, err = Stream(terminal=terminal), Stream(terminal=terminal)
     given = Stream(stdin.encode(), terminal)
@@ -123,7 +126,7 @@ class BrokerCase(SynchronousTestCase):
 
     def admin(self, *arguments: str, status: int = 0, stdin: str = "", terminal: bool = False) -> Done:
         """A command that has to end with this status. Whatever it says is free of escapes, and no traceback."""
-        done = run(*arguments, stdin=stdin, terminal=terminal, **self.variables)
+        done = run(*arguments, stdin=stdin, terminal=terminal, variables=self.variables)
         self.assertEqual(done.status, status, done)
         self.assertNotIn("Traceback", done.err)
         if not terminal:

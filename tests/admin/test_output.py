@@ -121,7 +121,7 @@ class CellTests(SynchronousTestCase):
     def test_objects_are_rows_with_dotted_names(self) -> None:
         rows = rows_of({"a": {"b": {"c": 1}}, "d": [{"e": 1}, {"e": 2}], "f": {}})
         found = [(label, text.plain) for label, text in rows]
-        self.assertEqual(found, [("a.b.c", "1"), ("d[0]", '{"e":1}'), ("d[1]", '{"e":2}'), ("f", "{}")])
+        self.assertEqual(found, [("a.b.c", "1"), ("d[0]", '{"e":1}'), ("d[1]", '{"e":2}'), ("f", "-")])
 
 
 class ProgressTests(SynchronousTestCase):

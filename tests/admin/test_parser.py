@@ -89,7 +89,7 @@ class CommandTests(SynchronousTestCase):
             ("campaigns", "create", "gateway88", "f"),
             ("campaigns", "create", "gateway88", "f", "--all-devices", "--window", "25-26"),
         ):
-            done = run(*line, BROKER_ADMIN_TOKEN="t")
+            done = run(*line, variables={"BROKER_ADMIN_TOKEN": "t"})
             self.assertEqual(done.status, 2, (line, done))
             self.assertEqual(done.out, "", line)
             self.assertTrue(done.err.strip(), line)
@@ -104,7 +104,7 @@ class CommandTests(SynchronousTestCase):
             self.assertEqual(done.status, 1)
             self.assertIn(part, done.err)
             self.assertEqual(len(done.err.splitlines()), 1)
-        done = run("devices", "list", BROKER_ADMIN_TOKEN="two words")
+        done = run("devices", "list", variables={"BROKER_ADMIN_TOKEN": "two words"})
         self.assertEqual(done.status, 1)
         self.assertNotIn("two words", done.err)
 
@@ -122,12 +122,25 @@ class BodyTests(SynchronousTestCase):
         file = self.mktemp()
         with open(file, "w") as out:
             out.write('{"name": "file", "product": "p", "z": 1}')
-        parsed = parse("devices", "change", "d", "--body", file, "--name", "option", "--set", "z:=2", "--set", "name=set")
+        parsed = parse(
+            "devices", "change", "d", "--body", file, "--name", "option", "--set", "z:=2", "--set", "name=set"
+        )
         self.assertEqual(body_of(parsed), {"name": "set", "product": "p", "z": 2})
 
     def test_a_rule(self) -> None:
         parsed = parse(
-            *("event-rules", "add", "--name", "n", "--kind", "gateway_offline", "--sink", "s", "--protocol", "gateway88"),
+            *(
+                "event-rules",
+                "add",
+                "--name",
+                "n",
+                "--kind",
+                "gateway_offline",
+                "--sink",
+                "s",
+                "--protocol",
+                "gateway88",
+            ),
             *("--device", "a", "--device", "b", "--query", "hall", "--offline-after", "15m", "--rate-limit", "10/1h"),
         )
         self.assertEqual(
@@ -150,7 +163,19 @@ class PlanTests(SynchronousTestCase):
 
     def test_everything(self) -> None:
         plan = self.plan(
-            *("--name", "n", "--version", "2.4", "--query", "hall", "--online", "yes", "--percentage", "10", "--backup"),
+            *(
+                "--name",
+                "n",
+                "--version",
+                "2.4",
+                "--query",
+                "hall",
+                "--online",
+                "yes",
+                "--percentage",
+                "10",
+                "--backup",
+            ),
             *("--from-version", "2.2", "--from-version", "2.3", "--lower-than", "2.4", "--no-require-fetch"),
             *("--concurrency", "5", "--rate", "30", "--spread", "1h", "--window", "01:00-05:00"),
             *("--window", "mon,tue 22:00-02:00 Europe/Berlin", "--stop-at", "5", "--stop-minimum", "10"),

@@ -67,8 +67,8 @@ class QuantityTests(SynchronousTestCase):
             self.assertEqual(plain.read_duration(text), value, text)
         for text in ("", "h", "1x", "-5", "1h 30", "one", "1e9", "1,5h"):
             self.assertRaises(ValueError, plain.read_duration, text)
-        for value, text in ((0.25, "0.25s"), (5, "5s"), (90, "1m 30s"), (183_600, "2d 3h"), (3_600, "1h")):
-            self.assertEqual(plain.seconds(value), text)
+        for number, text in ((0.25, "0.25s"), (5, "5s"), (90, "1m 30s"), (183_600, "2d 3h"), (3_600, "1h")):
+            self.assertEqual(plain.seconds(number), text)
 
     def test_sizes(self) -> None:
         for value, text in ((0, "0 B"), (999, "999 B"), (1_500, "1.5 kB"), (3_000_000, "3.0 MB"), (10**13, "10.0 TB")):

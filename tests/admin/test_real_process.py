@@ -197,7 +197,7 @@ class TlsTests(BrokerCase):
             "BROKER_ADMIN_API": f"https://127.0.0.1:{self.broker.tls_ports['http']}",
             "BROKER_ADMIN_TOKEN": self.broker.admin_token,
         }
-        done = run(*arguments, **variables)
+        done = run(*arguments, variables=variables)
         return done.status, done.out, done.err
 
     def test_who_answers_is_checked(self) -> None:

@@ -16,6 +16,7 @@ COLUMNS: Columns = (
     "name",
     "product",
     "online",
+    Column("presence.state", "PRESENCE"),
     "last_seen",
     Column("applications", "APPS"),
 )
