@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from broker.admin.client import Address, Client, at
 from broker.admin.failures import Failure, Misuse, Refused
 from broker.admin.live import Stream
+from tests.admin.bed import Done, run
 
 Script = Callable[[socket.socket], None]
 
@@ -234,6 +235,45 @@ class FileTests(ClientCase):
 
         self.assertIn("before the end", str(self.assertRaises(Failure, fetch)))
         self.assertEqual(b"".join(got), b"12345")
+
+
+class BreakTests(ClientCase):
+    """Whole commands whose broker goes away, or is not well."""
+
+    def command(self, *arguments: str, scripts: tuple[Script, ...], stdin: str = "") -> Done:
+        server = Server(*scripts)
+        variables = {"BROKER_ADMIN_API": f"http://127.0.0.1:{server.port}", "BROKER_ADMIN_TOKEN": "token"}
+        return run(*arguments, variables=variables, stdin=stdin)
+
+    def test_an_import_that_breaks_off_says_where(self) -> None:
+        answers = [b'{"created": 499, "failed": [{"line": 3, "error": "taken"}]}', b'{"created": 500, "failed": []}']
+
+        def script(connection: socket.socket) -> None:
+            for one in answers:
+                length = int(head(connection).lower().partition(b"content-length: ")[2].split(b"\r")[0])
+                while length:
+                    length -= len(connection.recv(min(length, 65_536)))
+                connection.sendall(answer(one))
+
+        lines = "\n" + "".join(f'{{"protocol": "novacloud", "id": "{number}"}}\n' for number in range(1_200))
+        done = self.command("devices", "import", "-", "--json", scripts=(script,), stdin=lines)
+        self.assertEqual(done.status, 1)
+        self.assertEqual(done.value, {"created": 999, "failed": [{"line": 4, "error": "taken"}]})
+        self.assertIn("999 devices were registered before line 1002", done.err)
+        self.assertIn("--from-line 1002 goes on", done.err)
+        self.assertIn("closed the connection", done.err.splitlines()[-1])
+
+    def test_a_broker_that_is_not_ready(self) -> None:
+        unready = answer(b'{"status": "unavailable", "problems": ["the disk is full"]}', "503 Service Unavailable")
+        away = answer(b'{"title": "Not available now", "detail": "storage is away"}', "503 Service Unavailable")
+        for more in ((), ("--json",)):
+            done = self.command("status", *more, scripts=(saying(unready, away),))
+            self.assertEqual(done.status, 1)
+            self.assertIn("the broker takes no work: the disk is full", done.err)
+            self.assertIn("unavailable", done.out)
+        done = self.command("status", scripts=(saying(answer(b"{}"), away),))
+        self.assertEqual((done.status, done.out), (1, ""))
+        self.assertIn("storage is away", done.err)
 
 
 class StreamTests(ClientCase):

@@ -25,8 +25,6 @@ LISTENERS: Columns = (
     Column("dropped", right=True, show=lambda item: _total(item.get("dropped"))),
 )
 REFUSALS: Columns = ("at", "listener", "reason", "host", "identity")
-#: What is told of a broker that has no overview.
-WORTH_TELLING = ("broker_devices", "broker_commands", "broker_connections", "broker_uplinks")
 
 
 def add(several: Any) -> None:
@@ -72,19 +70,18 @@ def _ready(session: Session) -> dict[str, Any]:
 def _status(session: Session) -> int:
     output = session.output
     ready = _ready(session)
+    problems = ready.get("problems") or []
+    overview = None
     try:
         overview = session.client.get(f"{API}/overview")
     except Refused as error:
-        if error.code != 404:
+        # Without storage there is none, and that is what is to be told.
+        if error.code != 503 or not problems:
             raise
-        overview = None
-    problems = ready.get("problems") or []
     if output.as_json:
         output.json(ready if overview is None else overview)
     elif overview is None:
         output.item(ready)
-        output.heading("figures")
-        output.table((one for one in _samples(session, "") if one["name"].startswith(WORTH_TELLING)), METRICS)
     else:
         _show(session, overview)
     if problems:
