@@ -21,9 +21,10 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import LoopingCall
 
+from broker.mqtt.client import Message as Received
+from broker.mqtt.client import MqttClient
 from broker.simulate.api import Api, ApiError, Message, Stream, segment
 from broker.simulate.fleet import Fleet
-from broker.simulate.mqtt import MqttClient
 from broker.simulate.novacloud import Behaviour, Identity, SimulatedDevice
 from broker.simulate.registration import ensure_application, ensure_device, ensure_product
 
@@ -139,9 +140,9 @@ class Dashboard:
         body = msgspec.json.encode({"payload": payload, "expires": 60})
         self._client.publish(f"devices/{device}/command", body, 1).addErrback(self._failed)
 
-    def _message(self, topic: str, payload: bytes, qos: int, retained: bool) -> None:
-        _, device, *kind = topic.split("/")
-        body = msgspec.json.decode(payload)
+    def _message(self, message: Received) -> None:
+        _, device, *kind = message.topic.split("/")
+        body = msgspec.json.decode(message.payload)
         if kind[0] == "up":
             self._show(title(device), DASHBOARD, kind[1], body.get("payload"))
         elif kind[0] == "presence":

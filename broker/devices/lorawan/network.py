@@ -25,6 +25,7 @@ from zope.interface import implementer
 from broker.core import Core
 from broker.devices.lorawan import codec
 from broker.devices.lorawan.agenda import Agenda
+from broker.devices.lorawan.airlog import AirLog
 from broker.devices.lorawan.codec import DatagramError, Rxpk
 from broker.devices.lorawan.counters import LorawanCounters
 from broker.devices.lorawan.downlinks import Downlinks
@@ -33,6 +34,7 @@ from broker.devices.lorawan.gateway import Address, Gateway
 from broker.devices.lorawan.gateways import Gateways
 from broker.devices.lorawan.identity import Identity, canonical_eui
 from broker.devices.lorawan.joins import Joins
+from broker.devices.lorawan.mac.dialogue import Dialogue
 from broker.devices.lorawan.motes import PROTOCOL, Mote, Motes
 from broker.devices.lorawan.reception import Heard, received
 from broker.devices.lorawan.settings import Settings
@@ -76,9 +78,15 @@ class Network:
         self._flush_due = False
         self.agenda = Agenda(core.reactor, core.monotonic, self._done_for_now, self._fault)
         self.store = Store(core, settings, self.motes, self.gateways, self.counted)
-        self.transmitter = Transmitter(settings, self.counted, self.agenda, core.monotonic, write, random_bytes)
-        self.downlinks = Downlinks(core, settings, self.counted, self.agenda, self.motes, self.store, self.transmitter)
-        self.uplinks = Uplinks(core, settings, self.counted, self.motes, self.store, self.downlinks)
+        self.air = AirLog(core, self.gateways, self.counted)
+        self.transmitter = Transmitter(
+            settings, self.counted, self.agenda, core.monotonic, write, random_bytes, self.air
+        )
+        self.dialogue = Dialogue(settings, self.counted, self.store.shared, core.monotonic)
+        self.downlinks = Downlinks(
+            core, settings, self.counted, self.agenda, self.motes, self.store, self.transmitter, self.dialogue
+        )
+        self.uplinks = Uplinks(core, settings, self.counted, self.motes, self.store, self.downlinks, self.dialogue)
         self.joins = Joins(
             core,
             settings,
@@ -96,7 +104,9 @@ class Network:
     @deferred
     async def load(self) -> None:
         """Read what is on disk. Raises Unavailable."""
-        self.uplinks.resume(await self.store.load())
+        recent = await self.store.load()
+        await self.air.load()
+        self.uplinks.resume(recent)
         self.downlinks.resume()
 
     def configure(self, settings: Settings) -> None:
@@ -106,6 +116,7 @@ class Network:
             self.gateways,
             self.store,
             self.transmitter,
+            self.dialogue,
             self.downlinks,
             self.uplinks,
             self.joins,
@@ -119,6 +130,7 @@ class Network:
         self.uplinks.tick(now)
         self.downlinks.tick()
         self.store.flush()
+        self.air.tick(now)
 
     def stop(self) -> None:
         """No more comes in or goes out: what was heard is passed on, and counters are written."""
@@ -129,6 +141,7 @@ class Network:
                 self.uplinks.take(heard, heard.frame)
         self.agenda.stop()
         self.store.flush()
+        self.air.stop()
 
     # -- datagrams -------------------------------------------------------------------------------------------------
 
@@ -272,7 +285,7 @@ class Network:
             return
         identity = Identity(record)
         mote = self.motes.get(record.id)
-        if record.disabled:
+        if record.disabled or identity.on_chirpstack:
             if mote is not None:
                 self.motes.remove(record.id)
                 self.uplinks.leave(mote, "removed")
@@ -280,6 +293,7 @@ class Network:
         if mote is not None and _same_session(mote, identity):
             mote.class_c = identity.class_c
             mote.region = identity.region
+            mote.own, mote.checked = identity.own, -1
             if mote.class_c:
                 self.downlinks.wake(mote)
             return
@@ -295,7 +309,7 @@ class Network:
     def gateway(self, eui: str) -> dict[str, Any] | None:
         known = canonical_eui(eui)
         found = None if known is None else self.gateways.get(known)
-        return None if found is None else {**found.as_dict(), "family": found.region.family}
+        return None if found is None else {**found.as_dict(self._monotonic()), "family": found.region.family}
 
     def nearest_gateway(self, dev_eui: str) -> str | None:
         mote = self.motes.get(dev_eui)

@@ -204,7 +204,7 @@ class DataTests(Case):
 
     def test_new_settings_while_it_runs(self) -> None:
         settings = msgspec.structs.replace(self.bed.settings, deduplication=0.5, unknown="refuse")
-        self.assertEqual(self.bed.listener.reload(settings), ("receive_buffer", "net_id"))
+        self.assertEqual(self.bed.listener.reload(settings), ("receive_buffer", "net_id", "chirpstack"))
         mote = self.bed.abp()
         mote.says(b"x", self.gateway)
         self.bed.advance(0.3)
