@@ -114,12 +114,14 @@ class Client:
         """An answer that is no JSON."""
         return self._exchange("GET", path, None, {}, None)[1].decode("utf-8", "replace")
 
-    def upload(self, path: str, pieces: Iterable[bytes], length: int) -> Any:
-        """PUT a file of so many bytes. Raises also what ``pieces`` raises."""
+    def upload(
+        self, path: str, pieces: Iterable[bytes], length: int, method: str = "PUT", query: Query | None = None
+    ) -> Any:
+        """Send a file of so many bytes. Raises also what ``pieces`` raises."""
         self._drop()
         connection = self._open(None)
         with self._spoken():
-            connection.putrequest("PUT", self.address.prefix + path)
+            connection.putrequest(method, self.address.prefix + _target(path, query))
             headers = {"Content-Type": "application/octet-stream", "Content-Length": str(length)}
             for name, value in {**self._headers, **headers}.items():
                 connection.putheader(name, value)

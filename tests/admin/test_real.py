@@ -9,6 +9,8 @@ import stat
 from hashlib import sha256
 from pathlib import Path
 
+from twisted.trial.unittest import SkipTest
+
 from tests.admin.bed import BrokerCase, Device, environment, run
 from tests.real import RealBroker, eventually
 
@@ -339,3 +341,62 @@ class TroubleTests(BrokerCase):
             done = run("devices", "list", "--api", self.variables["BROKER_ADMIN_API"])
         self.assertEqual(done.status, 1)
         self.assertIn("no token", done.err)
+
+
+class ProtocolTests(BrokerCase):
+    def test_groups_of_motes(self) -> None:
+        if "/api/v1/lorawan/groups" not in self.admin("call", "GET", "/openapi.json").value["paths"]:
+            raise SkipTest("this broker has no multicast groups")
+        motes = ("70B3D57ED0000001", "70B3D57ED0000002")
+        for mote in motes:
+            self.json(
+                *("devices", "add", "lorawan", "--id", mote, "--set", "join_eui=0000000000000001", "--set", "class=C")
+            )
+        made = self.json("lorawan-groups", "add", "--id", "street", "--name", "lamps", "--member", motes[0])
+        self.assertEqual((made["members"], len(made["mc_app_s_key"])), (1, 32))
+        self.assertNotIn(made["mc_app_s_key"], self.admin("lorawan-groups", "show", "street").out)
+        self.assertIn(made["mc_app_s_key"], self.admin("lorawan-groups", "keys", "street").out)
+        self.admin("lorawan-groups", "join", "street", motes[1])
+        self.assertEqual([one["dev_eui"] for one in self.items("lorawan-groups", "members", "street")], list(motes))
+        self.admin("lorawan-groups", "leave", "street", motes[0])
+        self.assertEqual(self.json("lorawan-groups", "change", "street", "--name", "l")["name"], "l")
+        sent = self.json("lorawan-groups", "send", "street", "--hex", "0102", "--port", "5", "--tries", "3")
+        self.assertEqual(self.items("lorawan-groups", "messages", "street")[0]["id"], sent["id"])
+        self.assertIn("0/3", self.admin("lorawan-groups", "messages", "street").out)
+        message = self.json("lorawan-groups", "message", "street", sent["id"])
+        self.assertEqual((message["payload_base64"], message["tries"]), ("AQI=", 3))
+        self.assertIn("cancelled", self.admin("lorawan-groups", "cancel", "street", sent["id"]).out)
+        self.assertIn("street", self.admin("lorawan-groups", "list").out)
+        self.admin("lorawan-groups", "remove", "street", "--yes")
+        self.admin("lorawan-groups", "show", "street", status=1)
+
+    def test_motes(self) -> None:
+        mote = "70B3D57ED0000009"
+        self.json("devices", "add", "lorawan", "--id", mote, "--set", "join_eui=0000000000000001")
+        self.assertIn("eui", self.admin("lorawan-motes", "show", mote).out)
+        self.assertEqual(self.json("lorawan-motes", "change", mote, "--set", "adr:=false")["eui"], mote)
+        self.admin("lorawan-motes", "show", "nothing", status=1)
+
+    def test_firmware_of_gizwits_devices(self) -> None:
+        self.json("products", "add", "6f3074fe43894547a4f1314bd7e3ae0b", "gizwits")
+        file = self.mktemp()
+        Path(file).write_bytes(os.urandom(100_000))
+        versions = ("--type", "wifi", "--hard-version", "000LINUX", "--soft-version", "04020007")
+        made = self.json("gizwits-firmware", "put", file, "--product", "6f3074fe43894547a4f1314bd7e3ae0b", *versions)
+        id = str(made["id"])
+        self.assertEqual((made["size"], made["active"]), (100_000, False))
+        self.assertIn("04020007", self.admin("gizwits-firmware", "list").out)
+        self.assertTrue(self.json("gizwits-firmware", "change", id, "--set", "active:=true")["active"])
+        self.assertTrue(self.json("gizwits-firmware", "show", id)["active"])
+        self.admin("gizwits-firmware", "change", id, "--set", "active:=false")
+        self.admin("gizwits-firmware", "remove", id, "--yes")
+        self.assertEqual(self.items("gizwits-firmware", "list"), [])
+
+    def test_who_is_connected(self) -> None:
+        id, secret = self.device("there")
+        device = Device(self.broker, id, secret)
+        self.addCleanup(device.close)
+        (found,) = self.items("connections", "--listener", "novacloud")
+        self.assertIn(id, found["identity"])
+        self.assertIn(id, self.admin("connections", id).out)
+        self.assertIn("of 2", self.admin("connections", "--limit", "1").err)

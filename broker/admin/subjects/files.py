@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from broker.admin.cells import Column, Columns
-from broker.admin.client import CHUNK, at
+from broker.admin.client import CHUNK, Query, at
 from broker.admin.failures import Failure, Misuse, Refused
 from broker.admin.options import Subject, add_paging, given
 from broker.admin.output import Bar
@@ -49,21 +49,26 @@ def _show(session: Session) -> None:
 def _put(session: Session) -> None:
     arguments = session.arguments
     name = arguments.name or arguments.file.name
-    with ExitStack() as opened:
-        try:
-            source = opened.enter_context(open(arguments.file, "rb"))
-        except OSError as error:
-            raise Misuse(f"{arguments.file}: {error.strerror}") from None
-        length = os.fstat(source.fileno()).st_size
-        before = _known(session, name)
-        if before is not None:
-            session.confirm(f"{name} is there already ({size(before['size'])}). Replace it?")
-        digest = sha256()
-        bar = opened.enter_context(session.output.progress(f"sending {name}", length))
-        answer = session.client.upload(at("files", name), _pieces(source, length, digest, bar), length)
+    before = _known(session, name)
+    if before is not None:
+        session.confirm(f"{name} is there already ({size(before['size'])}). Replace it?")
+    digest = sha256()
+    answer = send(session, arguments.file, "PUT", at("files", name), {}, digest)
     if answer["sha256"] != digest.hexdigest():
         raise Failure(f"{name} did not arrive as it was sent: its SHA-256 is another one there")
     session.output.item(answer)
+
+
+def send(session: Session, file: Path, method: str, path: str, query: Query, digest: Any) -> Any:
+    """Upload a file, with a bar; ``digest`` is a hash that is fed with it. Raises Misuse: it cannot be read."""
+    with ExitStack() as opened:
+        try:
+            source = opened.enter_context(open(file, "rb"))
+            length = os.fstat(source.fileno()).st_size
+        except OSError as error:
+            raise Misuse(f"{file}: {error.strerror}") from None
+        bar = opened.enter_context(session.output.progress(f"sending {file.name}", length))
+        return session.client.upload(path, _pieces(source, length, digest, bar), length, method, query)
 
 
 def _pieces(source: BinaryIO, length: int, digest: Any, bar: Bar) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""``lorawan-gateways``: the packet forwarders of LoRaWAN."""
+"""``lorawan-gateways``: the packet forwarders of LoRaWAN. ``lorawan-motes``: the MAC layer of motes."""
 
 from __future__ import annotations
 
@@ -43,6 +43,16 @@ def add(several: Any) -> None:
     add_fields(parser, name="its name", region="such as eu868")
     parser = subject.verb("remove", _remove, "forget a gateway", "AA555A0000000001")
     parser.add_argument("eui")
+    subject = Subject(several, "lorawan-motes", "the MAC layer of LoRaWAN motes (they are devices otherwise)")
+    parser = subject.verb(
+        "show", _show_mote, "what a mote's MAC layer is set to, and what is pending", "70B3D57ED0000001"
+    )
+    parser.add_argument("eui", help="DevEUI")
+    parser = subject.verb(
+        "change", _change_mote, "what a mote's MAC layer is to be set to", "70B3D57ED0000001 --set adr:=false"
+    )
+    parser.add_argument("eui", help="DevEUI")
+    add_fields(parser)
 
 
 def _list(session: Session) -> None:
@@ -67,3 +77,12 @@ def _remove(session: Session) -> None:
     eui = session.arguments.eui
     session.confirm(f"Forget the gateway {eui}? It will not be listened to any more.")
     session.output.done(session.client.call("DELETE", at("lorawan", "gateways", eui)), f"forgotten {eui}")
+
+
+def _show_mote(session: Session) -> None:
+    session.output.item(session.client.get(at("lorawan", "motes", session.arguments.eui)))
+
+
+def _change_mote(session: Session) -> None:
+    path = at("lorawan", "motes", session.arguments.eui)
+    session.output.item(session.client.call("PATCH", path, body_of(session.arguments)))

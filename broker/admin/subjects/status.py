@@ -9,9 +9,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from broker.admin.cells import Column, Columns
 from broker.admin.client import API
 from broker.admin.failures import FAILED, Failure, Misuse, Refused
-from broker.admin.options import json_file, read_field, verb
+from broker.admin.options import count, json_file, read_field, verb
 from broker.admin.session import Session
 
+CONNECTIONS: Columns = (
+    "listener",
+    "identity",
+    "host",
+    Column("port", right=True),
+    Column("seconds", "SINCE", right=True),
+    Column("messages_in", "MESSAGES", right=True),
+)
 METRICS: Columns = ("name", "labels", Column("value", right=True))
 LISTENERS: Columns = (
     Column("name", "LISTENER"),
@@ -35,6 +43,10 @@ def add(several: Any) -> None:
         "whether the broker takes work, and what it has to do",
         more="The exit status is 1 when it takes none.",
     )
+    parser = verb(several, "connections", _connections, "who is connected now", "--listener mqtt", "192.0.2.7")
+    parser.add_argument("query", nargs="?", metavar="QUERY", help="looked for in identity and address")
+    parser.add_argument("--listener", help="such as mqtt or gateway88")
+    parser.add_argument("--limit", type=count, default=100, metavar="N", help="so many at most (default: %(default)s)")
     parser = verb(several, "metrics", _metrics, "the broker's figures", "", "broker_commands")
     parser.add_argument("prefix", nargs="?", default="", help="what the names begin with")
     parser = verb(
@@ -49,6 +61,15 @@ def add(several: Any) -> None:
     parser.add_argument("path", help=f"below {API}")
     parser.add_argument("fields", nargs="*", metavar="FIELD=TEXT", help="of the body; FIELD:=JSON for what is no text")
     parser.add_argument("--body", metavar="FILE", help="the body as a JSON object; - for stdin")
+
+
+def _connections(session: Session) -> None:
+    arguments = session.arguments
+    query = {"q": arguments.query, "listener": arguments.listener, "limit": arguments.limit}
+    pages = session.client.pages(f"{API}/connections", query, paged=False)
+    shown = session.output.table(pages, CONNECTIONS, "nobody")
+    if (total := pages.head.get("total", shown)) > shown:
+        session.output.note(f"{shown} of {total}: --limit N")
 
 
 def _total(counts: Any) -> int:
