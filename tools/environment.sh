@@ -4,8 +4,8 @@
 #     run     the broker
 #     check   also ruff, mypy and the Python packages of the tests
 #     test    also the clients that the tests run and that are no Python packages: mosquitto_pub and mosquitto_sub,
-#             Chromium, and Node.js with MQTT.js. An own Node.js of at least version 18 is used as it is. And mosquitto, the
-#             MQTT broker that stands between the tests' ChirpStack and us.
+#             Chromium, and Node.js with MQTT.js. An own Node.js of at least version 18 is used as it is. And mosquitto,
+#             the MQTT broker that stands between the tests' ChirpStack and us.
 #
 # Debian packages are installed where root runs this, and no service of theirs is started or enabled. What is missing is
 # said in one line, with exit status 1.

@@ -374,7 +374,8 @@ class ProtocolTests(BrokerCase):
         mote = "70B3D57ED0000009"
         self.json("devices", "add", "lorawan", "--id", mote, "--set", "join_eui=0000000000000001")
         self.assertIn("eui", self.admin("lorawan-motes", "show", mote).out)
-        self.assertEqual(self.json("lorawan-motes", "change", mote, "--set", "adr:=false")["eui"], mote)
+        changed = self.json("lorawan-motes", "change", mote, "--set", "adr:=false")
+        self.assertEqual((changed["dev_eui"], changed["set"]["adr"]), (mote, False))
         self.admin("lorawan-motes", "show", "nothing", status=1)
 
     def test_firmware_of_gizwits_devices(self) -> None:
