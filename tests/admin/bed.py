@@ -66,7 +66,7 @@ class Done:
 def environment(**changes: str) -> Iterator[None]:
     """Without the variables that the command line looks at, but for these."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("BROKER_ADMIN_")}
-    with mock.patch.dict(os.environ, {**kept, "COLUMNS": "120", **changes}, clear=True):
+    with mock.patch.dict(os.environ, {**kept, "COLUMNS": "200", **changes}, clear=True):
         yield
 
 

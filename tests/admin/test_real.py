@@ -24,7 +24,7 @@ class RegistryTests(BrokerCase):
         self.assertEqual(len(made["secret"]), 64)
         self.assertEqual(self.json("devices", "show", id)["name"], "greenhouse")
         shown = self.admin("devices", "show", id)
-        self.assertIn(f"id            {id}\n", shown.out)
+        self.assertRegex(shown.out, rf"(?m)^id +{id}$")
         self.assertNotIn(made["secret"], shown.out)
         self.assertEqual([one["id"] for one in self.items("devices", "list", "greenhouse")], [id])
         self.assertEqual(self.items("devices", "list", "greenhouse", "--protocol", "lorawan"), [])

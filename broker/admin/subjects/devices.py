@@ -68,6 +68,7 @@ def add_filters(parser: Any) -> None:
     parser.add_argument("query", nargs="?", metavar="QUERY", help="looked for in id and name")
     parser.add_argument("--protocol")
     parser.add_argument("--product", metavar="KEY")
+    parser.add_argument("--tag")
     parser.add_argument("--online", type=yes_no, metavar="yes|no")
     parser.add_argument(
         "--filter", action="append", default=[], metavar="FIELD=TEXT", help="any other filter of the API"
@@ -78,7 +79,11 @@ def filters_of(session: Session) -> dict[str, Any]:
     arguments = session.arguments
     others = bulk.read_filters(arguments.filter)
     return others | given(
-        q=arguments.query, protocol=arguments.protocol, product=arguments.product, online=arguments.online
+        q=arguments.query,
+        protocol=arguments.protocol,
+        product=arguments.product,
+        tag=arguments.tag,
+        online=arguments.online,
     )
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from broker.admin.client import at
+from broker.admin.client import Pages, at
 from broker.admin.live import Stream
 from broker.admin.options import add_paging, given, past, verb
 from broker.admin.plain import json_line
 from broker.admin.session import Session
 from broker.admin.subjects.stream import message_line
 
-#: Seconds for which what the stream says may be the same as what history has said already.
-OVERLAP: Final = 10.0
+#: Seconds after which history has what had come before: the broker writes it once a second.
+SETTLING: Final = 2.0
 
 
 def add(several: Any) -> None:
@@ -39,32 +39,45 @@ def _messages(session: Session) -> None:
     # Open before history is asked: what comes in between is in one of them, or in both.
     stream = None
     if arguments.follow:
-        stream = Stream(
-            session.client, device=[arguments.device], kind=None if arguments.kind is None else [arguments.kind]
-        )
+        kinds = None if arguments.kind is None else [arguments.kind]
+        stream = Stream(session.client, device=[arguments.device], kind=kinds)
     query = given(kind=arguments.kind, since=arguments.since, until=arguments.until)
-    pages = session.client.pages(
-        at("devices", arguments.device, "messages"), query, None if arguments.all else arguments.limit
-    )
+    pages = _history(session, query, None if arguments.all else arguments.limit)
     found = list(pages)
     if pages.more:
         output.note(f"the newest {len(found)}; there are more: --limit N or --all")
     for message in reversed(found):
         output.event(message, message_line(message))
     if stream is None:
-        if not found:
+        if not found and not output.as_json:
             output.note("no messages")
         return
-    known = {_key(message) for message in found}
-    until = time.monotonic() + OVERLAP
+    for message in _meanwhile(session, stream, found):
+        output.event(message, message_line(message))
     for message in stream:
         kind = message.pop("type", None)
-        if kind not in ("uplink", "dropped"):
-            continue
-        if known and time.monotonic() > until:
-            known.clear()
-        if not known or _key(message) not in known:
+        if kind in ("uplink", "dropped"):
             output.event(message, message_line(message, kind))
+
+
+def _history(session: Session, query: dict[str, Any], limit: int | None) -> Pages:
+    return session.client.pages(at("devices", session.arguments.device, "messages"), query, limit)
+
+
+def _meanwhile(session: Session, stream: Stream, shown: list[Any]) -> list[Any]:
+    """What had not been written when history was read, and what has come since, the oldest first."""
+    arguments = session.arguments
+    until = time.monotonic() + SETTLING
+    new: dict[str, Any] = {}
+    while (left := until - time.monotonic()) > 0:
+        message = stream.receive(left)
+        if message is not None and message.pop("type", None) == "uplink":
+            new[_key(message)] = message
+    query = given(kind=arguments.kind, since=shown[0]["at"] if shown else arguments.since)
+    for message in _history(session, query, None if shown or arguments.all else arguments.limit):
+        new.setdefault(_key(message), message)
+    known = {_key(message) for message in shown}
+    return sorted((one for key, one in new.items() if key not in known), key=lambda one: float(one["at"]))
 
 
 def _key(message: Any) -> str:
