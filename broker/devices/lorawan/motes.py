@@ -163,6 +163,8 @@ class Motes:
         self._by_eui: dict[str, Mote] = {}
         #: One mote, or a tuple where an address is shared.
         self._by_addr: dict[int, Mote | tuple[Mote, ...]] = {}
+        #: Addresses of multicast groups, which no mote is given.
+        self.reserved: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._by_eui)
