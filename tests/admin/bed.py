@@ -113,9 +113,10 @@ class BrokerCase(SynchronousTestCase):
     def setUp(self) -> None:
         kind = type(self)
         if "broker" not in vars(kind):  # trial knows no setUpClass
-            kind.broker = RealBroker(Path(tempfile.mkdtemp(dir=Path.cwd())), self.settings)
-            atexit.register(kind.broker.kill)
-            kind.broker.start()
+            broker = RealBroker(Path(tempfile.mkdtemp(dir=Path.cwd())), self.settings)
+            broker.start()
+            atexit.register(broker.kill)
+            kind.broker = broker
 
     @property
     def variables(self) -> dict[str, str]:

@@ -9,8 +9,6 @@ import stat
 from hashlib import sha256
 from pathlib import Path
 
-from twisted.trial.unittest import SkipTest
-
 from tests.admin.bed import BrokerCase, Device, environment, run
 from tests.real import RealBroker, eventually
 
@@ -345,8 +343,6 @@ class TroubleTests(BrokerCase):
 
 class ProtocolTests(BrokerCase):
     def test_groups_of_motes(self) -> None:
-        if "/api/v1/lorawan/groups" not in self.admin("call", "GET", "/openapi.json").value["paths"]:
-            raise SkipTest("this broker has no multicast groups")
         motes = ("70B3D57ED0000001", "70B3D57ED0000002")
         for mote in motes:
             self.json(
