@@ -132,6 +132,7 @@ class Calls:
         if wish.state is not None and wish.state not in LINE_STATES:
             raise Invalid(f"query: state is one of {', '.join(LINE_STATES)}")
         campaign = self._campaigns.get(call.path["id"])
+        await self._campaigns.store.settled(campaign.id)  # so that the lines are no older than the counts
         found = await self._campaigns.store.page(campaign.id, wish.state, wish.limit + 1, wish.cursor)
         shown = found[: wish.limit]
         # A line may just have changed its state: its old place is then as good as gone.

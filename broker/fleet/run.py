@@ -132,6 +132,8 @@ class Run:
         await self.parts.store.save_campaign(changed)
         for name in fields:
             setattr(self.campaign, name, getattr(changed, name))
+        if self.campaign != changed:  # it has stopped by itself meanwhile, and that was written first
+            await self.parts.store.save_campaign(self.campaign)
         self._ended = self._unsaved = False
         self.parts.waiting.opened(self._core.monotonic(), self.campaign.plan.pace.spread)
         self._note()

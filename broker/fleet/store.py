@@ -80,6 +80,11 @@ class CampaignStore:
         return self._lines.get(f"{campaign}/{device}")
 
     @deferred
+    async def settled(self, campaign: str) -> None:
+        """Every change that was asked for before is on disk, where pages see it; they see no others."""
+        await self._campaigns.get(campaign)
+
+    @deferred
     async def page(self, campaign: str, state: str | None, limit: int, after: str | None) -> list[Line]:
         """Lines by device, of one state or of all, behind the device ``after``."""
         if state is None:

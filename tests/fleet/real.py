@@ -68,8 +68,8 @@ class FleetCase(RealCase):
     timeout = 600
     settings = {
         "campaigns.answer_timeout": "20",
-        "campaigns.fetch_timeout": "25",
-        "campaigns.confirm_timeout": "25",
+        "campaigns.fetch_timeout": "20",
+        "campaigns.confirm_timeout": "20",
         "campaigns.queue_timeout": "30",
     }
 

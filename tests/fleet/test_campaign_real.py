@@ -76,6 +76,7 @@ class CampaignTests(FleetCase):
             self.assertEqual(stopped["counts"]["waiting"], COUNT - touched)
             await self.check_counts(id)
             await self.call(200, "POST", f"/campaigns/{id}/cancel")
+            await self.reached(id, lambda one: one["closed"])
             await gatherResults([one.stop() for one in gateways])
             for one in gateways:
                 await self.call(204, "DELETE", f"/devices/{one.id}")

@@ -450,12 +450,12 @@ class Gateway88Listener(Listener):
         self.settings = settings
         self.counted = Gateway88Counters()
         self.operations = Operations(core, settings)
-        self.succession = Succession(core)
-        self.admission = Admission(core, settings, self.succession)
-        self.backup_care = BackupCare(core, settings, self.operations)
         self.updates = GatewayUpdater(core, self.operations)
         self.operations.on_info.append(self.updates.reported)
         core.updaters[PROTOCOL] = self.updates
+        self.succession = Succession(core)
+        self.admission = Admission(core, settings, self.succession)
+        self.backup_care = BackupCare(core, settings, self.operations)
         core.registry.on_change.append(self._changed)
 
     def reload(self, settings: Settings) -> tuple[str, ...]:
