@@ -1,4 +1,4 @@
-"""``python -m tests.console.pictures docs/pictures``: each page of the console in both languages, for README and docs."""
+"""``python -m tests.console.pictures docs/pictures``: each page of the console in both languages, for the documents."""
 
 from __future__ import annotations
 
@@ -25,7 +25,12 @@ def populate(stage: Stage) -> dict[str, str]:
     broker.made("/applications", {"kind": "mqtt", "id": "dashboard", "name": "Dashboard"})
     broker.made(
         "/applications",
-        {"kind": "loracenter", "id": "customer", "cs_eui": "AA555A0000000000", "app_key": "00112233445566778899AABBCCDDEEFF"},
+        {
+            "kind": "loracenter",
+            "id": "customer",
+            "cs_eui": "AA555A0000000000",
+            "app_key": "00112233445566778899AABBCCDDEEFF",
+        },
     )
     stage.simulate("novacloud", "--count", "6", "--every", "1", "--port", str(broker.ports["novacloud"]))
     stage.simulate("gateway88", "--count", "6", "--every", "2", "--port", str(stage.gateway_port))
@@ -58,7 +63,10 @@ def populate(stage: Stage) -> dict[str, str]:
 
 
 PRODUCT = {
-    "sensors": [{"value_key": "temperature", "name": "Temperature", "unit": "°C"}, {"value_key": "humidity", "unit": "%"}],
+    "sensors": [
+        {"value_key": "temperature", "name": "Temperature", "unit": "°C"},
+        {"value_key": "humidity", "unit": "%"},
+    ],
     "actuators": [{"command_key": "light", "name": "Light"}],
 }
 
