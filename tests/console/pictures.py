@@ -97,7 +97,11 @@ def take(stage: Stage, shown: dict[str, str], folder: Path) -> None:
         for name, where in pages.items():
             visit.go(*where)
             visit.page.wait_for_selector("main h1")
-            visit.page.wait_for_timeout(DRAW * 1000 if name in ("device", "messages", "gateways", "overview") else 700)
+            visit.page.wait_for_timeout(
+                (DRAW * 1000 if name != "overview" else 9000)
+                if name in ("device", "messages", "gateways", "overview")
+                else 700
+            )
             visit.page.screenshot(path=str(folder / f"{name}-{language}.jpg"), type="jpeg", quality=78)
         visit.close()
 
