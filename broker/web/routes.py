@@ -193,6 +193,8 @@ class RouteTable:
         return tuple(sorted(methods))
 
     def _walk(self, path: bytes) -> tuple[_Node, list[str]]:
+        if not path.startswith(b"/"):
+            raise NotFound("no such path")
         try:
             segments = [unquote_to_bytes(part).decode() for part in path[1:].split(b"/")]
         except ValueError:
