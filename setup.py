@@ -41,6 +41,8 @@ setup(
         "msgspec>=0.20,<1",
         "cryptography>=46,<51",
         "prometheus_client>=0.26,<1",
+        # the table of the demo
+        "rich>=14,<16",
     ],
     extras_require={
         "test": [

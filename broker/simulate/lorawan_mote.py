@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from broker.devices.lorawan import keys
 from broker.devices.lorawan.regions import Region
 from broker.simulate.lorawan_radio import Air
+from broker.simulate.room import Room
 
 JOIN_DELAY: Final = 5.0
 #: Seconds by which a packet may begin beside the start of a window.
@@ -43,7 +44,10 @@ def mote_identity(seed: int, number: int) -> MoteIdentity:
 
 
 class SimulatedMote:
-    """``reach``: numbers of the forwarders that hear it; ``told(mote, what)`` is for people."""
+    """``reach``: numbers of the forwarders that hear it; ``told(mote, what)`` is for people.
+
+    ``session``: DevAddr, NwkSKey and AppSKey of a mote that was made with them and never joins (ABP).
+    """
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class SimulatedMote:
         class_c: bool = False,
         every: float = 10.0,
         confirmed: float = 0.0,
+        session: tuple[int, bytes, bytes] | None = None,
         told: Callable[[SimulatedMote, str], None] = lambda mote, what: None,
     ) -> None:
         self.air = air
@@ -70,6 +75,7 @@ class SimulatedMote:
         self._nonce = air.dice.randrange(1 << 16)
         self._nwk_s_key = self._app_s_key = b""
         self._address = 0
+        self._room = Room(air.dice, air.reactor.seconds)
         self._up = self._down = 0
         self._ack = False
         self._rx_delay, self._rx1_offset, self._rx2_rate = 1, 0, air.region.rx2_rate
@@ -78,14 +84,16 @@ class SimulatedMote:
         self._windows: list[tuple[int, str | int, float]] = []
         self._timer: Any = None
         self._stopped = False
-        self.joined = False
+        self.joined = session is not None
+        if session is not None:
+            self._address, self._nwk_s_key, self._app_s_key = session
         self.sent = self.received = self.acknowledged = 0
         #: Payloads of commands, in their order.
         self.commands: list[tuple[int, bytes]] = []
         air.motes.append(self)
 
     def start(self, after: float = 0.0) -> None:
-        self._timer = self._reactor.callLater(after, self._join)
+        self._timer = self._reactor.callLater(after, self.speak if self.joined else self._join)
 
     def stop(self) -> None:
         self._stopped = True
@@ -126,7 +134,7 @@ class SimulatedMote:
     def speak(self) -> None:
         """Send a message, with what is owed to the network."""
         confirmed = self.air.dice.random() < self.confirmed
-        payload = struct.pack(">Hh", self.sent & 0xFFFF, self.air.dice.randrange(150, 300))
+        payload = self._room.telemetry()
         head = 0x80 if confirmed else 0x40
         body = struct.pack("<BIBHB", head, self._address, self._ack and 0x20, self._up & 0xFFFF, PORT)
         body += keys.crypt_payload(self._app_s_key, keys.UP, self._address, self._up, payload)
