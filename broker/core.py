@@ -80,6 +80,8 @@ class Core:
     exposition: Callable[[], bytes] = bytes
     #: Why the broker does not take work now, a sentence each; empty when it does.
     ready: Callable[[], list[str]] = list
+    #: What does not work and does not keep the broker from its work (a network that it cannot reach); likewise.
+    troubles: Callable[[], list[str]] = list
 
     #: Which devices are traced.
     traces: Traces = field(init=False)

@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from broker import __version__
-from broker.listening.stats import ListenerStats
+from broker.listening.stats import Gauge, ListenerStats
 from broker.routing.commands import Commands
 from broker.routing.live import LiveDevices
 from broker.routing.router import Router
@@ -145,6 +145,11 @@ class Metrics(Collector):
         for name, value in sorted(counters_of(*self._listeners).items()):
             kind: Any = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
             yield kind(f"broker_{name.removesuffix('_total')}", f"Of the protocol: {_words(name)}.", value=value)
+        for gauge in gauges_of(*self._listeners):
+            labelled = GaugeMetricFamily(f"broker_{gauge.name}", gauge.text, labels=gauge.labels)
+            for labels, value in gauge.values:
+                labelled.add_metric(labels, value)
+            yield labelled
 
     def _of_routing(self) -> Iterator[Metric]:
         yield CounterMetricFamily("broker_uplinks", "Messages of devices.", value=self._router.uplinks)
@@ -204,6 +209,11 @@ def counters_of(*parts: Any) -> dict[str, float]:
         if count is not None:
             figures.update(count())
     return figures
+
+
+def gauges_of(*parts: Any) -> list[Gauge]:
+    """The same for figures with labels: a ``gauges()``."""
+    return [gauge for part in parts if hasattr(part, "gauges") for gauge in part.gauges()]
 
 
 def _words(name: str) -> str:

@@ -206,6 +206,8 @@ class BrokerService(Service):
                 await served.serve(core.listeners[served.name])
             else:
                 served.listener = core.listeners[served.name]
+        for served in self.served:
+            served.begin()
         self._tick_due = self._monotonic() + LISTENER_TICK
         self._loop(self._tick, LISTENER_TICK)
         self._loop(self._tick_commands, COMMAND_TICK)
@@ -260,6 +262,7 @@ class BrokerService(Service):
             summary=summary(config, self._data_dir.path),
             exposition=self._metrics.exposition,
             ready=self.problems,
+            troubles=self.troubles,
             ports=self.ports,
         )
         core.traces.watchers.append(log_packet)
@@ -301,6 +304,10 @@ class BrokerService(Service):
     def problems(self) -> list[str]:
         """Why no work is taken now; empty when it is."""
         return [problem for problem in (self._problem, self._storage_problem) if problem]
+
+    def troubles(self) -> list[str]:
+        """What listeners have to say of themselves."""
+        return [f"{served.name}: {trouble}" for served in self.served for trouble in served.troubles()]
 
     def ports(self, name: str) -> list[tuple[str, int]]:
         """See `broker.core.Core`."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -27,9 +29,13 @@ class Authority:
         self.file.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
 
     def sign(
-        self, *names: str, valid: timedelta = DAY, use: x509.ObjectIdentifier = ExtendedKeyUsageOID.CLIENT_AUTH
+        self,
+        *names: str,
+        valid: timedelta = DAY,
+        use: x509.ObjectIdentifier = ExtendedKeyUsageOID.CLIENT_AUTH,
+        hosts: Sequence[str] = (),
     ) -> Path:
-        """A PEM file with key and certificate of a client with these common names."""
+        """A PEM file with key and certificate of a client with these common names, or of a server at these hosts."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name(
             [
@@ -37,7 +43,7 @@ class Authority:
                 *(x509.NameAttribute(NameOID.COMMON_NAME, name) for name in names),
             ]
         )
-        certificate = self._sign(self, subject, key, [use], valid)
+        certificate = self._sign(self, subject, key, [use], valid, hosts=hosts)
         file = self.folder / f"client-{certificate.serial_number:x}.pem"
         file.write_bytes(
             key.private_bytes(
@@ -55,6 +61,7 @@ class Authority:
         uses: list[x509.ObjectIdentifier],
         valid: timedelta,
         is_authority: bool = False,
+        hosts: Sequence[str] = (),
     ) -> x509.Certificate:
         now = datetime.now(UTC)
         builder = (
@@ -69,4 +76,7 @@ class Authority:
         )
         if uses:
             builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=False)
+        if hosts:
+            found = [x509.IPAddress(ip_address(one)) if one[0].isdigit() else x509.DNSName(one) for one in hosts]
+            builder = builder.add_extension(x509.SubjectAlternativeName(found), critical=False)
         return builder.sign(signer.key, hashes.SHA256())

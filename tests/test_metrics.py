@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 
 from broker import __version__
-from broker.listening.stats import ListenerStats
+from broker.listening.stats import Gauge, ListenerStats
 from broker.metrics import Metrics, counters_of
 from broker.routing.commands import Commands
 from broker.routing.live import LiveDevices
@@ -59,6 +59,15 @@ class MetricsTests(SynchronousTestCase):
         own = {"echo_repeats_total": 7.0, "echo_waiting": 2.0}
         self.listener.counters = lambda: own  # type: ignore[attr-defined]  # some listeners have it
         self.assertSamples({("broker_echo_repeats_total",): 7, ("broker_echo_waiting",): 2})
+
+    def test_what_has_labels(self) -> None:
+        gauge = Gauge(
+            "echo_size_bytes", "How large.", ("room", "wall"), [(("hall", "north"), 5.0), (("cave", "east"), 9.0)]
+        )
+        self.listener.gauges = lambda: [gauge]  # type: ignore[attr-defined]  # some listeners have it
+        self.assertSamples(
+            {("broker_echo_size_bytes", "hall", "north"): 5, ("broker_echo_size_bytes", "cave", "east"): 9}
+        )
 
     def test_every_counter_of_a_listener(self) -> None:
         stats = self.listener.stats

@@ -4,9 +4,11 @@
 #     run     the broker
 #     check   also ruff, mypy and the Python packages of the tests
 #     test    also the clients that the tests run and that are no Python packages: mosquitto_pub and mosquitto_sub,
-#             Chromium, and Node.js with MQTT.js. An own Node.js of at least version 18 is used as it is.
+#             Chromium, and Node.js with MQTT.js. An own Node.js of at least version 18 is used as it is. And mosquitto,
+#             the MQTT broker that stands between the tests' ChirpStack and us.
 #
-# Debian packages are installed where root runs this. What is missing is said in one line, with exit status 1.
+# Debian packages are installed where root runs this, and no service of theirs is started or enabled. What is missing is
+# said in one line, with exit status 1.
 #
 # .venv/.ready-run and .venv/.ready-check say what the environment is good for: the folder it was made in (scripts in a
 # virtual environment hold absolute paths) and a checksum of the files that name the dependencies. Both are gone while
@@ -64,11 +66,34 @@ missing_packages() {
     usable || [ -z "$(choose_python)" ] || has_ensurepip "$(choose_python)" || echo python3-venv
     [ "$purpose" = test ] || return 0
     { command -v mosquitto_pub && command -v mosquitto_sub; } >/dev/null || echo mosquitto-clients
+    has_mosquitto || echo mosquitto
     suitable_node || echo nodejs
     node_ready || command -v npm >/dev/null || echo npm
     command -v chromium >/dev/null || echo chromium
     # without it, screenshots of the Chinese pages are empty boxes
     [ -e /usr/share/fonts/truetype/wqy ] || echo fonts-wqy-microhei
+}
+
+# It is in sbin, which is not on everybody's PATH.
+has_mosquitto() {
+    PATH="$PATH:/usr/local/sbin:/usr/sbin" command -v mosquitto >/dev/null
+}
+
+# Debian starts a service when it installs one, and at each boot from then on. Tests start their own, on a free port.
+install_without_services() {
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e $policy ]; then
+        trap 'rm -f $policy' EXIT
+        trap 'exit 130' INT TERM
+        printf '#!/bin/sh\nexit 101\n' >$policy
+        chmod 755 $policy
+    fi
+    status=0
+    apt-get install -qq -y --no-install-recommends "$@" || status=$?
+    case " $* " in
+        *" mosquitto "*) [ ! -d /run/systemd/system ] || systemctl disable --quiet mosquitto || true ;;
+    esac
+    return $status
 }
 
 install_debian_packages() {
@@ -77,7 +102,7 @@ install_debian_packages() {
     fi
     echo "Installing the Debian packages: $*"
     export DEBIAN_FRONTEND=noninteractive
-    { apt-get update -qq && apt-get install -qq -y --no-install-recommends "$@"; } >"$log" 2>&1 </dev/null ||
+    { apt-get update -qq && install_without_services "$@"; } >"$log" 2>&1 </dev/null ||
         fail "$1 is missing and apt-get could not install it: $(first_error 'E: ') (all of it: $log)"
     [ "$purpose" != test ] || suitable_node || fail "$(command -v node) is older than Node.js 18 and comes first on the PATH"
 }

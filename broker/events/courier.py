@@ -251,11 +251,14 @@ class Courier:
 
     async def _patiently(self, ask: Callable[[], Deferred[T]]) -> T:
         """Ask storage until it answers."""
+        told = False
         while True:
             try:
                 return await ask()
             except BrokerError as error:
-                self.log.warn("{sink} waits for storage: {why}", sink=self.sink.id, why=error.message)
+                if not told:  # said once, not every second
+                    self.log.warn("{sink} waits for storage: {why}", sink=self.sink.id, why=error.message)
+                told = True
                 await self._wait(STORAGE_AGAIN)
 
     async def _wait(self, seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -38,6 +39,17 @@ class Event(msgspec.Struct, kw_only=True):
             "protocol": self.protocol,
             "details": self.details,
         }
+
+
+def seen_by(event: Event, may_see: Callable[[str], bool]) -> Event | None:
+    """What an application may know of it: nothing of what concerns none of its devices, and no other device's id."""
+    if event.device is None or not may_see(event.device):
+        return None
+    children = event.details.get("children")
+    if not isinstance(children, dict) or "offline_ids" not in children:
+        return event
+    mine = [id for id in children["offline_ids"] if may_see(id)]
+    return msgspec.structs.replace(event, details={**event.details, "children": {**children, "offline_ids": mine}})
 
 
 def severity_of(kind: str) -> str:

@@ -107,9 +107,13 @@ class Events:
         """
         if kind not in KINDS:
             raise ValueError(f"{kind!r} is no kind of event")
-        event = self.made(kind, device, details, protocol)
+        self.take(Waiting(self.made(kind, device, details, protocol), changes, rules, sinks))
+
+    def take(self, one: Waiting) -> None:
+        """The same for an event that is made already."""
+        kind = one.event.kind
         self.emitted[kind] = self.emitted.get(kind, 0) + 1
-        self._waiting.append(Waiting(event, changes, rules, sinks))
+        self._waiting.append(one)
         if len(self._waiting) > self._max_waiting:
             self._waiting.popleft()
             self.lost += 1

@@ -27,7 +27,7 @@ from math import inf
 from typing import Any, ClassVar, Final
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -41,12 +41,14 @@ from broker.model.errors import BrokerError
 from broker.model.interfaces import IConsumer
 from broker.model.messages import EXPIRED, FAILED, TIMED_OUT, Command, Presence, Uplink
 from broker.model.records import DeviceQuery
-from broker.routing.live import LiveDevices
+from broker.routing.live import LiveDevice, LiveDevices
 from broker.storage.deferred import deferred
 from broker.storage.identity import Change
 from broker.storage.interface import IStorage
 from broker.storage.records import Records
 
+#: Devices that storage is asked about at once: it answers many in one turn, and others come in between.
+AT_ONCE: Final = 50
 #: Seconds until storage is asked again.
 AGAIN: Final = 5.0
 #: Seconds between two notes that the broker is alive; see `Watch.open`.
@@ -190,6 +192,16 @@ class Watch:
             return
         self._changed(change.device.id, change.device.protocol, change.online, change.reason, change.at)
 
+    def taken_over(self, live: LiveDevice) -> None:
+        """A newer connection in place of one that had not been missed: it came and went all the same."""
+        now = self._monotonic()
+        story = self._stories.get(live.ref.id)
+        if story is None:
+            story = self._story(live.ref.id, live.ref.protocol, self._clock(), "takeover")
+            story.online = True
+        story.flaps.append(now)
+        self._plan(story, now)
+
     def command(self, change: Command) -> None:
         if change.status in (FAILED, TIMED_OUT, EXPIRED) and self._rules.asks_for("command_failed"):
             details = {"command": change.id, "status": change.status, "origin": change.origin, "result": change.result}
@@ -282,15 +294,20 @@ class Watch:
 
     async def _judge_due(self, until: float) -> None:
         while self._heap and self._heap[0][0] <= until:
-            due, _, story = heapq.heappop(self._heap)
-            if story.due != due or self._stories.get(story.id) is not story:
-                continue
-            story.due = inf
-            try:
-                await self._judge(story)
-            except BrokerError as error:
-                self.log.warn("the presence of {device} is judged later: {why}", device=story.id, why=error.message)
-                self._push(story, self._monotonic() + AGAIN)
+            together: list[Deferred[None]] = []
+            while self._heap and self._heap[0][0] <= until and len(together) < AT_ONCE:
+                due, _, story = heapq.heappop(self._heap)
+                if story.due == due and self._stories.get(story.id) is story:
+                    story.due = inf
+                    together.append(Deferred.fromCoroutine(self._judge_or_later(story)))
+            await gatherResults(together)
+
+    async def _judge_or_later(self, story: Story) -> None:
+        try:
+            await self._judge(story)
+        except BrokerError as error:
+            self.log.warn("the presence of {device} is judged later: {why}", device=story.id, why=error.message)
+            self._push(story, self._monotonic() + AGAIN)
 
     async def _judge(self, story: Story) -> None:
         if story.settled(self._monotonic() - self._rules.least(story.protocol).flap_window):

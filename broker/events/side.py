@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Final
 
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.logger import Logger
 
 from broker.events.book import Book
 from broker.events.buckets import RateLimit, TokenBucket
 from broker.events.courier import Courier
 from broker.events.dispatch import Dispatch
-from broker.events.events import Events
+from broker.events.event import Event
+from broker.events.events import Events, Waiting
 from broker.events.facts import FactFinder
 from broker.events.mail import Mails
 from broker.events.presence import Watch
@@ -30,6 +31,8 @@ from broker.storage.registry import Registry
 
 #: Seconds between two looks at what is too old.
 PRUNE_EVERY: Final = 60.0
+#: How often sinks are told of storage past their queues.
+STRAIGHT: Final = RateLimit(events=1, seconds=600.0)
 
 
 class EventSide:
@@ -60,6 +63,7 @@ class EventSide:
         self._storage = storage
         self._router = router
         self._registry = registry
+        self._devices = devices
         self._reactor = reactor
         self._clock = clock
         self._monotonic = monotonic
@@ -76,6 +80,7 @@ class EventSide:
         self.watch = Watch(storage, devices, events, self.rules, self.facts, settings, clock, monotonic)
         self._strangers = TokenBucket(RateLimit(events=settings.max_strangers, seconds=60.0), monotonic())
         self._more_strangers: dict[str, int] = {}
+        self._straight = TokenBucket(STRAIGHT, monotonic())
         self._prune_at = monotonic() + PRUNE_EVERY
         self._certificate_told_at: float | None = None
         quarantine.on_new.append(self._stranger)
@@ -90,6 +95,7 @@ class EventSide:
         await self.events.open(self._storage)
         await self.watch.open()
         self._router.listen_quietly(self.watch)
+        self._devices.on_takeover.append(self.watch.taken_over)
         for sink in self.sinks:
             await self._courier(sink).open()
         self.sinks.on_change.append(self._sink_changed)
@@ -198,9 +204,31 @@ class EventSide:
     def storage_health(self, before: str, problem: str) -> None:
         """Storage was looked at."""
         if problem and not before:
-            self.events.emit("storage_problem", None, {"problem": problem})
+            event = self.events.made("storage_problem", None, {"problem": problem})
+            if self._straight.take(self._monotonic()):
+                Deferred.fromCoroutine(self._tell_straight(event)).addErrback(self._not_told)
+            else:
+                self.events.take(Waiting(event))
         elif before and not problem:
             self.events.emit("storage_recovered", None, {"problem": before})
+
+    async def _tell_straight(self, event: Event) -> None:
+        """To the sinks at once, as nothing can be written; then on the usual way to those that did not take it."""
+        rules = self.rules.wanting(event.kind, None)
+        sinks = [sink for sink in self.sinks if sink.enabled and any(sink.id in rule.sinks for rule in rules)]
+        asked = [Deferred.fromCoroutine(self.deliver(sink, [event])) for sink in sinks]
+        left = []
+        for sink, answer in zip(sinks, asked, strict=True):
+            try:
+                outcome: Outcome | None = await answer
+            except CancelledError:  # the broker stops
+                outcome = None
+            if outcome is None or not outcome.delivered:
+                left.append(sink.id)
+        self.events.take(Waiting(event, sinks=left))
+
+    def _not_told(self, failure: Any) -> None:
+        self.log.failure("fault while telling of storage", failure)
 
     # -- figures ---------------------------------------------------------------------------------------------------
 

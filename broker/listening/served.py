@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from broker.listening.binding import Reserved, address_of, parse_bind, reserve
 from broker.listening.proxy import ProxyFactory, networks_of
 from broker.listening.settings import Limits, ListenerSettings
-from broker.listening.stats import ListenerStats
+from broker.listening.stats import Gauge, ListenerStats
 
 # Not an attribute of the class: Twisted would name the logger after the class.
 log = Logger(namespace="broker.listening")
@@ -54,8 +54,17 @@ class Listening(Protocol):
     def counters(self) -> Mapping[str, float]:
         """What the protocol counts of its own, for the metrics; a name that ends in ``_total`` only grows."""
 
+    def gauges(self) -> Sequence[Gauge]:
+        """The same with labels."""
+
     def datagram_protocol(self) -> Any:
         """The DatagramProtocol for ``udp:`` bindings."""
+
+    def begin(self) -> None:
+        """Called once, when all listeners listen: for what begins of its own accord, such as connections to others."""
+
+    def troubles(self) -> Sequence[str]:
+        """What does not work beside the listener itself, such as a server that it needs; a sentence each."""
 
 
 class Served:
@@ -122,6 +131,17 @@ class Served:
     def counters(self) -> Mapping[str, float]:
         count: Callable[[], Mapping[str, float]] | None = getattr(self.listener, "counters", None)
         return {} if count is None else count()
+
+    def gauges(self) -> Sequence[Gauge]:
+        count: Callable[[], Sequence[Gauge]] | None = getattr(self.listener, "gauges", None)
+        return () if count is None else count()
+
+    def begin(self) -> None:
+        self._call("begin")
+
+    def troubles(self) -> Sequence[str]:
+        say: Callable[[], Sequence[str]] | None = getattr(self.listener, "troubles", None)
+        return () if say is None else say()
 
     def tick(self) -> None:
         self._call("tick")

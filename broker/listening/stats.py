@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from broker.model.names import CLOSE_REASONS, DROP_REASONS
@@ -20,6 +21,15 @@ class Refusal(NamedTuple):
     reason: str
     host: str
     identity: str
+
+
+class Gauge(NamedTuple):
+    """Figures of a protocol that have labels: ``values`` are (values of the labels, figure)."""
+
+    name: str
+    text: str
+    labels: Sequence[str]
+    values: Sequence[tuple[Sequence[str], float]]
 
 
 class ListenerStats:

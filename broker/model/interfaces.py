@@ -203,5 +203,19 @@ class ILoraNetwork(Interface):
     def class_of(dev_eui: str) -> str | None:
         """A or C; None for a mote without a session."""
 
+    def groups_of(application: str) -> dict[str, frozenset[str]]:
+        """The multicast groups that are this application's: DevEUIs of the members by the group's id."""
+
+    def send_to_group(
+        group: str, payload: bytes, *, port: int, tries: int, priority: int, expires: float, origin: str
+    ) -> Any:
+        """Send bytes to a group; Deferred of the message's id, when it is on disk.
+
+        It fails with NotFound, Invalid (too long for its data rate), LimitExceeded (too many wait), Unavailable.
+        """
+
+    def withdraw(origin: str) -> Any:
+        """Take back what this origin has sent to groups and no gateway was asked for yet; Deferred of None."""
+
     def watch_gateways(call: Callable[[str, bool], None]) -> None:
         """``call(eui, online)`` from now on, whenever a gateway comes or goes. Must not block."""

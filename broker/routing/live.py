@@ -71,6 +71,8 @@ class LiveDevices:
         self._clock = clock
         self._devices: dict[str, LiveDevice] = {}
         self.online_by_protocol: dict[str, int] = {}
+        #: Told of each device whose link was replaced by a newer one, of which no presence tells.
+        self.on_takeover: list[Callable[[LiveDevice], None]] = []
         #: Told of each link that was attached.
         self.attached: list[Callable[[LiveDevice], None]] = []
 
@@ -103,6 +105,7 @@ class LiveDevices:
         live.late = live.ready = False
         if old is not None:
             old.close_link("takeover")
+            self._tell_takeover(live)
         else:
             protocol = live.ref.protocol
             self.online_by_protocol[protocol] = self.online_by_protocol.get(protocol, 0) + 1
@@ -111,6 +114,13 @@ class LiveDevices:
         for told in self.attached:
             told(live)
         return live
+
+    def _tell_takeover(self, live: LiveDevice) -> None:
+        for told in self.on_takeover:
+            try:
+                told(live)
+            except Exception as error:
+                self._router.fault("takeover", error)
 
     def detach(self, live: LiveDevice, link: IDeviceLink, reason: str) -> bool:
         """The link is gone. True if that made the device offline, False if a newer link had taken over before."""

@@ -24,9 +24,9 @@ from twisted.web.http_headers import Headers
 
 from broker.devices.gizwits import codec as g
 from broker.devices.gizwits.topics import command_topic, report_topic, response_topic, split
+from broker.mqtt.client import Message, MqttClient, MqttRefused
 from broker.mqtt.packets import MQTT_3_1
 from broker.simulate.api import CONNECT_TIMEOUT, body_of
-from broker.simulate.mqtt import MqttClient, MqttRefused
 
 _LETTERS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 KEEP_ALIVE: Final = 60
@@ -166,7 +166,7 @@ class GizwitsApp:
         self._try(did, g.Request(self._sn, data))
         return self._sn
 
-    def say(self, did: str, packet: g.Business) -> Deferred[None]:
+    def say(self, did: str, packet: g.Business) -> Deferred[int]:
         """Any business message; fails with MqttRefused while there is no connection."""
         if self.mqtt is None:
             return fail(MqttRefused("not connected"))
@@ -176,12 +176,12 @@ class GizwitsApp:
         """What is said while there is no connection is lost."""
         self.say(did, packet).addErrback(lambda failure: failure.trap(MqttRefused))
 
-    def _heard(self, topic: str, payload: bytes, qos: int, retained: bool) -> None:
-        parts = split(topic)
+    def _heard(self, message: Message) -> None:
+        parts = split(message.topic)
         if parts is None:
             return
         try:
-            packet = g.decode_business(payload)
+            packet = g.decode_business(message.payload)
         except g.Malformed:
             self.malformed += 1
             return

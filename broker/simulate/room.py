@@ -12,6 +12,8 @@ from typing import Any, Final
 #: Degrees by which the afternoon is warmer than the mean of the day; the hour at which it is as warm as that.
 WARMTH: Final = 2.5
 MEAN_AT: Final = 9.0
+#: Bytes of `Room.telemetry`.
+TELEMETRY_SIZE: Final = 4
 #: A battery that is so empty (percent) is replaced.
 EMPTY: Final = 5.0
 

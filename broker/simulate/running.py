@@ -12,8 +12,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError
 from twisted.internet.task import LoopingCall
 
+from broker.mqtt.client import MqttRefused
 from broker.simulate.api import ApiError
-from broker.simulate.mqtt import MqttRefused
 
 #: Seconds between two lines of figures.
 FIGURES_EVERY: Final = 10.0

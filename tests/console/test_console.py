@@ -33,6 +33,9 @@ PAGES = (
     "events",
     "events/rules",
     "events/sinks",
+    "lorawan",
+    "lorawan/motes",
+    "lorawan/groups",
 )
 
 
@@ -221,6 +224,34 @@ class ConsoleTests(BrowserCase):
             page.click(f"{row} >> text=The way back")
             page.click("dialog button.danger")
             page.wait_for_selector(f"{row}:not(:has-text('The way back'))")
+
+        return self.visit(work)
+
+    # -- LoRaWAN ---------------------------------------------------------------------------------------------------
+
+    def test_motes_gateways_and_a_group(self) -> Deferred[None]:
+        mote = self.one_of("lorawan")
+
+        def work(visit: Visit) -> None:
+            page = visit.page
+            visit.go("lorawan")
+            page.wait_for_selector("[data-eui] >> nth=0")
+            page.wait_for_selector("progress >> nth=0")
+            visit.go("lorawan", "motes")
+            page.wait_for_selector(f"tr:has([data-mote='{mote}']):has-text('joined')")
+            visit.go("lorawan", "groups")
+            page.click("text=Add a group")
+            page.fill("dialog [name=id]", "street")
+            page.click("dialog button.main")
+            page.wait_for_selector("code")
+            page.click("text=Add a member")
+            page.fill("dialog [name=device]", mote)
+            page.click("dialog button.main")
+            page.click("button:text-is('Send')")
+            page.fill("dialog [name=payload]", "01 02")
+            page.fill("dialog [name=port]", "5")
+            page.click("dialog button.main")
+            page.wait_for_selector(".note.good")
 
         return self.visit(work)
 

@@ -344,6 +344,38 @@ class BatchTests(DispatchBed):
         self.assertEqual(letter.event.id, ids[2])
 
 
+class StorageTests(DispatchBed):
+    def setUp(self) -> None:
+        super().setUp()
+        self.sink("s1")
+        self.sink("s2")
+        self.rule(kinds=("storage_problem", "storage_recovered"), sinks=["s1", "s2"])
+        self.sink("s3")
+
+    def test_sinks_hear_of_it_at_once_and_once(self) -> None:
+        self.storage.away = True
+        self.outcomes = [delivered(200), not_now("no")]
+        self.side.storage_health("", "disk full")
+        self.assertEqual([sink for sink, _ in self.attempts], ["s1", "s2"])
+        self.pass_time(20)
+        self.assertEqual(len(self.attempts), 2)
+        self.storage.away = False
+        self.side.storage_health("disk full", "")
+        self.pass_time(3)
+        self.assertEqual([kind for kind, _ in self.kinds], ["storage_problem", "storage_recovered"])
+        self.assertEqual([sink for sink, _ in self.attempts].count("s1"), 2)
+        self.assertEqual([sink for sink, _ in self.attempts].count("s2"), 3)
+        self.assertEqual(self.attempts[1][1], self.attempts[2][1])
+
+    def test_storage_that_comes_and_goes(self) -> None:
+        for _ in range(20):
+            self.side.storage_health("", "locked")
+            self.side.storage_health("locked", "")
+        self.assertEqual(len(self.kinds), 40)
+        self.assertEqual(len({ids[0] for _, ids in self.attempts}), 40)
+        self.assertEqual(len(self.attempts), 80)
+
+
 class LimitTests(DispatchBed):
     def test_of_a_rule(self) -> None:
         self.sink()

@@ -191,6 +191,19 @@ class FlapTests(EventBed):
         self.assertEqual(self.kinds, [("device_steady", "d1"), ("device_offline", "d1")])
         self.assertIs(self.told[0].details["online"], False)
 
+    def test_connections_that_take_one_another_over_are_flapping(self) -> None:
+        """Two devices with one id: nobody is ever off-line."""
+        self.device("d1")
+        for _ in range(6):
+            self.pass_time(3)
+            self.come("d1")
+        self.pass_time(2)
+        self.assertEqual(self.take_kinds(), [("device_flapping", "d1")])
+        self.assertEqual(self.side.watch.state_of("d1", True), ("flapping", 6))
+        self.pass_time(WINDOW + 10)
+        self.assertEqual(self.kinds, [("device_steady", "d1")])
+        self.assertEqual(self.side.watch.open_stories, 0)
+
     def test_slow_comings_and_goings_are_no_flapping(self) -> None:
         self.device("d1")
         self.flap("d1", 10, pause=90)

@@ -86,6 +86,20 @@ class LiveDevicesTests(SynchronousTestCase):
         self.assertEqual(len(self.presences.heard), 1)
         self.assertEqual(self.devices.online_by_protocol, {"novacloud": 1})
 
+    def test_takeovers_are_told(self) -> None:
+        told: list[LiveDevice] = []
+
+        def fails(live: LiveDevice) -> None:
+            raise RuntimeError("never mind")
+
+        self.devices.on_takeover += [fails, told.append]
+        one = FakeLink()
+        live = self.attach(one)
+        self.attach(one)
+        self.assertEqual(told, [])
+        self.attach(FakeLink())
+        self.assertEqual((told, [str(error) for error in self.faults]), ([live], ["never mind"]))
+
     def test_an_old_link_that_detaches_while_it_is_closed(self) -> None:
         old, new = FakeLink(), FakeLink()
         live = self.attach(old)

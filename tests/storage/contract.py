@@ -472,6 +472,29 @@ class StorageContract(StorageCase):
             self.assertEqual(await self.times(limit, since=2.25, until=5.0), [4.0, 3.0, 2.25])
             self.assertEqual(await self.times(limit, kind="data", since=8.5), [9.0])
 
+    async def test_devices_behind_one_and_devices_that_went(self) -> None:
+        await self.storage.add_devices(
+            [
+                device("a", attributes={"parent": "g", "x": 1}),
+                device("b", attributes={"parent": "g"}),
+                device("c", attributes={"parent": 'o"'}),
+                device("g"),
+            ]
+        )
+        away = [live(id, online=False, presence_at=at) for id, at in (("a", 10.0), ("b", 20.0), ("c", 30.0))]
+        await self.storage.save_live(away)
+        for query, wanted in (
+            (DeviceQuery(parent="g"), [["a"], ["b"]]),
+            (DeviceQuery(parent='o"'), [["c"]]),
+            (DeviceQuery(parent="x"), [[]]),
+            (DeviceQuery(online=False, changed_since=20.0), [["b"], ["c"]]),
+            (DeviceQuery(changed_since=31.0), [[]]),
+        ):
+            self.assertEqual(await self.pages(query, 1), wanted, query)
+        moved = device("a", attributes={"x": 1})
+        await self.storage.save_device(moved)
+        self.assertEqual(await self.pages(DeviceQuery(parent="g"), 10), [["b"]])
+
     async def test_pages_of_messages_of_one_moment(self) -> None:
         await self.add(device())
         await self.storage.add_messages([message(at=1.0, payload={"n": n}) for n in range(7)])

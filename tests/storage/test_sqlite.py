@@ -362,6 +362,8 @@ class QueryTests(SynchronousTestCase):
             DeviceQuery(protocol="toy", online=False),
             DeviceQuery(protocol="toy", product="p", online=True),
             DeviceQuery(application="a", online=True, protocol="toy"),
+            DeviceQuery(parent="g"),
+            DeviceQuery(online=False, changed_since=5.0),
         ):
             plan = self.plan(*devices_page(query, 10, "x"))
             self.assertNotIn("SCAN", plan, query)

@@ -16,6 +16,7 @@ from twisted.trial.unittest import TestCase
 
 from broker.core import Core
 from broker.model.errors import BrokerError, Unauthenticated
+from broker.routing.live import LiveDevices
 from broker.routing.outbox import Turn
 from broker.routing.router import Router
 from broker.web.answers import Answer
@@ -71,7 +72,7 @@ class WebCase(TestCase):
             monotonic=lambda: time.monotonic() + self.ahead,
             turn=Turn(lambda flush: reactor.callLater(0, flush)),
             router=Router(lambda what, error: None),
-            devices=nothing,
+            devices=LiveDevices(Router(lambda what, error: None), time.time),
             commands=nothing,
             storage=nothing,
             registry=nothing,

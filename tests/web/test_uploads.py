@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from broker.core import Core
 from broker.model.errors import BrokerError, Conflict, Invalid
 from broker.model.jsontext import decode, encode
+from broker.routing.live import LiveDevices
 from broker.routing.outbox import Turn
 from broker.routing.router import Router
 from broker.web.listener import WebListener
@@ -228,7 +229,7 @@ class RequestTests(SynchronousTestCase):
             monotonic=clock.seconds,
             turn=Turn(lambda flush: None),
             router=Router(lambda what, error: self.fail(what)),
-            devices=nothing,
+            devices=LiveDevices(Router(lambda what, error: None), clock.seconds),
             commands=nothing,
             storage=nothing,
             registry=nothing,

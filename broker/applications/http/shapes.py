@@ -223,7 +223,7 @@ class ImportAnswer(msgspec.Struct):
 
 
 class Health(msgspec.Struct):
-    """``ok``, or what keeps the broker from taking work."""
+    """``ok``; ``degraded``, and what does not work; ``unavailable``, and what keeps the broker from taking work."""
 
     status: str
     problems: list[str] | UnsetType = UNSET

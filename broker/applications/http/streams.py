@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from broker.applications.http.shapes import command_shape
 from broker.applications.http.sign_in import Session
-from broker.events.event import Event
+from broker.events.event import Event, seen_by
 from broker.listening.frames import text_frame
 from broker.listening.stats import ListenerStats
 from broker.model.errors import LimitExceeded
@@ -153,16 +153,15 @@ class Streams:
     # -- events, traces ---------------------------------------------------------------------------------------------
 
     def event(self, event: Event) -> None:
-        """What concerns no device is the administrator's."""
-        clients = [client for client in self.clients if self._wants_event(client, event)]
-        if clients:
-            self._send(clients, b'{"type":"event",' + encode(event.as_dict())[1:])
-
-    def _wants_event(self, client: StreamClient, event: Event) -> bool:
-        device = event.device
-        if not (client.caller.is_admin if device is None else client.caller.may_see(device)):
-            return False
-        return client.wish.wants(BROKER_EVENT, device or "", event.protocol or "")
+        """What concerns no device is the administrator's; of the others, each sees what it may."""
+        device, protocol = event.device or "", event.protocol or ""
+        clients = [client for client in self.clients if client.wish.wants(BROKER_EVENT, device, protocol)]
+        whole = [client for client in clients if client.caller.is_admin]
+        if whole:
+            self._send(whole, b'{"type":"event",' + encode(event.as_dict())[1:])
+        for client in clients:
+            if not client.caller.is_admin and (seen := seen_by(event, client.caller.may_see)) is not None:
+                self._send([client], b'{"type":"event",' + encode(seen.as_dict())[1:])
 
     def packet(self, packet: TracedPacket) -> None:
         """A packet of a device that is traced."""

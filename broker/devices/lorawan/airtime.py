@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from broker.devices.lorawan.regions import DataRate
 
 PREAMBLE = 8
@@ -16,6 +18,7 @@ PREAMBLE = 8
 FSK_OVERHEAD = 11
 
 
+@lru_cache(maxsize=8192)
 def airtime(rate: DataRate, size: int, crc: bool = False) -> float:
     """Seconds that ``size`` bytes take at coding rate 4/5. Downlinks have no CRC."""
     if not rate.spreading:

@@ -12,8 +12,9 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from broker.devices.lorawan.codec import Stat
-from broker.devices.lorawan.gateway import GatewayRecord, Position, Radio
+from broker.devices.lorawan.gateway import Duty, Gain, Gateway, GatewayRecord, Position, Radio
 from broker.devices.lorawan.identity import canonical_eui
+from broker.devices.lorawan.multicast.calls import GroupCalls
 from broker.devices.lorawan.network import Network
 from broker.devices.lorawan.settings import RegionName
 from broker.model.errors import Conflict, Invalid, LimitExceeded, NotFound
@@ -27,13 +28,17 @@ Text = Annotated[str, Meta(max_length=128)]
 
 
 class NewGateway(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A gateway to register. ``eui``: 16 hexadecimal digits. ``radio``: its centre frequencies in Hz."""
+    """A gateway to register. ``eui``: 16 hexadecimal digits. ``radio``: its centre frequencies in Hz.
+
+    ``antenna_gain``: dBi, less what the cable loses; it is told to send with so much less.
+    """
 
     eui: Text
     name: Text = ""
     region: RegionName | None = None
     radio: Radio | None = None
     position: Position | None = None
+    antenna_gain: Gain | None = None
 
 
 class GatewayChanges(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -43,12 +48,13 @@ class GatewayChanges(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     region: RegionName | UnsetType | None = UNSET
     radio: Radio | UnsetType | None = UNSET
     position: Position | UnsetType | None = UNSET
+    antenna_gain: Gain | UnsetType | None = UNSET
 
 
 class GatewayShape(msgspec.Struct, kw_only=True):
     """A gateway. ``stat`` is the last that it sent, ``stat_at`` when that came. Times are UNIX seconds.
 
-    ``last_seen``: any datagram; ``last_pull``: its own sign of life, PULL_DATA.
+    ``last_seen``: any datagram; ``last_pull``: its own sign of life, PULL_DATA. ``duty``: air time by band.
     """
 
     eui: str
@@ -56,6 +62,7 @@ class GatewayShape(msgspec.Struct, kw_only=True):
     region: str | None
     radio: Radio | None
     position: Position | None
+    antenna_gain: float | None
     registered: bool
     online: bool
     last_seen: float | None
@@ -65,6 +72,7 @@ class GatewayShape(msgspec.Struct, kw_only=True):
     version: Literal[1, 2]
     stat: Stat | None
     stat_at: float | None
+    duty: list[Duty]
 
 
 class GatewayFilter(msgspec.Struct, kw_only=True):
@@ -112,7 +120,7 @@ class GatewayCalls:
         rest = [gateway for gateway in found if gateway.eui > after]
         page = rest[: wish.limit]
         more = len(rest) > len(page)
-        return GatewayPage(items=[shape(one.as_dict()) for one in page], next=page[-1].eui if more else None)
+        return GatewayPage(items=[self._shape(one) for one in page], next=page[-1].eui if more else None)
 
     async def add_gateway(self, call: Call) -> GatewayShape:
         """Register a gateway."""
@@ -133,10 +141,11 @@ class GatewayCalls:
             region=wish.region,
             radio=wish.radio,
             position=wish.position,
+            antenna_gain=wish.antenna_gain,
             created_at=network.core.clock(),
         )
         await self._records.add(eui, record)
-        return shape(network.gateways.register(record).as_dict())
+        return self._shape(network.gateways.register(record))
 
     async def get_gateway(self, call: Call) -> GatewayShape:
         """One gateway, with the last it said of itself."""
@@ -144,7 +153,7 @@ class GatewayCalls:
         gateway = self._network.gateways.get(eui)
         if gateway is None:
             raise NotFound(f"there is no gateway {eui}")
-        return shape(gateway.as_dict())
+        return self._shape(gateway)
 
     async def change_gateway(self, call: Call) -> GatewayShape:
         """Change a gateway."""
@@ -161,7 +170,7 @@ class GatewayCalls:
             changes["name"] = rules.name(changes["name"])
         record = msgspec.structs.replace(record, **changes)
         await self._network.core.storage.write_records([self._records.change(eui, record, before)])
-        return shape(self._network.gateways.register(record).as_dict())
+        return self._shape(self._network.gateways.register(record))
 
     async def delete_gateway(self, call: Call) -> None:
         """Forget a gateway; it is not listened to any more."""
@@ -181,6 +190,9 @@ class GatewayCalls:
         answer: dict[str, Any] = msgspec.to_builtins(await self._add(wish))
         return answer
 
+    def _shape(self, gateway: Gateway) -> GatewayShape:
+        return msgspec.convert(gateway.as_dict(self._network.core.monotonic()), GatewayShape)
+
     @staticmethod
     def _eui(text: str, error: Exception | None = None) -> str:
         eui = canonical_eui(text)
@@ -189,13 +201,10 @@ class GatewayCalls:
         return eui
 
 
-def shape(gateway: dict[str, Any]) -> GatewayShape:
-    return msgspec.convert(gateway, GatewayShape)
-
-
 def add_calls(network: Network) -> None:
     """Make the calls part of the API, and approvals part of the quarantine."""
     calls = GatewayCalls(network)
-    network.core.api_routes.extend(calls.routes())
+    groups = GroupCalls(network.core, network.multicast, network.motes, network.gateways)
+    network.core.api_routes.extend((*calls.routes(), *groups.routes()))
     approve: Any = calls.approve
     network.core.quarantine.approvers["lorawan"] = approve

@@ -7,12 +7,14 @@ class LorawanCounters:
     """Plain integers since the start."""
 
     __slots__ = (
+        "air_unsaved",
         "bad_crc",
         "bad_datagrams",
         "bad_frames",
         "bad_mics",
         "bad_packets",
         "busy",
+        "clashes",
         "counters_unsaved",
         "downlinks",
         "duplicates",
@@ -22,10 +24,16 @@ class LorawanCounters:
         "joins_refused",
         "late",
         "late_copies",
+        "mac_refused",
+        "mac_unanswered",
+        "multicast_frames",
+        "multicasts",
         "nonce_reuse",
         "repetitions",
         "replays",
+        "retried",
         "stray_acks",
+        "stray_answers",
         "too_many_frames",
         "tx_errors",
         "tx_silent",
@@ -76,6 +84,12 @@ class LorawanCounters:
         self.joins_refused = 0
         #: MAC commands that could not be read.
         self.unread_commands = 0
+        #: Answers to MAC commands that nobody had sent.
+        self.stray_answers = 0
+        #: MAC commands that a mote has said no to.
+        self.mac_refused = 0
+        #: MAC commands that were given up for a while.
+        self.mac_unanswered = 0
         #: Datagrams that the system did not take from us.
         self.unsent = 0
         #: PULL_RESP that were sent.
@@ -92,6 +106,15 @@ class LorawanCounters:
         self.busy = 0
         #: Downlinks that a duty cycle did not allow.
         self.duty = 0
+        #: Downlinks that a gateway refused and that were given to another, or to another window.
+        self.retried = 0
+        #: Downlinks that were sent although another gateway near the mote sends on the same channel.
+        self.clashes = 0
+        #: Times that air time could not be written.
+        self.air_unsaved = 0
+        #: Messages to groups that were taken, and emissions of them that gateways took.
+        self.multicasts = 0
+        self.multicast_frames = 0
         #: Times that frame counters could not be written.
         self.counters_unsaved = 0
 

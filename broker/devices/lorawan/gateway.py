@@ -1,31 +1,24 @@
-"""One packet forwarder as it is now: where it is reached, its clock, and what its transmitter is booked for.
-
-Bookings are in the gateway's own microseconds. Those are `tmst` without its wrapping every 71 minutes, counted from the
-packets that the gateway received; between packets the gateway's clock is taken to run like ours.
-"""
+"""One packet forwarder as it is now: where it is reached, its clock, what it has sent and is booked for."""
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
+from broker.devices.lorawan.air import AirTime, Emission
+from broker.devices.lorawan.bookings import Bookings
+from broker.devices.lorawan.clock import GatewayClock
 from broker.devices.lorawan.codec import Stat
+from broker.devices.lorawan.ledger import HOUR
 from broker.devices.lorawan.regions import Band, Region
 
 #: Host, port, and whatever the listener needs to send there.
 Address = tuple[str, int, Any]
-
-_WRAP: Final = 1 << 32
-#: Seconds after a packet in which the gateway's clock is taken as known: crystals are off by 20 us a second at worst.
-KNOWN_FOR: Final = 600.0
-#: A clock that is this far (us) from where it should be was set anew: the forwarder has been started again.
-_RESTARTED: Final = 5_000_000
-#: Microseconds between two transmissions: the radio has to be set up in between.
-GUARD: Final = 20_000
-#: Seconds over which duty cycles are counted.
-DUTY_WINDOW: Final = 3600.0
+#: dBi of an antenna, less what its cable loses.
+Gain = Annotated[float, Meta(ge=-20, le=40)]
 
 
 class Radio(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,6 +36,14 @@ class Position(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     alti: float | None = None
 
 
+class Duty(msgspec.Struct, kw_only=True, frozen=True):
+    """Air time in a range of frequencies (MHz): seconds of the last hour, and those that the law allows in any hour."""
+
+    band: str
+    limit: float
+    used: float
+
+
 class GatewayRecord(msgspec.Struct, kw_only=True, frozen=True):
     """What is registered of a gateway."""
 
@@ -51,6 +52,8 @@ class GatewayRecord(msgspec.Struct, kw_only=True, frozen=True):
     region: str | None = None
     radio: Radio | None = None
     position: Position | None = None
+    #: None: not known, and taken to be 0.
+    antenna_gain: Gain | None = None
     created_at: float = 0.0
 
 
@@ -58,19 +61,17 @@ class Gateway:
     """``eui``: 16 upper-case hexadecimal digits. Times without a unit in their name are monotonic seconds."""
 
     __slots__ = (
-        "_bookings",
-        "_local",
-        "_synced_at",
-        "_tmst",
-        "_usage",
-        "_used",
         "address",
+        "air",
+        "bookings",
+        "clock",
         "eui",
         "forwarded",
         "heard_at",
         "host",
         "last_pull",
         "last_seen",
+        "max_power",
         "online",
         "online_since",
         "pulled_at",
@@ -104,104 +105,52 @@ class Gateway:
         #: Packets it gave us, and took from us.
         self.forwarded = 0
         self.sent = 0
-        self._tmst: int | None = None
-        self._local = 0
-        self._synced_at = float("-inf")
-        #: (start, end) in its microseconds, unordered; few at any time.
-        self._bookings: list[tuple[int, int]] = []
-        #: (when, seconds, lower edge of the band), oldest first, and the sums by band.
-        self._usage: deque[tuple[float, float, int]] = deque()
-        self._used: dict[int, float] = {}
+        #: dBm that it takes at most, after it has refused more.
+        self.max_power: int | None = None
+        self.clock = GatewayClock()
+        self.bookings = Bookings()
+        self.air = AirTime()
 
     def __repr__(self) -> str:
         return f"<Gateway {self.eui}>"
 
-    # -- its clock -------------------------------------------------------------------------------------------------
-
-    def local(self, tmst: int, now: float) -> int:
-        """The gateway's time in microseconds that do not wrap, from the ``tmst`` of a packet that came now."""
-        if self._tmst is None:
-            local = tmst
-        else:
-            ahead = (tmst - self._tmst) % _WRAP
-            local = self._local + (ahead if ahead < _WRAP // 2 else ahead - _WRAP)
-            expected = self._local + int((now - self._synced_at) * 1e6)
-            if abs(local - expected) > _RESTARTED:
-                self._bookings.clear()
-        if local >= self._local or self._tmst is None or abs(local - self._local) > _RESTARTED:
-            self._tmst, self._local, self._synced_at = tmst & (_WRAP - 1), local, now
-        return local
+    @property
+    def antenna_gain(self) -> float:
+        """dBi."""
+        return 0.0 if self.record is None else self.record.antenna_gain or 0.0
 
     def estimate(self, now: float) -> int | None:
-        """The same for no packet at all; None when too much time has gone by."""
-        if now - self._synced_at > KNOWN_FOR:
-            return None
-        return self._local + int((now - self._synced_at) * 1e6)
+        """Its own time, if it is known well enough to tell it one."""
+        return self.clock.reading(now) if self.clock.known(now) else None
 
     # -- its transmitter -------------------------------------------------------------------------------------------
 
-    @property
-    def load(self) -> int:
-        """How many transmissions are booked."""
-        return len(self._bookings)
+    def reserve(self, emission: Emission) -> None:
+        """It is going to send that."""
+        self.bookings.add(emission.start, emission.end, emission.frequency, emission.length)
+        self.air.add(emission)
 
-    def conflict(self, start: int, end: int) -> int | None:
-        """When it would be free again, if it is not from ``start`` to ``end``."""
-        for begin, until in self._bookings:
-            if start < until + GUARD and begin - GUARD < end:
-                return until + GUARD
-        return None
+    def give_back(self, emission: Emission) -> None:
+        """It is not."""
+        self.bookings.remove(emission.start, emission.end)
+        self.air.remove(emission)
 
-    def book(self, start: int, end: int) -> None:
-        """It transmits then; what is over by far is forgotten."""
-        before = start - 10_000_000
-        if any(until < before for _, until in self._bookings):
-            self._bookings = [(begin, until) for begin, until in self._bookings if until >= before]
-        self._bookings.append((start, end))
-
-    def unbook(self, start: int, end: int) -> None:
-        """It does not; harmless twice."""
-        if (start, end) in self._bookings:
-            self._bookings.remove((start, end))
-
-    # -- duty cycle ------------------------------------------------------------------------------------------------
-
-    def duty_wait(self, band: Band, seconds: float, now: float) -> float:
-        """Seconds until so much airtime is allowed in the band; 0 when it is now."""
-        self._forget_usage(now)
-        over = self._used.get(band.low, 0.0) + seconds - band.duty * DUTY_WINDOW
-        if over <= 1e-9:
-            return 0.0
-        for at, used, low in self._usage:
-            if low == band.low:
-                over -= used
-                if over <= 1e-9:
-                    return at + DUTY_WINDOW - now
-        return DUTY_WINDOW
-
-    def use(self, band: Band, seconds: float, now: float) -> None:
-        """So much airtime is spent."""
-        self._usage.append((now, seconds, band.low))
-        self._used[band.low] = self._used.get(band.low, 0.0) + seconds
-
-    def unuse(self, band: Band, seconds: float) -> None:
-        """The last of that was not sent after all."""
-        for entry in reversed(self._usage):
-            if entry[1:] == (seconds, band.low):
-                self._usage.remove(entry)
-                self._used[band.low] -= seconds
-                return
-
-    def _forget_usage(self, now: float) -> None:
-        usage = self._usage
-        while usage and usage[0][0] <= now - DUTY_WINDOW:
-            _, seconds, low = usage.popleft()
-            self._used[low] = max(0.0, self._used[low] - seconds)
+    def duty(self, now: float, bands: Iterable[Band]) -> list[Duty]:
+        """Air time of the hour that ends now, in these bands and where it has sent something."""
+        local = self.clock.reading(now)
+        return [
+            Duty(
+                band=band.name,
+                limit=round(band.duty * HOUR / 1e6, 3),
+                used=round(self.air.used(band, local), 6),
+            )
+            for band in self.air.bands(bands)
+        ]
 
     # -- for people ------------------------------------------------------------------------------------------------
 
-    def as_dict(self) -> dict[str, Any]:
-        """The ``gateway`` shape of the API."""
+    def as_dict(self, now: float) -> dict[str, Any]:
+        """The ``gateway`` shape of the API. ``now``: monotonic seconds."""
         record = self.record
         return {
             "eui": self.eui,
@@ -209,6 +158,7 @@ class Gateway:
             "region": None if record is None else record.region,
             "radio": None if record is None or record.radio is None else msgspec.to_builtins(record.radio),
             "position": None if record is None or record.position is None else msgspec.to_builtins(record.position),
+            "antenna_gain": None if record is None else record.antenna_gain,
             "registered": record is not None,
             "online": self.online,
             "last_seen": self.last_seen,
@@ -218,4 +168,5 @@ class Gateway:
             "version": self.version,
             "stat": None if self.stat is None else msgspec.to_builtins(self.stat),
             "stat_at": self.stat_at,
+            "duty": msgspec.to_builtins(self.duty(now, self.region.bands)),
         }

@@ -7,7 +7,7 @@ what is sent to a gateway goes where its last PULL_DATA came from.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from twisted.logger import Logger
@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from broker.core import Core
 from broker.devices.lorawan.codec import PULL_DATA, Datagram
 from broker.devices.lorawan.counters import LorawanCounters
-from broker.devices.lorawan.gateway import Address, Gateway, GatewayRecord
+from broker.devices.lorawan.gateway import Address, Duty, Gateway, GatewayRecord
 from broker.devices.lorawan.regions import REGIONS, Region
 from broker.devices.lorawan.settings import Settings
 
@@ -23,6 +23,8 @@ from broker.devices.lorawan.settings import Settings
 Watch = Callable[[Gateway, bool], None]
 #: EUIs of strangers that have a log line; a flood of made-up ones must not fill the log.
 MAX_STRANGERS: Final = 1_000
+#: Seconds between two looks at gateways that are gone.
+LOOK: Final = 60.0
 
 
 class Gateways:
@@ -36,8 +38,11 @@ class Gateways:
         self.settings = settings
         self.watchers: list[Watch] = []
         self._by_bytes: dict[bytes, Gateway] = {}
+        #: Gateways that are none of ours (any more, or yet), whose air time still counts.
+        self._absent: dict[bytes, Gateway] = {}
         self._strangers: set[bytes] = set()
         self._online: dict[str, Gateway] = {}
+        self._look_at = 0.0
 
     def __len__(self) -> int:
         return len(self._by_bytes)
@@ -63,11 +68,10 @@ class Gateways:
         eui = bytes.fromhex(record.eui)
         gateway = self._by_bytes.get(eui)
         if gateway is None:
-            gateway = self._by_bytes[eui] = Gateway(record.eui, self.region_of(record), record)
-        else:
-            gateway.record = record
-            gateway.region = self.region_of(record)
-        self._strangers.discard(eui)
+            return self._make(eui, record)
+        gateway.record = record
+        gateway.region = self.region_of(record)
+        gateway.max_power = None
         return gateway
 
     def remove(self, eui: str) -> None:
@@ -76,6 +80,32 @@ class Gateways:
         if gateway is not None:
             self._set_online(gateway, False)
             gateway.address = None
+            gateway.host = None
+            if gateway.air.forget(gateway.clock.reading(self._core.monotonic())):
+                self._absent[bytes.fromhex(eui)] = gateway
+
+    def _make(self, eui: bytes, record: GatewayRecord | None) -> Gateway:
+        region = self.region_of(record)
+        gateway = self._absent.pop(eui, None) or Gateway(eui.hex().upper(), region, record)
+        gateway.record, gateway.region = record, region
+        self._by_bytes[eui] = gateway
+        self._strangers.discard(eui)
+        return gateway
+
+    def of(self, eui: str) -> Gateway:
+        """One that sent something, whether or not it is one of ours now."""
+        key = bytes.fromhex(eui)
+        gateway = self._by_bytes.get(key) or self._absent.get(key)
+        if gateway is None:
+            gateway = self._absent[key] = Gateway(eui, self.region_of(None), None)
+        return gateway
+
+    def duties(self) -> Iterator[tuple[str, Duty]]:
+        """Air time of all that have sent something lately, by EUI."""
+        now = self._core.monotonic()
+        for gateway in list(self._by_bytes.values()):
+            for duty in gateway.duty(now, ()):
+                yield gateway.eui, duty
 
     # -- datagrams -------------------------------------------------------------------------------------------------
 
@@ -106,8 +136,7 @@ class Gateways:
         eui = datagram.eui.hex().upper()
         how = self.settings.unknown
         if how == "accept" and len(self._by_bytes) < self.settings.max_gateways:
-            gateway = self._by_bytes[datagram.eui] = Gateway(eui, self.region_of(None), None)
-            return gateway
+            return self._make(datagram.eui, None)
         self._counted.unknown_gateways += 1
         if how == "quarantine":
             self._core.quarantine.seen("lorawan", eui, address[0], {"version": datagram.version})
@@ -123,6 +152,11 @@ class Gateways:
         before = now - self.settings.gateway_offline_after
         for gateway in [one for one in self._online.values() if one.pulled_at <= before]:
             self._set_online(gateway, False)
+        if now >= self._look_at:
+            self._look_at = now + LOOK
+            for eui, gateway in list(self._absent.items()):
+                if not gateway.air.forget(gateway.clock.reading(now)):
+                    del self._absent[eui]
 
     def _set_online(self, gateway: Gateway, online: bool) -> None:
         if gateway.online == online:
@@ -130,6 +164,7 @@ class Gateways:
         gateway.online = online
         gateway.online_since = self._core.clock()
         if online:
+            gateway.max_power = None  # it may have been given another gain table
             self._online[gateway.eui] = gateway
         else:
             self._online.pop(gateway.eui, None)

@@ -5,6 +5,11 @@
     {id: DevEUI, join_eui, app_key?}                        OTAA; the AppKey is made when it is left out
     {id: DevEUI, dev_addr, nwk_s_key, app_s_key}            ABP
     both with  class: "A" | "C"   region?: a row of the region tables
+               adr?: bool   rx1_delay?, rx1_offset?, rx2_frequency?, rx2_rate?, max_duty_cycle?, channels?: what the
+               mote is to be set to, in place of what the settings say (`mac.parameters`)
+    {id: DevEUI, network: "chirpstack", application?, class?, join_eui?}
+                                                            a mote on ChirpStack, which has its keys; application is
+                                                            ChirpStack's id of it, join_eui is only told
 
 Keys are used by the broker itself, so they are kept readable. The AppKey is the device's ``secret``.
 """
@@ -14,6 +19,8 @@ from __future__ import annotations
 import re
 from typing import Any, Final, NamedTuple
 
+from broker.devices.lorawan.mac import parameters
+from broker.devices.lorawan.mac.parameters import Own
 from broker.devices.lorawan.regions import REGIONS, Region
 from broker.model.errors import Invalid
 from broker.model.records import DeviceRecord
@@ -25,6 +32,10 @@ _ADDR: Final = re.compile(r"[0-9A-Fa-f]{8}")
 _SEPARATED: Final = re.compile(r"[0-9A-Fa-f]{2}(?:([:-])[0-9A-Fa-f]{2}(?:\1[0-9A-Fa-f]{2}){6})")
 ABP_FIELDS: Final = ("dev_addr", "nwk_s_key", "app_s_key")
 CLASSES: Final = ("A", "C")
+#: Whose mote it is: our own network's, or ChirpStack's.
+OWN: Final = "own"
+CHIRPSTACK: Final = "chirpstack"
+_APPLICATION: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
 
 
 def canonical_eui(text: str) -> str | None:
@@ -48,7 +59,9 @@ class DeviceRules:
     """How motes are registered (see `broker.storage.registry`)."""
 
     hashed: Final = False
-    known_fields: Final[frozenset[str]] = frozenset({"join_eui", *ABP_FIELDS, "class", "region"})
+    known_fields: Final[frozenset[str]] = frozenset(
+        {"join_eui", *ABP_FIELDS, "class", "region", "network", "application", *parameters.FIELDS}
+    )
     #: Another name of the secret in what comes from outside.
     secret_name: Final = "app_key"
 
@@ -78,7 +91,10 @@ def _check(fields: dict[str, Any]) -> None:
         _hex(fields, "nwk_s_key", _KEY, 32),
         _hex(fields, "app_s_key", _KEY, 32),
     ]
-    if join_eui is None and None in abp:
+    if _on_chirpstack(fields):
+        if any(value is not None for value in abp):
+            raise Invalid("a lorawan device on chirpstack has no keys here: ChirpStack has them")
+    elif join_eui is None and None in abp:
         raise Invalid("a lorawan device needs join_eui (OTAA), or dev_addr, nwk_s_key and app_s_key (ABP)")
     if join_eui is not None and any(value is not None for value in abp):
         raise Invalid("a lorawan device has join_eui (OTAA) or dev_addr, nwk_s_key, app_s_key (ABP), not both")
@@ -87,6 +103,22 @@ def _check(fields: dict[str, Any]) -> None:
     region = fields.get("region")
     if region is not None and region not in REGIONS:
         raise Invalid(f"region must be one of: {', '.join(sorted(REGIONS))}")
+    fault = parameters.faults(fields)
+    if fault is not None:
+        raise Invalid(fault)
+
+
+def _on_chirpstack(fields: dict[str, Any]) -> bool:
+    """Also looks at the fields that say so."""
+    network, application = fields.get("network") or OWN, fields.get("application")
+    if network not in (OWN, CHIRPSTACK):
+        raise Invalid(f"network of a lorawan device is {OWN} or {CHIRPSTACK}")
+    if application is not None:
+        if network != CHIRPSTACK:
+            raise Invalid("application is only of lorawan devices on chirpstack")
+        if not isinstance(application, str) or _APPLICATION.fullmatch(application) is None:
+            raise Invalid("application of a lorawan device is ChirpStack's id of it")
+    return bool(network == CHIRPSTACK)
 
 
 class AbpSession(NamedTuple):
@@ -100,18 +132,35 @@ class AbpSession(NamedTuple):
 class Identity:
     """A mote's record, read. Secrets do not show."""
 
-    __slots__ = ("abp", "app_key", "class_c", "dev_eui", "disabled", "join_eui", "region")
+    __slots__ = (
+        "abp",
+        "app_key",
+        "application",
+        "class_c",
+        "class_given",
+        "dev_eui",
+        "disabled",
+        "join_eui",
+        "on_chirpstack",
+        "own",
+        "region",
+    )
 
     def __init__(self, record: DeviceRecord) -> None:
         fields = record.attributes
         self.dev_eui = record.id
         self.disabled = record.disabled
+        self.on_chirpstack = fields.get("network") == CHIRPSTACK
+        #: ChirpStack's id of it; empty where it was not registered.
+        self.application: str = fields.get("application") or ""
         self.class_c = fields.get("class") == "C"
+        self.class_given = fields.get("class") is not None
         self.region: Region | None = REGIONS.get(fields.get("region") or "")
+        self.own: Own | None = parameters.own(fields)
         join_eui = fields.get("join_eui")
         self.join_eui = None if join_eui is None else int(join_eui, 16)
-        self.app_key = b"" if join_eui is None else bytes.fromhex(record.secret)
+        self.app_key = b"" if join_eui is None or self.on_chirpstack else bytes.fromhex(record.secret)
         self.abp: AbpSession | None = None
-        if join_eui is None:
+        if join_eui is None and not self.on_chirpstack:
             address, nwk_s_key, app_s_key = (fields[name] for name in ABP_FIELDS)
             self.abp = AbpSession(int(address, 16), bytes.fromhex(nwk_s_key), bytes.fromhex(app_s_key))

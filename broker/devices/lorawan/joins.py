@@ -23,17 +23,20 @@ from broker.devices.lorawan import frames, keys
 from broker.devices.lorawan.counters import LorawanCounters
 from broker.devices.lorawan.frames import JoinRequest
 from broker.devices.lorawan.identity import Identity
+from broker.devices.lorawan.mac import parameters
+from broker.devices.lorawan.mac.parameters import Parameters
 from broker.devices.lorawan.motes import PROTOCOL, Mote, Motes
+from broker.devices.lorawan.priority import JOIN
 from broker.devices.lorawan.reception import Heard
-from broker.devices.lorawan.regions import Region
 from broker.devices.lorawan.settings import Settings
 from broker.devices.lorawan.store import SessionRecord, Store
 from broker.devices.lorawan.transmitter import Transmission, Transmitter
 from broker.devices.lorawan.uplinks import MAX_NEAR, Uplinks
+from broker.devices.lorawan.windows import Rx
 from broker.model.errors import Conflict, Unavailable
 
-#: Seconds from a join-request to RX1 (JOIN_ACCEPT_DELAY1 of every region).
-JOIN_DELAY: Final = 5.0
+#: The windows after a join-request: JOIN_ACCEPT_DELAY1 is the same in every region.
+JOIN_RX: Final = Rx(delay=5.0, offset=0, join=True)
 #: UNIX time of 2020-01-01. Minutes since then fit into a JoinNonce until 2051.
 NONCE_EPOCH: Final = 1_577_836_800
 #: How often another address is tried when one is taken.
@@ -92,7 +95,7 @@ class Joins:
             self._counted.unknown_motes += 1
             return
         identity = Identity(record)
-        if identity.join_eui != request.join_eui:
+        if identity.join_eui != request.join_eui or identity.on_chirpstack:
             self._counted.unknown_motes += 1
             return
         if not request.verify(identity.app_key):
@@ -101,11 +104,12 @@ class Joins:
         before = await self._store.sessions.get(dev_eui)
         app_nonce = self._next_nonce(before)
         region = identity.region or heard.receptions[0].gateway.region
-        address = self._new_address()
+        address = self.new_address()
         nwk_s_key, app_s_key = keys.session_keys(identity.app_key, app_nonce, self.net_id, request.dev_nonce)
-        accept = self._accept(identity, region, app_nonce, address)
-        plan = self._transmitter.windows(heard.receptions, identity.region, len(accept), JOIN_DELAY, 0)
-        transmission = Transmission(accept, plan.slots, self._sent, (dev_eui, address, heard))
+        told, cf_list = parameters.joined(region, identity.own, self.settings, heard.receptions[0].frequency)
+        accept = self._accept(identity, app_nonce, address, told, cf_list)
+        plan = self._transmitter.windows(heard.receptions, identity.region, len(accept), JOIN_RX)
+        transmission = Transmission(accept, plan.slots, self._sent, (dev_eui, address, heard), JOIN)
         if self._transmitter.book(transmission) is not None:
             self._counted.joins_refused += 1
             return
@@ -115,8 +119,8 @@ class Joins:
             app_s_key=app_s_key,
             app_nonce=app_nonce,
             joined_at=self._core.clock(),
-            rx1_delay=self.settings.rx1_delay,
-            rx1_offset=self.settings.rx1_offset,
+            region=region.name,
+            parameters=told,
         )
         try:
             await self._store.join(dev_eui, request.dev_nonce, session)
@@ -138,16 +142,16 @@ class Joins:
             self._uplinks.hand_over(old, mote, heard)
         self._counted.joins += 1
 
-    def _accept(self, identity: Identity, region: Region, app_nonce: int, address: int) -> bytes:
+    def _accept(self, identity: Identity, app_nonce: int, address: int, told: Parameters, cf_list: bytes) -> bytes:
         return frames.join_accept(
             identity.app_key,
             app_nonce,
             self.net_id,
             address,
-            rx1_offset=self.settings.rx1_offset,
-            rx2_data_rate=region.rx2_rate,
-            rx_delay=self.settings.rx1_delay,
-            cf_list=region.cf_list_bytes(),
+            rx1_offset=told.offset,
+            rx2_data_rate=told.rx2_rate,
+            rx_delay=told.delay,
+            cf_list=cf_list,
         )
 
     def _next_nonce(self, before: SessionRecord | None) -> int:
@@ -158,13 +162,13 @@ class Joins:
         minutes = int((self._core.clock() - NONCE_EPOCH) / 60)
         return max(minutes, 0 if before is None else before.app_nonce + 1) & 0xFF_FFFF
 
-    def _new_address(self) -> int:
+    def new_address(self) -> int:
         """The NwkID of our NetID and 25 random bits, of no other mote if that can be had."""
         prefix = (self.net_id & 0x7F) << 25
         address = prefix
         for _ in range(ADDRESS_TRIES):
             address = prefix | int.from_bytes(self._random_bytes(4), "big") & 0x1FF_FFFF
-            if not self._motes.taken(address):
+            if not self._motes.taken(address) and address not in self._motes.reserved:
                 break
         return address
 

@@ -11,15 +11,18 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
 from broker.core import Core
+from broker.devices.lorawan.chirpstack.network import ChirpstackNetwork
 from broker.devices.lorawan.gateway import Address
 from broker.devices.lorawan.network import Network
+from broker.devices.lorawan.networks import Networks
 from broker.devices.lorawan.settings import Settings
-from broker.listening.stats import ListenerStats
+from broker.listening.stats import Gauge, ListenerStats
+from broker.model.interfaces import ILoraNetwork
+from broker.storage.deferred import deferred
 
 
 class LorawanDatagrams(DatagramProtocol):
@@ -47,7 +50,7 @@ class LorawanDatagrams(DatagramProtocol):
 
 
 class LorawanListener:
-    """All sockets of one network."""
+    """All sockets of one network, and ChirpStack beside it if there is one."""
 
     log = Logger(namespace="broker.lorawan")
 
@@ -56,15 +59,34 @@ class LorawanListener:
         self.limits = settings.limits
         self.stats = ListenerStats()
         self.network = Network(core, settings, self.write)
+        self.chirpstack = ChirpstackNetwork(core, settings) if settings.chirpstack.url else None
+        #: What application sides are given.
+        self.lora: ILoraNetwork = self.network
+        if self.chirpstack is not None:
+            self.lora = Networks(self.network, self.chirpstack)
+        self._stopping = False
 
     @property
     def connections(self) -> tuple[Any, ...]:
-        """Nobody is ever connected; something is open while counters are written, for which a stop waits."""
-        return (self.network.store,) if self.network.store.writing else ()
+        """Nobody is ever connected; something is open while counters are written, for which a stop waits.
 
-    def prepare(self) -> Deferred[None]:
+        ChirpStack counts until we have left it.
+        """
+        writing = tuple(part for part in (self.network.store, self.network.air) if part.writing)
+        leaving = self._stopping and self.chirpstack is not None and not self.chirpstack.stopped
+        return (*writing, self.chirpstack) if leaving else writing
+
+    @deferred
+    async def prepare(self) -> None:
         """Read what is on disk."""
-        return self.network.load()
+        await self.network.load()
+        if self.chirpstack is not None:
+            await self.chirpstack.load()
+
+    def begin(self) -> None:
+        """Everything is there that hears of uplinks."""
+        if self.chirpstack is not None:
+            self.chirpstack.begin()
 
     def datagram_protocol(self) -> LorawanDatagrams:
         return LorawanDatagrams(self)
@@ -95,19 +117,49 @@ class LorawanListener:
         network = self.network
         figures = network.counted.as_dict()
         figures["lorawan_motes"] = len(network.motes)
+        figures["lorawan_groups"] = len(network.multicast.groups)
         figures["lorawan_gateways_online"] = network.gateways.online
+        if self.chirpstack is not None:
+            figures.update(self.chirpstack.counters())
         return figures
+
+    def gauges(self) -> list[Gauge]:
+        """Air time, by gateway and band."""
+        labels = ("gateway", "band")
+        used, limits = [], []
+        for eui, duty in self.network.gateways.duties():
+            key = (eui, duty.band)
+            used.append((key, duty.used))
+            limits.append((key, duty.limit))
+        return [
+            Gauge("lorawan_air_time_seconds", "Air time that a gateway used in the last hour.", labels, used),
+            Gauge("lorawan_air_time_limit_seconds", "Air time that the law allows it in an hour.", labels, limits),
+        ]
+
+    def troubles(self) -> list[str]:
+        """What does not work, and does not keep the broker from working."""
+        return [] if self.chirpstack is None else self.chirpstack.troubles()
 
     def tick(self) -> None:
         """About once a second."""
         self.network.tick()
+        if self.chirpstack is not None:
+            self.chirpstack.tick()
 
     def reload(self, settings: Settings) -> tuple[str, ...]:
         """Take new settings; the receive buffer is a socket's own."""
         self.settings = settings
         self.network.configure(settings)
-        return ("receive_buffer", "net_id")
+        if self.chirpstack is not None:
+            self.chirpstack.configure(settings)
+        return ("receive_buffer", "net_id", "chirpstack")
 
     def shut_down(self) -> None:
         """Nothing more is sent."""
         self.network.stop()
+        if self.chirpstack is not None:
+            self._stopping = True
+            self.chirpstack.stop().addErrback(self._not_stopped)
+
+    def _not_stopped(self, failure: Any) -> None:
+        self.log.failure("fault while leaving ChirpStack", failure)

@@ -6,20 +6,23 @@ hundred bytes: keys and counters, no cipher contexts, no timers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from zope.interface import implementer
 
 from broker.devices.lorawan.gateway import Gateway
+from broker.devices.lorawan.mac.parameters import Own, Parameters
+from broker.devices.lorawan.mac.state import MacState
 from broker.devices.lorawan.regions import Region
+from broker.devices.lorawan.windows import Rx
 from broker.model.errors import Invalid
-from broker.model.interfaces import IDeviceLink
+from broker.model.interfaces import ITracedLink
 from broker.model.messages import Command
 
 PROTOCOL: Final = "lorawan"
-#: More often than anything is said.
-TOLD: Final = 255
+#: The windows of a mote that was told of none.
+FIRST_RX: Final = Rx(1.0, 0)
 
 
 class Delivery:
@@ -39,7 +42,7 @@ class Delivery:
         self.handed = False
 
 
-@implementer(IDeviceLink)
+@implementer(ITracedLink)
 class Mote:
     """A mote with a session, and the link that the broker knows it by while it is on-line.
 
@@ -57,7 +60,8 @@ class Mote:
         "ack",
         "answers",
         "app_s_key",
-        "channels_told",
+        "begins",
+        "checked",
         "class_c",
         "delivery",
         "dev_addr",
@@ -65,22 +69,26 @@ class Mote:
         "down",
         "free_at",
         "heard_at",
+        "home",
         "live",
+        "mac",
         "near",
         "nwk_s_key",
         "otaa",
+        "own",
         "port",
         "prompt",
         "region",
         "repeats",
         "reserved",
-        "rx1_delay",
-        "rx1_offset",
+        "rx",
         "saved",
         "sending",
         "status_at",
+        "tell",
         "up",
         "waking",
+        "yielded",
     )
 
     def __init__(
@@ -95,9 +103,15 @@ class Mote:
         self.class_c = class_c
         #: A join made this session; else it is as the registration says (ABP).
         self.otaa = False
-        #: Seconds from the end of an uplink to RX1, and RX1DROffset: those of the join, or a mote's defaults.
-        self.rx1_delay = 1
-        self.rx1_offset = 0
+        #: Its windows as they are now.
+        self.rx = FIRST_RX
+        #: What a join told it, and the region of that join; what its registration says; shared by many.
+        self.begins: Parameters | None = None
+        self.home: Region | None = None
+        self.own: Own | None = None
+        #: What it was asked and has said yes to, if it was asked anything; the settings that this was last seen under.
+        self.mac: MacState | None = None
+        self.checked = -1
         #: The next counter expected, and the one that is on disk.
         self.up = 0
         self.saved = 0
@@ -114,8 +128,8 @@ class Mote:
         self.ack = False
         self.prompt = False
         self.answers = b""
-        #: How often it was told its channels; `TOLD` when it said yes.
-        self.channels_told = 0
+        #: MAC commands had the last frame to themselves while a command was waiting.
+        self.yielded = False
         self.delivery: Delivery | None = None
         #: A downlink is being written, or is at a gateway that has not answered.
         self.sending = False
@@ -126,6 +140,8 @@ class Mote:
         self.heard_at = float("-inf")
         self.status_at = float("-inf")
         self.live: Any = None
+        #: Told of each of its frames while it is traced.
+        self.tell: Callable[[str, bytes | None, Any], None] | None = None
 
     def send_command(self, command: Command) -> None:
         """Never called, as the window is 0."""
@@ -133,6 +149,10 @@ class Mote:
 
     def close_link(self, reason: str) -> None:
         """There is no connection."""
+
+    def trace(self, tell: Callable[[str, bytes | None, Any], None] | None) -> None:
+        """See `ITracedLink`."""
+        self.tell = tell
 
     @property
     def peer(self) -> str:
@@ -150,6 +170,8 @@ class Motes:
         self._by_eui: dict[str, Mote] = {}
         #: One mote, or a tuple where an address is shared.
         self._by_addr: dict[int, Mote | tuple[Mote, ...]] = {}
+        #: Addresses of multicast groups, which no mote is given.
+        self.reserved: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._by_eui)

@@ -25,6 +25,7 @@ from zope.interface import implementer
 from broker.core import Core
 from broker.devices.lorawan import codec
 from broker.devices.lorawan.agenda import Agenda
+from broker.devices.lorawan.airlog import AirLog
 from broker.devices.lorawan.codec import DatagramError, Rxpk
 from broker.devices.lorawan.counters import LorawanCounters
 from broker.devices.lorawan.downlinks import Downlinks
@@ -33,7 +34,9 @@ from broker.devices.lorawan.gateway import Address, Gateway
 from broker.devices.lorawan.gateways import Gateways
 from broker.devices.lorawan.identity import Identity, canonical_eui
 from broker.devices.lorawan.joins import Joins
+from broker.devices.lorawan.mac.dialogue import Dialogue
 from broker.devices.lorawan.motes import PROTOCOL, Mote, Motes
+from broker.devices.lorawan.multicast.side import Multicast
 from broker.devices.lorawan.reception import Heard, received
 from broker.devices.lorawan.settings import Settings
 from broker.devices.lorawan.store import Store
@@ -76,9 +79,15 @@ class Network:
         self._flush_due = False
         self.agenda = Agenda(core.reactor, core.monotonic, self._done_for_now, self._fault)
         self.store = Store(core, settings, self.motes, self.gateways, self.counted)
-        self.transmitter = Transmitter(settings, self.counted, self.agenda, core.monotonic, write, random_bytes)
-        self.downlinks = Downlinks(core, settings, self.counted, self.agenda, self.motes, self.store, self.transmitter)
-        self.uplinks = Uplinks(core, settings, self.counted, self.motes, self.store, self.downlinks)
+        self.air = AirLog(core, self.gateways, self.counted)
+        self.transmitter = Transmitter(
+            settings, self.counted, self.agenda, core.monotonic, write, random_bytes, self.air
+        )
+        self.dialogue = Dialogue(settings, self.counted, self.store.shared, core.monotonic)
+        self.downlinks = Downlinks(
+            core, settings, self.counted, self.agenda, self.motes, self.store, self.transmitter, self.dialogue
+        )
+        self.uplinks = Uplinks(core, settings, self.counted, self.motes, self.store, self.downlinks, self.dialogue)
         self.joins = Joins(
             core,
             settings,
@@ -89,6 +98,17 @@ class Network:
             self.uplinks,
             random_bytes,
         )
+        self.multicast = Multicast(
+            core,
+            settings,
+            self.counted,
+            self.agenda,
+            self.motes,
+            self.gateways,
+            self.transmitter,
+            self.joins.new_address,
+            random_bytes,
+        )
         core.router.listen(self)
         core.registry.on_change.append(self._changed)
         core.registry.on_added.append(self._added)
@@ -96,7 +116,10 @@ class Network:
     @deferred
     async def load(self) -> None:
         """Read what is on disk. Raises Unavailable."""
-        self.uplinks.resume(await self.store.load())
+        recent = await self.store.load()
+        await self.air.load()
+        self.uplinks.resume(recent)
+        await self.multicast.load()
         self.downlinks.resume()
 
     def configure(self, settings: Settings) -> None:
@@ -106,9 +129,11 @@ class Network:
             self.gateways,
             self.store,
             self.transmitter,
+            self.dialogue,
             self.downlinks,
             self.uplinks,
             self.joins,
+            self.multicast,
         ):
             part.settings = settings
 
@@ -118,7 +143,9 @@ class Network:
         self.gateways.tick(now)
         self.uplinks.tick(now)
         self.downlinks.tick()
+        self.multicast.tick()
         self.store.flush()
+        self.air.tick(now)
 
     def stop(self) -> None:
         """No more comes in or goes out: what was heard is passed on, and counters are written."""
@@ -129,6 +156,7 @@ class Network:
                 self.uplinks.take(heard, heard.frame)
         self.agenda.stop()
         self.store.flush()
+        self.air.stop()
 
     # -- datagrams -------------------------------------------------------------------------------------------------
 
@@ -259,6 +287,7 @@ class Network:
         self.log.failure("fault after a change in the registry", failure)
 
     def _remove(self, dev_eui: str) -> None:
+        self.multicast.unfit(dev_eui)
         mote = self.motes.remove(dev_eui)
         if mote is not None:
             self.uplinks.leave(mote, "removed")
@@ -271,8 +300,10 @@ class Network:
         if record is None or record.protocol != PROTOCOL:
             return
         identity = Identity(record)
+        if not identity.class_c:
+            self.multicast.unfit(record.id)
         mote = self.motes.get(record.id)
-        if record.disabled:
+        if record.disabled or identity.on_chirpstack:
             if mote is not None:
                 self.motes.remove(record.id)
                 self.uplinks.leave(mote, "removed")
@@ -280,6 +311,7 @@ class Network:
         if mote is not None and _same_session(mote, identity):
             mote.class_c = identity.class_c
             mote.region = identity.region
+            mote.own, mote.checked = identity.own, -1
             if mote.class_c:
                 self.downlinks.wake(mote)
             return
@@ -295,7 +327,7 @@ class Network:
     def gateway(self, eui: str) -> dict[str, Any] | None:
         known = canonical_eui(eui)
         found = None if known is None else self.gateways.get(known)
-        return None if found is None else {**found.as_dict(), "family": found.region.family}
+        return None if found is None else {**found.as_dict(self._monotonic()), "family": found.region.family}
 
     def nearest_gateway(self, dev_eui: str) -> str | None:
         mote = self.motes.get(dev_eui)
@@ -311,6 +343,17 @@ class Network:
     def class_of(self, dev_eui: str) -> str | None:
         mote = self.motes.get(dev_eui)
         return None if mote is None else "C" if mote.class_c else "A"
+
+    def groups_of(self, application: str) -> dict[str, frozenset[str]]:
+        return self.multicast.groups_of(application)
+
+    def send_to_group(
+        self, group: str, payload: bytes, *, port: int, tries: int, priority: int, expires: float, origin: str
+    ) -> Deferred[str]:
+        return self.multicast.send(group, payload, port, tries, priority, expires, origin)
+
+    def withdraw(self, origin: str) -> Deferred[None]:
+        return self.multicast.messages.withdraw(origin)
 
     def watch_gateways(self, call: Callable[[str, bool], None]) -> None:
         self.gateways.watchers.append(lambda gateway, online: call(gateway.eui, online))

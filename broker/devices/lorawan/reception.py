@@ -6,6 +6,7 @@ that sends the same frame again does so seconds later, in a window of its own.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -13,9 +14,12 @@ import msgspec
 from broker.devices.lorawan.codec import Rxpk
 from broker.devices.lorawan.frames import Uplink
 from broker.devices.lorawan.gateway import Gateway
+from broker.devices.lorawan.mac.codec import unix_time
 
 #: dB assumed of a gateway that does not say.
 NO_SNR = -20.0
+#: Seconds that a gateway's idea of the time may be away from ours: with more, one of the two clocks is not set.
+MAX_ASTRAY = 60.0
 
 
 class Reception(msgspec.Struct, gc=False, eq=False):
@@ -32,6 +36,9 @@ class Reception(msgspec.Struct, gc=False, eq=False):
     snr: float
     arrived: float
     local: int | None
+    #: When the packet ended by GPS: milliseconds since the GPS epoch, and UTC in ISO 8601, as the gateway says it.
+    tmms: int | None = None
+    time: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """As it stands in an uplink's ``meta``."""
@@ -48,7 +55,9 @@ def received(gateway: Gateway, packet: Rxpk, frequency: int, arrived: float) -> 
         packet.rssi,
         NO_SNR if snr is None else snr,
         arrived,
-        None if tmst is None else gateway.local(tmst, arrived),
+        None if tmst is None else gateway.clock.take(tmst, arrived),
+        packet.tmms,
+        packet.time,
     )
 
 
@@ -73,6 +82,24 @@ class Heard:
                 return False
         self.receptions.append(other)
         return True
+
+    def ended_at(self) -> float:
+        """UNIX seconds at which the frame ended: as a gateway with GPS has it, else when we heard of it."""
+        for reception in self.receptions:
+            if reception.tmms is not None:
+                at = unix_time(reception.tmms / 1000)
+                if abs(at - self.at) <= MAX_ASTRAY:
+                    return at
+        for reception in self.receptions:
+            if reception.time is not None:
+                try:
+                    told = datetime.fromisoformat(reception.time)
+                    at = (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
+                except (ValueError, OverflowError):
+                    continue
+                if abs(at - self.at) <= MAX_ASTRAY:
+                    return at
+        return self.at
 
     def sort(self) -> None:
         """The best first: by SNR, then by RSSI."""

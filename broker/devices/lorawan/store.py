@@ -6,14 +6,15 @@ table               key                  value
 lorawan_session     DevEUI               `SessionRecord` of its last join; ABP motes have theirs in the registry
 lorawan_counter     DevEUI               next counter up, end of the reserved counters down, EUI of the nearest
                                          gateway, last port (17 bytes)
+lorawan_mac         DevEUI               `MacRecord`: what the mote was asked and has said yes and no to
 lorawan_nonce       DevEUI + DevNonce    nothing; that it is there says that it was used
 lorawan_gateway     EUI                  `GatewayRecord`
 ==================  ===================  =====================================================================
 
-Counters of the frames that were taken in one go are written in one commit, and downlinks that acknowledge a frame wait
-for it. Counters down are reserved in blocks: after a crash the rest of a block is left out, and none is used twice. A
-join writes the DevNonce, the session and the first block together, before the join-accept leaves; that the DevNonce was
-not there before is the storage's to say.
+Counters of the frames that were taken in one go are written in one commit, together with what these frames changed in
+the motes' MAC layers, and downlinks that follow a frame wait for it. Counters down are reserved in blocks: after a
+crash the rest of a block is left out, and none is used twice. A join writes the DevNonce, the session and the first
+block together, before the join-accept leaves; that the DevNonce was not there before is the storage's to say.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ from broker.devices.lorawan.counters import LorawanCounters
 from broker.devices.lorawan.gateway import GatewayRecord
 from broker.devices.lorawan.gateways import Gateways
 from broker.devices.lorawan.identity import Identity
+from broker.devices.lorawan.mac.parameters import Parameters, Shared, begins
+from broker.devices.lorawan.mac.state import MacState
 from broker.devices.lorawan.motes import PROTOCOL, Mote, Motes
+from broker.devices.lorawan.regions import REGIONS
 from broker.devices.lorawan.settings import Settings
 from broker.model.records import DeviceQuery
 from broker.storage.deferred import deferred
@@ -40,6 +44,7 @@ from broker.storage.records import Change, Records
 
 COUNTERS: Final = "lorawan_counter"
 NONCES: Final = "lorawan_nonce"
+MAC: Final = "lorawan_mac"
 #: Rows that are read at a time.
 SLICE: Final = 1_000
 
@@ -55,7 +60,10 @@ class SessionRecord(msgspec.Struct, kw_only=True):
     #: The JoinNonce of the last join-accept: 1.0.4 motes want it to grow.
     app_nonce: int
     joined_at: float
-    #: What the join-accept said of the windows: seconds to RX1, RX1DROffset.
+    #: The region that it was in, and what the join-accept said of windows and channels.
+    region: str = ""
+    parameters: Parameters | None = None
+    #: The same of sessions that were made before that was kept: seconds to RX1, RX1DROffset.
     rx1_delay: int = 1
     rx1_offset: int = 0
 
@@ -77,6 +85,7 @@ class Store:
         self._gateways = gateways
         self._counted = counted
         self.settings = settings
+        self.shared = Shared()
         self.sessions = Records(core.storage, "lorawan_session", SessionRecord)
         self.gateways = Records(core.storage, "lorawan_gateway", GatewayRecord)
         #: Motes whose counters are to be written.
@@ -111,16 +120,17 @@ class Store:
                     recent.append((record.last_seen, mote))
             if cursor is None:
                 break
-        after: str | None = None
-        while True:
-            rows = await self._storage.list_records(COUNTERS, "", SLICE, after)
-            for dev_eui, raw in rows:
-                known = self._motes.get(dev_eui)
-                if known is not None:
-                    self._take_counters(known, raw)
-            if len(rows) < SLICE:
-                break
-            after = rows[-1][0]
+        for table, take in ((COUNTERS, self._take_counters), (MAC, self._take_mac)):
+            after: str | None = None
+            while True:
+                rows = await self._storage.list_records(table, "", SLICE, after)
+                for dev_eui, raw in rows:
+                    known = self._motes.get(dev_eui)
+                    if known is not None:
+                        take(known, raw)
+                if len(rows) < SLICE:
+                    break
+                after = rows[-1][0]
         self.log.info(
             "lorawan: {motes} motes with a session, {gateways} gateways",
             motes=len(self._motes),
@@ -130,7 +140,7 @@ class Store:
 
     def place(self, identity: Identity, session: SessionRecord | None) -> Mote | None:
         """Put a mote into memory as its record and its last join have it; None when it has no session."""
-        if identity.disabled:
+        if identity.disabled or identity.on_chirpstack:
             return None
         given = identity.abp or session
         if given is None:
@@ -138,9 +148,14 @@ class Store:
         mote = Mote(
             identity.dev_eui, given.dev_addr, given.nwk_s_key, given.app_s_key, identity.region, identity.class_c
         )
+        mote.own = identity.own
         if isinstance(given, SessionRecord):
             mote.otaa = True
-            mote.rx1_delay, mote.rx1_offset = given.rx1_delay, given.rx1_offset
+            mote.home = REGIONS.get(given.region) or identity.region or REGIONS[self.settings.region]
+            told = given.parameters
+            if told is None:
+                told = begins(mote.home)._replace(delay=given.rx1_delay, offset=given.rx1_offset)
+            mote.begins, mote.rx = self.shared.of(told)
         mote.status_at = self._core.monotonic()
         self._motes.add(mote)
         return mote
@@ -149,10 +164,13 @@ class Store:
     async def place_again(self, identity: Identity) -> Mote | None:
         """The same for one mote, with what is on disk of it."""
         raw = await self._storage.get_record(COUNTERS, identity.dev_eui)
+        mac = await self._storage.get_record(MAC, identity.dev_eui)
         session = None if identity.abp else await self.sessions.get(identity.dev_eui)
         mote = self.place(identity, session)
         if mote is not None and raw is not None:
             self._take_counters(mote, raw)
+        if mote is not None and mac is not None:
+            self._take_mac(mote, mac)
         return mote
 
     def _take_counters(self, mote: Mote, raw: bytes) -> None:
@@ -164,6 +182,14 @@ class Store:
         gateway = self._gateways.get(f"{near:016X}")
         if gateway is not None:
             mote.near = (gateway,)
+
+    def _take_mac(self, mote: Mote, raw: bytes) -> None:
+        try:
+            mote.mac = MacState.of(raw)
+        except ValueError as error:
+            self.log.error("the MAC state of mote {mote} cannot be read: {why}", mote=mote.dev_eui, why=str(error))
+            return
+        mote.mac.has, mote.rx = self.shared.of(mote.mac.has)
 
     # -- counters --------------------------------------------------------------------------------------------------
 
@@ -200,9 +226,12 @@ class Store:
         motes, self._changed = list(self._changed), {}
         written = [(mote, mote.up, self._reserve(mote)) for mote in motes]
         self._writing = True
-        writing: Deferred[None] = self._storage.write_records(
-            [Change(COUNTERS, mote.dev_eui, self._packed(mote, up, reserved)) for mote, up, reserved in written]
-        )
+        changes = [Change(COUNTERS, mote.dev_eui, self._packed(mote, up, reserved)) for mote, up, reserved in written]
+        for mote in motes:
+            if mote.mac is not None and mote.mac.dirty:
+                mote.mac.dirty = False
+                changes.append(Change(MAC, mote.dev_eui, mote.mac.record()))
+        writing: Deferred[None] = self._storage.write_records(changes)
         writing.addCallbacks(self._written, self._not_written, callbackArgs=(written,), errbackArgs=(motes,))
 
     def _reserve(self, mote: Mote) -> int:
@@ -231,6 +260,8 @@ class Store:
             # One that was removed meanwhile must not come back.
             if self._motes.get(mote.dev_eui) is mote:
                 self.changed(mote)
+                if mote.mac is not None:
+                    mote.mac.dirty = True
         self.log.warn("lorawan: frame counters not written: {why}", why=failure.getErrorMessage())
 
     # -- joins and removal -----------------------------------------------------------------------------------------
@@ -243,6 +274,7 @@ class Store:
                 Change(NONCES, f"{dev_eui}{dev_nonce:04X}", b"", None),
                 self.sessions.change(dev_eui, session),
                 Change(COUNTERS, dev_eui, _counter.pack(0, self.settings.counter_block, 0, 0)),
+                Change(MAC, dev_eui, None),
             ),
         )
 
@@ -255,7 +287,8 @@ class Store:
 
     def forget_session(self, dev_eui: str) -> Deferred[None]:
         """The mote was given other keys: it begins anew. No counter may ever meet the old keys again."""
-        return self._renew(dev_eui, (Change(COUNTERS, dev_eui, None), self.sessions.change(dev_eui, None)))
+        changes = (Change(COUNTERS, dev_eui, None), Change(MAC, dev_eui, None), self.sessions.change(dev_eui, None))
+        return self._renew(dev_eui, changes)
 
     @deferred
     async def forget(self, dev_eui: str) -> None:

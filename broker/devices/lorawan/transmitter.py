@@ -2,29 +2,36 @@
 
 ::
 
-    book ──> launch ──> TX_ACK without an error                        done(None)
-                ▲  │──> nothing for tx_ack_timeout                     done(None) with version 1, else done(SILENT)
-                │  └──> TX_ACK with an error ──> the next slot
-                └──────────────────────────────────┘  none left: done(error)
+    book ──> launch ──> TX_ACK without an error, or with a warning         done(None)
+                ▲  │──> nothing for tx_ack_timeout                         done(None) with version 1, else done(SILENT)
+                │  ├──> TX_POWER ──> the same slot with less power
+                │  └──> another error ──> air time given back ──> the next slot
+                └─────────────────────────────────────────────────┘  none left: done(error)
 
-A slot is a place and time at which a frame could go out: a gateway, its clock, a frequency and a data rate. The slots
-of class A are RX1 of each gateway that heard the uplink, then RX2 of each. A slot is used when its time is far enough
-away, its gateway is on-line and not transmitting then, and the duty cycle of the band allows it.
+A slot (`windows`) is used when its time is far enough away, its gateway is on-line and not transmitting then, and the
+duty cycle of the band allows it (`ledger`), up to the ceiling of the frame's priority. Of those the first is taken in
+which no other gateway near the mote sends on the same frequency, if there is one. What a gateway said nothing about may
+have been sent, so it stays accounted for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from broker.devices.lorawan import codec
 from broker.devices.lorawan.agenda import Agenda
-from broker.devices.lorawan.airtime import airtime
+from broker.devices.lorawan.air import Emission
+from broker.devices.lorawan.airlog import AirLog
+from broker.devices.lorawan.bookings import GUARD
 from broker.devices.lorawan.counters import LorawanCounters
 from broker.devices.lorawan.gateway import Address, Gateway
+from broker.devices.lorawan.ledger import HOUR
+from broker.devices.lorawan.priority import NORMAL
 from broker.devices.lorawan.reception import Reception
-from broker.devices.lorawan.regions import Band, DataRate, Region
+from broker.devices.lorawan.regions import Region
 from broker.devices.lorawan.settings import Settings
+from broker.devices.lorawan.windows import Plan, Rx, Slot, after_uplink, at_any_time
 
 #: Why a downlink failed, as the words of TX_ACK and ours, with the numbers that customer servers are told.
 CODES: Final[dict[str, int]] = {
@@ -41,59 +48,65 @@ CODES: Final[dict[str, int]] = {
     "TOO_LONG": 9,
     "EXPIRED": 10,
 }
-#: What every gateway can send with, dBm.
-SAFE_POWER: Final = 14
-#: dB above what demodulation needs from which on a gateway is as good as any other.
-GOOD_MARGIN: Final = 10.0
-#: Seconds from now to a class C downlink: the forwarder needs some to prepare.
-CLASS_C_LEAD: Final = 0.33
-#: Seconds in which it has to have left.
-CLASS_C_PATIENCE: Final = 60.0
-#: How often a class C downlink steps over another booking.
-MAX_STEPS: Final = 20
-RX2_AFTER_RX1: Final = 1.0
+#: dBm: what gain tables of the reference forwarder have (global_conf.json of packet_forwarder); others are refused.
+POWERS: Final = (27, 26, 25, 23, 20, 16, 14, 13, 12, 11, 10, 6, 3, 0, -3, -6)
+#: After TX_POWER: every gain table has 14, and those of weak ones 10.
+LESS_POWER: Final = (20, 14, 10)
+#: Errors of TX_ACK that another time may not have.
+BUSY: Final = ("COLLISION_PACKET", "COLLISION_BEACON")
+#: How often a class C downlink is put off at the same gateway when that says that it is busy.
+MAX_PUT_OFF: Final = 3
+#: Seconds before its time that a class C downlink has to leave.
+CLASS_C_MARGIN: Final = 0.1
 #: Seconds after which a gateway of version 1, which knows no TX_ACK, is taken to have sent.
 NO_ACK: Final = 1.0
-#: What a frame has beside its MACPayload: MHDR and MIC.
-FRAME_OVER_PAYLOAD: Final = 5
-
-
-class Slot(NamedTuple):
-    """``start``: the gateway's own microseconds, None for "at once"; ``latest``: when it must have left (monotonic)."""
-
-    gateway: Gateway
-    start: int | None
-    latest: float
-    frequency: int
-    rate: DataRate
-    band: Band | None
-
-
-class Plan(NamedTuple):
-    """``slots`` that take the frame, the best first."""
-
-    slots: list[Slot]
-    #: There are windows, but the frame is too long for each of them.
-    too_long: bool
 
 
 class Transmission:
     """One frame on its way. ``done(transmission, error)`` is called once; ``slot`` is then where it was last."""
 
-    __slots__ = ("booked", "done", "frame", "power", "seconds", "slot", "slots", "what")
+    __slots__ = (
+        "done",
+        "emission",
+        "ends",
+        "frame",
+        "not_before",
+        "origin",
+        "power",
+        "priority",
+        "put_off",
+        "seconds",
+        "slot",
+        "slots",
+        "what",
+    )
 
     def __init__(
-        self, frame: bytes, slots: Iterable[Slot], done: Callable[[Transmission, str | None], None], what: Any
+        self,
+        frame: bytes,
+        slots: Iterable[Slot],
+        done: Callable[[Transmission, str | None], None],
+        what: Any,
+        priority: int = NORMAL,
     ) -> None:
         self.frame = frame
         self.slots = list(slots)
         self.done = done
         #: Whatever the caller wants to find again.
         self.what = what
+        #: Decides how much of a band's air time is open to it (`priority`).
+        self.priority = priority
         self.slot: Slot | None = None
+        #: The one that it was made of, where that was as soon as it goes.
+        self.origin: Slot | None = None
+        self.emission: Emission | None = None
         self.power = 0
+        #: On air, and when it is over (monotonic).
         self.seconds = 0.0
-        self.booked: tuple[int, int] | None = None
+        self.ends = 0.0
+        #: As soon as it goes, but not before this on the gateway's clock, by gateway; how often that was moved.
+        self.not_before: dict[Gateway, int] = {}
+        self.put_off = 0
 
 
 Write = Callable[[bytes, Address], None]
@@ -110,6 +123,7 @@ class Transmitter:
         monotonic: Callable[[], float],
         write: Write,
         random_bytes: Callable[[int], bytes],
+        air: AirLog,
     ) -> None:
         self.settings = settings
         self._counted = counted
@@ -117,92 +131,39 @@ class Transmitter:
         self._monotonic = monotonic
         self._write = write
         self._random_bytes = random_bytes
+        self._air = air
         #: What waits for a TX_ACK, by EUI and token.
         self._awaiting: dict[tuple[str, bytes], Transmission] = {}
 
     # -- where and when --------------------------------------------------------------------------------------------
 
-    def windows(
-        self, receptions: Sequence[Reception], region: Region | None, size: int, delay: float, offset: int
-    ) -> Plan:
-        """RX1 and RX2 after an uplink. ``size``: bytes of the whole frame; ``delay``: seconds to RX1."""
-        first: list[Slot] = []
-        second: list[Slot] = []
-        windows = 0
-        for reception in by_margin(receptions):
-            gateway = reception.gateway
-            if reception.local is None or gateway.address is None or not gateway.online:
-                continue
-            plan = region or gateway.region
-            number = plan.rate_of(reception.datr)
-            frequency = plan.rx1_frequency(reception.frequency)
-            if number is not None and frequency is not None:
-                windows += 1
-                rate = plan.rx1_rate(number, offset)
-                if fits(size, plan, rate):
-                    first.append(self._window(reception, plan, frequency, rate, delay))
-            windows += 1
-            if fits(size, plan, plan.rx2_rate):
-                later = delay + RX2_AFTER_RX1
-                second.append(self._window(reception, plan, plan.rx2_frequency, plan.rx2_rate, later))
-        return Plan(first + second, windows > 0 and not first and not second)
+    def windows(self, receptions: Sequence[Reception], region: Region | None, size: int, rx: Rx) -> Plan:
+        """RX1 and RX2 after an uplink. ``size``: bytes of the whole frame."""
+        return after_uplink(receptions, region, size, rx, self.settings, self._monotonic())
 
-    def _window(self, reception: Reception, plan: Region, frequency: int, rate: int, delay: float) -> Slot:
-        assert reception.local is not None
-        latest = reception.arrived + delay - self.settings.downlink_margin
-        start = reception.local + round(delay * 1e6)
-        return Slot(reception.gateway, start, latest, frequency, plan.rate(rate), plan.band_of(frequency))
+    def continuous(self, gateways: Iterable[Gateway], region: Region | None, size: int, rx: Rx) -> Plan:
+        """Class C: the parameters of RX2, as soon as it goes."""
+        return at_any_time(gateways, region, size, rx, self.settings, self._monotonic())
 
-    def continuous(self, gateways: Iterable[Gateway], region: Region | None, size: int) -> Plan:
-        """Class C: the parameters of RX2, as soon as it goes.
-
-        A gateway behind a slow line, or whose clock was set anew, finds the time that it is told past: then ``imme``.
-        """
-        now = self._monotonic()
-        slots: list[Slot] = []
-        untimed: list[Slot] = []
-        long = False
-        for gateway in gateways:
-            if gateway.address is None or not gateway.online:
-                continue
-            plan = region or gateway.region
-            if not fits(size, plan, plan.rx2_rate):
-                long = True
-                continue
-            rate, band = plan.rate(plan.rx2_rate), plan.band_of(plan.rx2_frequency)
-            local = gateway.estimate(now)
-            start = None if local is None else self._free_from(gateway, local, rate, size)
-            slot = Slot(gateway, start, now + CLASS_C_PATIENCE, plan.rx2_frequency, rate, band)
-            slots.append(slot)
-            if start is not None:
-                untimed.append(slot._replace(start=None))
-        return Plan(slots + untimed, long and not slots)
-
-    def _free_from(self, gateway: Gateway, local: int, rate: DataRate, size: int) -> int:
-        start = local + int(CLASS_C_LEAD * 1e6)
-        length = int(airtime(rate, size) * 1e6)
-        for _ in range(MAX_STEPS):
-            later = gateway.conflict(start, start + length)
-            if later is None:
-                break
-            start = later
-        return start
-
-    def duty_wait(self, plan: Plan, size: int) -> float:
+    def duty_wait(self, plan: Plan, size: int, priority: int = NORMAL) -> float:
         """Seconds until the first of the slots is within its duty cycle; 0 when one is now."""
         if not self.settings.duty_cycle:
             return 0.0
         now = self._monotonic()
-        waits = [
-            0.0 if slot.band is None else slot.gateway.duty_wait(slot.band, airtime(slot.rate, size), now)
-            for slot in plan.slots
-        ]
-        return min(waits, default=0.0)
+        least = 0
+        share = self.settings.ceilings.of(priority)
+        for number, slot in enumerate(plan.slots):
+            wait = slot.gateway.air.wait(slot.emission(size, now), share)
+            wait = HOUR if wait is None else wait
+            least = wait if number == 0 else min(least, wait)
+            if not least:
+                break
+        return least / 1e6
 
     # -- sending ---------------------------------------------------------------------------------------------------
 
     def book(self, transmission: Transmission) -> str | None:
-        """Reserve the first slot that can be used, for `launch` or `release`. What is wrong if there is none."""
+        """Reserve the best slot that can be used, for `launch` or `release`. What is wrong if there is none."""
         error = self._book_next(transmission)
         if error == "COLLISION_PACKET":
             self._counted.busy += 1
@@ -216,10 +177,12 @@ class Transmitter:
         """Send what is booked, or in a later slot if that is past by now."""
         slot = transmission.slot
         assert slot is not None
-        if self._monotonic() <= slot.latest:
+        if self._monotonic() <= slot.latest and slot.gateway.address is not None:
             self._put(transmission, slot)
             return
         self.release(transmission)
+        if transmission.origin is not None:
+            transmission.slots.insert(0, transmission.origin)
         error = self.book(transmission)
         if error is None:
             self._put(transmission, transmission.slot)
@@ -227,43 +190,73 @@ class Transmitter:
             transmission.done(transmission, error)
 
     def release(self, transmission: Transmission) -> None:
-        """Give the slot back."""
-        slot = transmission.slot
-        if slot is None:
-            return
-        if transmission.booked is not None:
-            slot.gateway.unbook(*transmission.booked)
-            transmission.booked = None
-        if slot.band is not None:
-            slot.gateway.unuse(slot.band, transmission.seconds)
+        """Give the slot back; harmless twice."""
+        slot, emission = transmission.slot, transmission.emission
+        if slot is not None and emission is not None:
+            transmission.emission = None
+            slot.gateway.give_back(emission)
+            self._air.remove(slot.gateway, emission)
 
     def _book_next(self, transmission: Transmission) -> str | None:
+        """Slots that cannot be used are dropped; those behind the one that is taken stay for another attempt."""
         error = "NO_GATEWAY"
         now = self._monotonic()
-        while transmission.slots:
-            slot = transmission.slots.pop(0)
-            gateway = slot.gateway
-            if gateway.address is None or not gateway.online:
-                continue
-            if now > slot.latest:
-                error = "TOO_LATE"
-                continue
-            seconds = airtime(slot.rate, len(transmission.frame))
-            span = None if slot.start is None else (slot.start, slot.start + int(seconds * 1e6))
-            if span is not None and gateway.conflict(*span) is not None:
-                error = "COLLISION_PACKET"
-                continue
-            if slot.band is not None and self.settings.duty_cycle:
-                if gateway.duty_wait(slot.band, seconds, now) > 0:
-                    error = "DUTY"
-                    continue
-                gateway.use(slot.band, seconds, now)
-            if span is not None:
-                gateway.book(*span)
-            transmission.slot, transmission.booked, transmission.seconds = slot, span, seconds
-            transmission.power = self.settings.power or gateway.region.power
-            return None
-        return error
+        slots = transmission.slots
+        clashing: tuple[int, Emission] | None = None
+        place = 0
+        while place < len(slots):
+            slot = slots[place]
+            emission = slot.emission(len(transmission.frame), now, transmission.not_before.get(slot.gateway, 0))
+            wrong = self._wrong(transmission, slot, emission, now)
+            if wrong is not None:
+                error = wrong if wrong != "NO_GATEWAY" else error
+                del slots[place]
+            elif slot.clash(emission.start, emission.end) is not None:
+                clashing = clashing or (place, emission)
+                place += 1
+            else:
+                self._reserve(transmission, place, emission, now)
+                return None
+        if clashing is None:
+            return error
+        self._counted.clashes += 1
+        self._reserve(transmission, *clashing, now)
+        return None
+
+    def _wrong(self, transmission: Transmission, slot: Slot, emission: Emission, now: float) -> str | None:
+        """Why a slot cannot be used."""
+        gateway = slot.gateway
+        if gateway.address is None or not gateway.online:
+            return "NO_GATEWAY"
+        if now > slot.latest:
+            return "TOO_LATE"
+        if slot.start is None and not slot.at_once:
+            # It lies where the transmitter is free: too late is all that it can be.
+            if emission.start - gateway.clock.reading(now) > (slot.latest - now) * 1e6:
+                return "COLLISION_PACKET"
+        elif slot.at_once:
+            if gateway.bookings.conflict_at_once(emission.start, emission.end):
+                return "COLLISION_PACKET"
+        elif gateway.bookings.conflict(emission.start, emission.end) is not None:
+            return "COLLISION_PACKET"
+        if self.settings.duty_cycle and gateway.air.wait(emission, self.settings.ceilings.of(transmission.priority)):
+            return "DUTY"
+        return None
+
+    def _reserve(self, transmission: Transmission, place: int, emission: Emission, now: float) -> None:
+        slot = transmission.slots.pop(place)
+        gateway = slot.gateway
+        gateway.reserve(emission)
+        self._air.add(gateway, emission)
+        ahead = (emission.start - gateway.clock.reading(now)) / 1e6
+        transmission.origin = None
+        if slot.start is None and not slot.at_once:
+            transmission.origin = slot
+            slot = slot._replace(start=emission.start, latest=now + ahead - CLASS_C_MARGIN)
+        transmission.slot, transmission.emission = slot, emission
+        transmission.seconds = emission.length / 1e6
+        transmission.ends = now + ahead + (emission.end - emission.start) / 1e6
+        transmission.power = power_of(slot)
 
     def _put(self, transmission: Transmission, slot: Slot | None) -> None:
         assert slot is not None
@@ -274,7 +267,7 @@ class Transmitter:
         while (gateway.eui, token) in self._awaiting:
             token = self._random_bytes(2)
         key = (gateway.eui, token)
-        tmst = None if slot.start is None else slot.start % (1 << 32)
+        tmst = None if slot.start is None else gateway.clock.tmst(slot.start)
         packet = codec.txpk(transmission.frame, slot.frequency, slot.rate.datr, transmission.power, tmst)
         self._awaiting[key] = transmission
         patience = self.settings.tx_ack_timeout if gateway.version > 1 else min(NO_ACK, self.settings.tx_ack_timeout)
@@ -295,17 +288,36 @@ class Transmitter:
             transmission.done(transmission, None)
             return
         self._counted.tx_errors += 1
-        slot = transmission.slot
-        assert slot is not None
-        if error == "TX_POWER" and transmission.power > SAFE_POWER:
-            transmission.power = SAFE_POWER
-            self._put(transmission, slot)
+        if error == "TX_POWER" and self._with_less(transmission):
             return
         self.release(transmission)
+        self._put_off(transmission, error)
         if self._book_next(transmission) is None:
+            self._counted.retried += 1
             self._put(transmission, transmission.slot)
         else:
             transmission.done(transmission, error)
+
+    def _with_less(self, transmission: Transmission) -> bool:
+        """The same slot again, with less power. The gateway is not asked for more than that any more."""
+        slot = transmission.slot
+        assert slot is not None
+        less = next((power for power in LESS_POWER if power < transmission.power), None)
+        if less is None or self._monotonic() > slot.latest or slot.gateway.address is None:
+            return False
+        transmission.power = slot.gateway.max_power = less
+        self._put(transmission, slot)
+        return True
+
+    def _put_off(self, transmission: Transmission, error: str) -> None:
+        """Class C: a gateway that is busy may have time later, if no other one has now."""
+        slot, origin = transmission.slot, transmission.origin
+        if origin is None or slot is None or error not in BUSY or transmission.put_off >= MAX_PUT_OFF:
+            return
+        transmission.put_off += 1
+        transmission.not_before[slot.gateway] = (slot.start or 0) + int(transmission.seconds * 1e6) + GUARD
+        timed = sum(not other.at_once for other in transmission.slots)
+        transmission.slots.insert(timed, origin)
 
     def _silent(self, waited: tuple[tuple[str, bytes], Transmission]) -> None:
         key, transmission = waited
@@ -320,25 +332,15 @@ class Transmitter:
         transmission.done(transmission, "SILENT")
 
 
-def fits(size: int, region: Region, rate: int) -> bool:
-    """Whether a frame of ``size`` bytes may be sent at this data rate."""
-    return size - FRAME_OVER_PAYLOAD <= region.payload_limit(rate)
+def power_of(slot: Slot) -> int:
+    """dBm at the antenna's connector: what is allowed, less what the antenna adds, from a common gain table."""
+    gateway = slot.gateway
+    most = slot.eirp - gateway.antenna_gain
+    if gateway.max_power is not None:
+        most = min(most, gateway.max_power)
+    return next((power for power in POWERS if power <= most), POWERS[-1])
 
 
-def margin(reception: Reception) -> float:
-    """dB above what demodulation at the frame's own data rate needs."""
-    number = reception.gateway.region.rate_of(reception.datr)
-    return reception.snr - (reception.gateway.region.rate(number).required_snr if number is not None else 0.0)
-
-
-def by_margin(receptions: Sequence[Reception]) -> list[Reception]:
-    """The best for a downlink first: of all that hear the mote well, the one with the least to do."""
-    if len(receptions) == 1:
-        return list(receptions)
-
-    def worth(reception: Reception) -> tuple[bool, float, float]:
-        above = margin(reception)
-        good = above >= GOOD_MARGIN
-        return not good, reception.gateway.load if good else 0, -above
-
-    return sorted(receptions, key=worth)
+def milliseconds(wait: float) -> int:
+    """Whole milliseconds that are not less; seconds here are whole microseconds."""
+    return -(-round(wait * 1e6) // 1000)

@@ -18,26 +18,40 @@ ADRACKReq, confirmed        a downlink, even if there is nothing to send
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 from broker.core import Core
-from broker.devices.lorawan import mac
+from broker.devices.lorawan import tracing
 from broker.devices.lorawan.counter import MAX_COUNTER, reconstruct, repeated
 from broker.devices.lorawan.counters import LorawanCounters
 from broker.devices.lorawan.downlinks import Downlinks
 from broker.devices.lorawan.frames import DataUp
-from broker.devices.lorawan.motes import PROTOCOL, TOLD, Mote, Motes
+from broker.devices.lorawan.mac import codec
+from broker.devices.lorawan.mac.codec import (
+    Command,
+    DeviceTimeAns,
+    DeviceTimeReq,
+    DevStatusAns,
+    LinkCheckAns,
+    LinkCheckReq,
+)
+from broker.devices.lorawan.mac.dialogue import Dialogue
+from broker.devices.lorawan.motes import PROTOCOL, Mote, Motes
 from broker.devices.lorawan.reception import Heard
 from broker.devices.lorawan.settings import Settings
 from broker.devices.lorawan.store import Store
-from broker.devices.lorawan.transmitter import margin
+from broker.devices.lorawan.windows import margin
 from broker.model.messages import EVENT, RAW, STATUS, DeviceRef, Uplink
+from broker.routing.traces import IN
 from broker.routing.values import LastValues
 
 #: Gateways that are remembered as near a mote.
 MAX_NEAR: Final = 3
 #: Answers to the same frame; a mote sends it 15 times at most (NbTrans).
 MAX_REPEATS: Final = 15
+#: LinkCheckAns knows no larger one, dB.
+MAX_MARGIN: Final = 254
 #: Of motes that may have gone, so many are looked at in one tick.
 MAX_GONE: Final = 1_000
 
@@ -53,12 +67,14 @@ class Uplinks:
         motes: Motes,
         store: Store,
         downlinks: Downlinks,
+        dialogue: Dialogue,
     ) -> None:
         self._core = core
         self._counted = counted
         self._motes = motes
         self._store = store
         self._downlinks = downlinks
+        self._dialogue = dialogue
         self.settings = settings
         #: Motes that are on-line, the longest silent first.
         self._present: dict[Mote, None] = {}
@@ -85,7 +101,7 @@ class Uplinks:
         self._counted.bad_mics += 1
 
     def _again(self, mote: Mote, heard: Heard, frame: DataUp) -> None:
-        if heard.arrived < mote.heard_at + mote.rx1_delay:
+        if heard.arrived < mote.heard_at + mote.rx.delay:
             # A gateway behind a slow line: a mote listens in its windows before it sends again. Answering would put
             # two downlinks into the same window.
             self._counted.late_copies += 1
@@ -111,36 +127,43 @@ class Uplinks:
         mote.ack = frame.confirmed
         mote.prompt = frame.adr_ack_req
         mote.answers = b""
-        if frame.port is None:
-            self._commands(mote, heard, frame.fopts)
-        else:
-            clear = frame.decrypt(mote.nwk_s_key, mote.app_s_key, fcnt)
-            self._commands(mote, heard, frame.fopts if frame.port else clear)
-            if frame.port:
-                self._core.router.uplink(Uplink(mote.live.ref, RAW, clear, heard.at, None, meta_of(heard, frame, fcnt)))
+        clear = frame.decrypt(mote.nwk_s_key, mote.app_s_key, fcnt) if frame.port is not None else b""
+        if mote.tell is not None:
+            mote.tell(IN, heard.phy, tracing.uplink(heard, frame, fcnt, clear))
+        said = clear if frame.port == 0 else frame.fopts
+        commands = self._commands(mote, heard, said) if said else ()
+        if self._dialogue.heard(mote, heard, fcnt, frame.adr, commands):
+            self._show(mote)
+        if frame.port:
+            self._core.router.uplink(Uplink(mote.live.ref, RAW, clear, heard.at, None, meta_of(heard, frame, fcnt)))
         self._downlinks.after(mote, heard)
 
-    def _commands(self, mote: Mote, heard: Heard, data: bytes) -> None:
-        if not data:
-            return
-        commands, whole = mac.parse_commands(data)
+    def _commands(self, mote: Mote, heard: Heard, data: bytes) -> list[Command]:
+        """What the mote says to the network; what it asks is answered with the next downlink."""
+        commands, whole = codec.parse_up(data)
         if not whole:
             self._counted.unread_commands += 1
         # Of several of a kind the last one counts: there is one downlink.
-        asked = dict(commands)
-        if mac.LINK_CHECK in asked:
-            best = max(margin(reception) for reception in heard.receptions)
-            mote.answers += mac.link_check_ans(best, len(heard.receptions))
-        if mac.DEVICE_TIME in asked:
-            mote.answers += mac.device_time_ans(heard.at)
-        if mac.LINK_ADR in asked and mac.channels_taken(asked[mac.LINK_ADR]):
-            mote.channels_told = TOLD
-        if mac.DEV_STATUS in asked:
-            battery, above = mac.dev_status(asked[mac.DEV_STATUS])
-            status = {"battery": battery, "margin": above}
-            mote.live.info["status"] = {**status, "at": heard.at}
+        for kind, command in {type(one): one for one in commands}.items():
+            if kind is LinkCheckReq:
+                best = max(margin(reception) for reception in heard.receptions)
+                told = LinkCheckAns(max(0, min(MAX_MARGIN, int(best))), min(255, len(heard.receptions)))
+                mote.answers += codec.encode(told)
+            elif kind is DeviceTimeReq:
+                mote.answers += codec.encode(DeviceTimeAns.at(codec.gps_seconds(heard.ended_at())))
+            elif isinstance(command, DevStatusAns):
+                self._dialogue.status(mote, command, heard.at)
+                status = {"battery": command.battery, "margin": command.margin}
+                mote.live.info["status"] = {**status, "at": heard.at}
+                mote.live.info_changed = True
+                self._core.router.uplink(Uplink(mote.live.ref, STATUS, status, heard.at))
+        return commands
+
+    @staticmethod
+    def _show(mote: Mote) -> None:
+        if mote.mac is not None:
+            mote.live.info["mac"] = mote.mac.brief()
             mote.live.info_changed = True
-            self._core.router.uplink(Uplink(mote.live.ref, STATUS, status, heard.at))
 
     # -- presence --------------------------------------------------------------------------------------------------
 
@@ -159,7 +182,7 @@ class Uplinks:
         mote.heard_at = heard_at
         live = mote.live
         if live is None or live.link is not mote:
-            live = mote.live = self._core.devices.attach(DeviceRef(PROTOCOL, mote.dev_eui), mote, _nothing_known)
+            live = mote.live = self._core.devices.attach(DeviceRef(PROTOCOL, mote.dev_eui), mote, partial(_known, mote))
             live.ready = True
         live.last_seen = at
         self._present.pop(mote, None)
@@ -178,6 +201,7 @@ class Uplinks:
         self._downlinks.session_over(old)
         if old.live is not None and old.live.link is old:
             self.present(new, heard)
+            new.live.info_changed = new.live.info.pop("mac", None) is not None or new.live.info_changed
 
     def leave(self, mote: Mote, reason: str) -> None:
         """The mote is off-line, or no mote any more."""
@@ -211,6 +235,12 @@ def meta_of(heard: Heard, frame: DataUp, fcnt: int) -> dict[str, Any]:
     }
 
 
-def _nothing_known() -> tuple[LastValues, dict[str, Any]]:
+def _known(mote: Mote) -> tuple[LastValues, dict[str, Any]]:
     """Payloads of motes are bytes: there are no last values."""
-    return LastValues(), {}
+    info: dict[str, Any] = {}
+    if mote.mac is not None:
+        info["mac"] = mote.mac.brief()
+        if mote.mac.status is not None:
+            battery, above, at = mote.mac.status
+            info["status"] = {"battery": battery, "margin": above, "at": at}
+    return LastValues(), info

@@ -158,7 +158,7 @@ def _second_look(line: bytes, error: Exception) -> Item | None:
         return None
     if isinstance(error, RecursionError):
         return Malformed("nested too deeply")
-    if isinstance(error, UnicodeDecodeError):
+    if isinstance(error, UnicodeDecodeError) or "UTF-8" in str(error):  # versions of msgspec differ
         return Malformed("not UTF-8")
     return Malformed(str(error)[:_MAX_DETAIL])
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from broker.simulate.mqtt import MqttClient
+from broker.mqtt.client import MqttClient
 from broker.simulate.options import add_api, add_tls, api_of, endpoint_of
 from broker.simulate.registration import ensure_application
 from broker.simulate.running import FIGURES_EVERY, CommandError, repeat, run_until_done, say
@@ -49,7 +49,7 @@ async def _mqtt(reactor: Any, arguments: argparse.Namespace) -> None:
         endpoint_of(reactor, arguments),
         user=arguments.user,
         password=await _secret(reactor, arguments),
-        on_message=lambda topic, message, qos, retained: say(f"{topic}  {message.decode('utf-8', 'replace')}"),
+        on_message=lambda message: say(f"{message.topic}  {message.payload.decode('utf-8', 'replace')}"),
         on_change=lambda what: say(f"mqtt: {what}"),
     )
     reactor.addSystemEventTrigger("before", "shutdown", client.stop)

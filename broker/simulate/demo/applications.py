@@ -10,7 +10,7 @@ from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from broker.config import Config
-from broker.mqtt.packets import MQTT_3_1
+from broker.mqtt.packets import MQTT_5
 from broker.simulate.api import Api
 from broker.simulate.demo import cast
 from broker.simulate.demo.board import Board
@@ -54,7 +54,7 @@ def applications(reactor: Any, config: Config, api: Api, keys: Keys, board: Boar
     return [
         MqttApplication(reactor, mqtt, board, "mqtt-dashboard", login(cast.DASHBOARD), topics, dice(), tells=True),
         MqttApplication(
-            reactor, mqtt, board, "mqtt-client", login(cast.CLIENT), ("devices/#",), dice(), version=MQTT_3_1
+            reactor, mqtt, board, "mqtt-client", login(cast.CLIENT), ("devices/#",), dice(), version=MQTT_5
         ),
         Backend(reactor, own(cast.BACKEND), board, "http-backend", dice()),
         Monitor(reactor, own(cast.MONITOR), board, "ws-monitor", dice()),

@@ -52,10 +52,10 @@ WEB: Final = "web-app"
 #: What is shown of whom: key -> (what it is, how it talks to the broker).
 SIDES: Final = {
     "mqtt-dashboard": ("Dashboard", "MQTT 3.1.1"),
-    "mqtt-client": ("Plain client", "MQTT 3.1"),
+    "mqtt-client": ("Plain client", "MQTT 5"),
     "http-backend": ("Backend", "HTTP"),
     "ws-monitor": ("Monitor", "WebSocket"),
-    "gizwits-cloud": ("Gizwits application", "MQTT"),
+    "gizwits-cloud": ("Gizwits application", "MQTT 3.1"),
     PHONE: ("Gizwits phone app", "Open API, MQTT"),
     WEB: ("Gizwits web app", "WebSocket"),
     "customer-server": ("Customer server", "LoRaCenter"),

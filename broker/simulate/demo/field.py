@@ -9,17 +9,25 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred, succeed
 
 from broker.config import Config
-from broker.devices.lorawan.regions import REGIONS
 from broker.simulate.demo import cast
 from broker.simulate.demo.cast import BY_ID, Subject, short
 from broker.simulate.demo.enrolment import Keys
 from broker.simulate.demo.places import place_of
-from broker.simulate.lorawan_mote import MoteIdentity, SimulatedMote
-from broker.simulate.lorawan_radio import Air, Forwarder
+from broker.simulate.lorawan.air import Air
+from broker.simulate.lorawan.forwarder import Forwarder
+from broker.simulate.lorawan.links import UdpLink
+from broker.simulate.lorawan.mote import SimulatedMote
+from broker.simulate.lorawan.plans import PLANS
+from broker.simulate.lorawan.session import MoteIdentity
+from broker.simulate.lorawan.town import gateway_places, heard_channels, join_block, mote_paths, preset
+from broker.simulate.lorawan.traits import Traits
+from broker.simulate.room import TELEMETRY_SIZE, Room
 
 #: Seconds between messages of a mote: of the cast, and of the crowd.
 EVERY: Final = 3.0
 CROWD_EVERY: Final = 60.0
+#: Kilometres: all of them are near.
+RADIUS: Final = 0.2
 #: Shares of packets that are lost, and of messages that want to be acknowledged.
 LOSS: Final = 0.02
 CONFIRMED: Final = 0.1
@@ -41,12 +49,20 @@ class Field:
         note: Callable[[str], object],
     ) -> None:
         settings: Any = config.listeners["lorawan"]
+        self._region: str = settings.region
+        self._block = settings.channel_block if settings.channel_block >= 0 else join_block(self._region)
+        self._plan = PLANS[self._region]
         self._keys = keys
         self._note = note
         # Not from a seed: a mote that begins anew has to have other nonces.
-        self._air = Air(reactor, REGIONS[settings.region], Random(), block=max(0, settings.channel_block))
+        self._dice = Random()
+        self._air = Air(reactor, self._dice, keep=False)
+        self._places = gateway_places(len(cast.FORWARDERS), RADIUS)
         server = place_of(config, "lorawan", "udp")
-        self._forwarders = [Forwarder(self._air, eui, server) for eui, _ in cast.FORWARDERS]
+        heard = heard_channels(self._region, self._block)
+        self._forwarders = [
+            Forwarder(self._air, eui, UdpLink(reactor, server), heard, self._plan.range) for eui, _ in cast.FORWARDERS
+        ]
         self._motes = [self._mote(subject, EVERY) for subject in cast.of(cast.LORAWAN)]
         self._crowd = [self._mote(one, CROWD_EVERY) for one in extras if one.protocol == cast.LORAWAN]
 
@@ -71,19 +87,31 @@ class Field:
         self._air.loss = LOSS
 
     def _mote(self, subject: Subject, every: float) -> SimulatedMote:
-        identity = MoteIdentity(subject.id, cast.CS_EUI, self._keys.devices[subject.id])
-        return SimulatedMote(
-            self._air,
-            identity,
-            list(range(len(self._forwarders))),
-            class_c=subject.class_c,
+        traits = Traits(
             every=every,
-            confirmed=CONFIRMED if subject.prompt else 0.0,
-            session=self._keys.sessions.get(subject.id),
+            payload=TELEMETRY_SIZE,
+            confirmed=CONFIRMED,
+            class_c=subject.class_c,
+            rate=self._plan.join_rates[0],
+            channels=preset(self._region, self._block),
+        )
+        mote = SimulatedMote(
+            self._air,
+            self._plan,
+            MoteIdentity(subject.id, cast.CS_EUI, self._keys.devices[subject.id]),
+            traits,
+            mote_paths(self._dice, RADIUS, self._places),
+            self._dice,
+            nonce=self._dice.randrange(1 << 16),
+            measures=Room(self._dice, self._air.reactor.seconds).telemetry,
             told=self._told,
         )
+        session = self._keys.sessions.get(subject.id)
+        if session is not None:
+            mote.personalise(*session)
+        return mote
 
     def _told(self, mote: SimulatedMote, what: str) -> None:
-        subject = BY_ID.get(mote.identity.dev_eui)
+        subject = BY_ID.get(mote.name)
         if subject is not None and what.startswith("joined"):
             self._note(f"{short(subject)} (LoRaWAN) has {what}")

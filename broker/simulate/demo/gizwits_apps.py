@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 
 from broker.devices.gizwits import codec as g
 from broker.devices.gizwits.topics import command_topic, split
+from broker.mqtt.client import Message, MqttClient
 from broker.mqtt.packets import MQTT_3_1
 from broker.simulate.demo.board import Board
 from broker.simulate.demo.cast import BY_ID, CELLS, SUBJECTS, Subject, short
@@ -23,7 +24,6 @@ from broker.simulate.demo.turns import SUCCEEDED, Turns
 from broker.simulate.demo.words import said, said_fields
 from broker.simulate.gizwits_app import GizwitsApp
 from broker.simulate.gizwits_socket import GizwitsSocket
-from broker.simulate.mqtt import MqttClient
 
 #: Seconds until the web app connects again.
 RECONNECT: Final = 2.0
@@ -90,10 +90,10 @@ class CloudApplication:
         sent = self._mqtt.publish(command_topic(subject.id, self._side), packet, 1)
         sent.addErrback(lambda failure: self._turns.answered(number, f"not sent: {failure.getErrorMessage()}"))
 
-    def _message(self, topic: str, payload: bytes, qos: int, retained: bool) -> None:
-        parts = split(topic)
+    def _message(self, message: Message) -> None:
+        parts = split(message.topic)
         if parts is not None:
-            hear(self._board, self._side, self._turns, parts[1], g.decode_business(payload))
+            hear(self._board, self._side, self._turns, parts[1], g.decode_business(message.payload))
 
 
 class PhoneApp:

@@ -9,13 +9,13 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 
+from broker.mqtt.client import Message, MqttClient
 from broker.mqtt.packets import MQTT_3_1_1
 from broker.simulate.demo.board import Board
 from broker.simulate.demo.cast import BY_ID, SUBJECTS, Subject, short
 from broker.simulate.demo.orders import Order, body
 from broker.simulate.demo.turns import FINAL, Turns
 from broker.simulate.demo.words import failure_text, uplink_text
-from broker.simulate.mqtt import MqttClient
 
 
 class MqttApplication:
@@ -68,21 +68,21 @@ class MqttApplication:
         sent = self._mqtt.publish(f"devices/{subject.id}/command", message, 1)
         sent.addErrback(lambda failure: self._turns.answered(number, f"not sent: {failure.getErrorMessage()}"))
 
-    def _message(self, topic: str, payload: bytes, qos: int, retained: bool) -> None:
-        _, device, *kind = topic.split("/")
+    def _message(self, message: Message) -> None:
+        _, device, *kind = message.topic.split("/")
         subject = BY_ID.get(device)
-        if subject is None or retained:
+        if subject is None or message.retained:
             return
-        message = msgspec.json.decode(payload)
+        told = msgspec.json.decode(message.payload)
         match kind:
             case ["up", _]:
-                self._board.uplink(self._side, subject, uplink_text(subject, message))
+                self._board.uplink(self._side, subject, uplink_text(subject, told))
             case ["reply"]:
-                side, _, number = (message["ref"] or "").partition(" ")
-                if side == self._side and message["status"] in FINAL:  # others command the same devices
-                    self._turns.answered(int(number), message["status"], failure_text(message["result"]))
+                side, _, number = (told["ref"] or "").partition(" ")
+                if side == self._side and told["status"] in FINAL:  # others command the same devices
+                    self._turns.answered(int(number), told["status"], failure_text(told["result"]))
             case ["presence"] if self._tells:
-                self._presence(subject, message)
+                self._presence(subject, told)
 
     def _presence(self, subject: Subject, message: dict[str, Any]) -> None:
         name = f"{short(subject)} ({subject.protocol})"

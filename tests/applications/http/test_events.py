@@ -93,6 +93,19 @@ class ListTests(EventCase):
         for path in ("/sinks", "/event-rules"):
             self.assertProblem(await self.api("GET", path, token=token), 403, "forbidden")
 
+    async def test_an_application_learns_of_no_other_device(self) -> None:
+        gateway, mine, other = await self.device("gw"), await self.device(), await self.device()
+        token = await self.application("app", gateway, mine)
+        own, everything = await self.stream(token=token), await self.stream()
+        await self.emit("gateway_offline", gateway, children={"known": 2, "offline": 2, "offline_ids": [mine, other]})
+        for seen, ids in (
+            ((await self.listed(token=token))[0], [mine]),
+            (await own.next(), [mine]),
+            ((await self.listed())[0], [mine, other]),
+            (await everything.next(), [mine, other]),
+        ):
+            self.assertEqual(seen["details"]["children"], {"known": 2, "offline": 2, "offline_ids": ids})
+
     async def test_kinds(self) -> None:
         kinds = {item["kind"]: item for item in (await self.api("GET", "/event-kinds")).json["items"]}
         self.assertEqual(kinds["device_online"]["clears"], "device_offline")

@@ -13,6 +13,7 @@ from broker.applications.http.side import HttpListener, Settings, build
 from broker.core import Core
 from broker.listening.frames import text_frame
 from broker.model.errors import Unavailable
+from broker.routing.live import LiveDevices
 from broker.routing.outbox import Turn
 from broker.routing.router import Router
 
@@ -96,7 +97,7 @@ class FuzzTests(SynchronousTestCase):
             monotonic=clock.seconds,
             turn=Turn(lambda flush: None),
             router=Router(lambda what, error: self.fail(what)),
-            devices=nothing,
+            devices=LiveDevices(Router(lambda what, error: None), clock.seconds),
             commands=nothing,
             storage=nothing,
             registry=nothing,

@@ -167,6 +167,13 @@ class AboutTests(SiteCase):
         reply = await self.call("GET", "/readyz", token=None)
         self.assertEqual((reply.status, reply.json), (503, {"status": "unavailable", "problems": ["the disk is full"]}))
 
+    async def test_what_does_not_keep_it_from_its_work_is_said_and_is_no_error(self) -> None:
+        self.core.troubles = lambda: ["lorawan: ChirpStack is away"]
+        for path in ("/healthz", "/readyz"):
+            reply = await self.call("GET", path, token=None)
+            told = {"status": "degraded", "problems": ["lorawan: ChirpStack is away"]}
+            self.assertEqual((reply.status, reply.json), (200, told))
+
     async def test_metrics(self) -> None:
         reply = await self.call("GET", "/metrics", token=None)
         self.assertEqual((reply.status, reply.body), (200, b"broker_up 1\n"))

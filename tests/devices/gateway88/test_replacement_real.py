@@ -10,8 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.threads import deferToThread
 
+from broker.mqtt.client import MqttClient
 from broker.simulate.gateway88.gateway import SimulatedGateway
-from broker.simulate.mqtt import MqttClient
 from tests.applications.loracenter.bed import CS_EUI
 from tests.applications.loracenter.socket_customer import SocketCustomer, add_customer
 from tests.devices.gateway88.real import RealCase
@@ -48,7 +48,7 @@ class ReplacementTests(RealCase):
             TCP4ClientEndpoint(reactor, "127.0.0.1", self.broker.ports["mqtt"]),
             user="app",
             password=secret,
-            on_message=lambda topic, payload, qos, retained: heard.append((topic, json.loads(payload))),
+            on_message=lambda message: heard.append((message.topic, json.loads(message.payload))),
         )
         self.addCleanup(client.stop)
         client.start()

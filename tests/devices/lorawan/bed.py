@@ -75,9 +75,14 @@ class Wire:
 
 
 class Bed:
-    """``settings`` are those of [listeners.lorawan]; ``storage`` is that of the broker's earlier life, if any."""
+    """``settings`` are those of [listeners.lorawan]; ``storage`` is that of the broker's earlier life, if any.
 
-    def __init__(self, storage: MemoryStorage | None = None, clock: Clock | None = None, **settings: Any) -> None:
+    ``wall``: seconds that the wall clock is ahead of where it was.
+    """
+
+    def __init__(
+        self, storage: MemoryStorage | None = None, clock: Clock | None = None, wall: float = 0.0, **settings: Any
+    ) -> None:
         self.clock = clock or Clock()
         if clock is None:
             self.clock.advance(NOW)
@@ -97,7 +102,7 @@ class Bed:
         )
         self.core = Core(
             reactor=self.clock,
-            clock=self.clock.seconds,
+            clock=lambda: self.clock.seconds() + wall,
             monotonic=self.clock.seconds,
             turn=Turn(lambda flush: self.clock.callLater(0, flush)),
             router=router,
@@ -134,10 +139,10 @@ class Bed:
             if int(self.clock.seconds()) != int(self.clock.seconds() - step):
                 self.listener.tick()
 
-    def again(self) -> Bed:
+    def again(self, **settings: Any) -> Bed:
         """The broker is killed and started again."""
         self.network.agenda.stop()
-        return Bed(self.storage, self.clock, region="eu868", unknown="accept", status_interval=0.0)
+        return Bed(self.storage, self.clock, **settings)
 
     def forwarder(self, eui: str = GATEWAY, host: str = "192.0.2.1", version: int = 2) -> Forwarder:
         """A gateway that is on-line."""
@@ -279,11 +284,12 @@ class Mote:
         port: int = 5,
         confirmed: bool = False,
         ack: bool = False,
+        adr: bool = False,
         fopts: bytes | None = None,
         **fields: Any,
     ) -> bytes:
         """Send a frame, heard by these gateways; the frame."""
-        frame: bytes = self.session.encode_uplink(self.fcnt, port, payload, confirmed, False, ack, fopts)
+        frame: bytes = self.session.encode_uplink(self.fcnt, port, payload, confirmed, adr, ack, fopts)
         self.fcnt += 1
         self.last = frame
         for forwarder in through:

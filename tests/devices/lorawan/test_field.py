@@ -7,15 +7,15 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from broker.devices.lorawan import mac
 from broker.devices.lorawan.counter import MAX_COUNTER
+from broker.devices.lorawan.mac import codec
 from tests.devices.lorawan.bed import OTHER, Bed, Forwarder, Mote, join
 
 EUI = "AA00000000000001"
 SLOW: dict[str, Any] = {"datr": "SF12BW125"}
 #: FRMPayload that just fits at DR0 of EU868.
 FULL = bytes(51)
-LINK_CHECK = bytes((mac.LINK_CHECK,))
+LINK_CHECK = codec.encode(codec.LinkCheckReq())
 
 
 class Case(SynchronousTestCase):
@@ -124,7 +124,7 @@ class FullFrameTests(Case):
             self.bed.advance(3)
         full, question = self.read(mote)
         self.assertEqual((full.payload, full.fopts), (FULL, b""))
-        self.assertEqual((question.fport, question.fopts), (None, mac.DEV_STATUS_REQ))
+        self.assertEqual((question.fport, question.fopts), (None, codec.encode(codec.DevStatusReq())))
 
 
 class JoinTests(Case):

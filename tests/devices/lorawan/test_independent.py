@@ -89,14 +89,23 @@ class LoraPacketMote:
         self.addr = told["dev_addr"]
         return told
 
-    def says(self, payload: bytes, port: int = 9, confirmed: bool = False, ack: bool = False) -> bytes:
+    def says(
+        self,
+        payload: bytes,
+        port: int = 9,
+        confirmed: bool = False,
+        ack: bool = False,
+        adr: bool = False,
+        fopts: bytes = b"",
+    ) -> bytes:
         fields = {
             "MType": "Confirmed Data Up" if confirmed else "Unconfirmed Data Up",
             "DevAddr": self.addr,
             "FCnt": self.fcnt,
             "FPort": port,
             "payload": payload,
-            "FCtrl": {"ACK": ack},
+            "FCtrl": {"ACK": ack, "ADR": adr},
+            "FOpts": fopts,
         }
         self.fcnt += 1
         return bytes.fromhex(lora_packet(write=fields, **self.keys)["frame"])
@@ -219,4 +228,39 @@ class IndependentTests(TestCase):
         self.assertEqual(gateway.next("ack"), 1)
         shown = self.call("GET", f"/lorawan/gateways/{GATEWAY}")
         self.assertEqual((shown["online"], shown["stat"]["rxok"]), (True, 2))
+        self.assertTrue(gateway.quiet())
+
+    async def test_mac_commands_through_a_kill(self) -> None:
+        self.broker.settings |= {"listeners.lorawan.rx1_delay": "2", "listeners.lorawan.adr_history": "4"}
+        await self.blocking(self.mac_commands)
+
+    def mac_commands(self) -> None:
+        """A slow mote is made fast, and told another RX1; the broker dies between the questions and the answers."""
+        abp = {"dev_addr": "26010001", "nwk_s_key": NWK_S_KEY, "app_s_key": APP_S_KEY}
+        self.call("POST", "/devices", {"protocol": "lorawan", "id": FIRST, **abp}, 201)
+        mote = LoraPacketMote(FIRST)
+        mote.keys, mote.addr = {"nwk_s_key": NWK_S_KEY, "app_s_key": APP_S_KEY}, "26010001"
+        gateway = self.forwarder(GATEWAY, 5_000_000)
+        slow = {"datr": "SF12BW125", "lsnr": 12.0}
+        at = gateway.hears(mote.says(b"one", adr=True), **slow)
+        air = gateway.next("air")
+        # RXTimingSetupReq 2 and LinkADRReq: data rate 5, TXPower 4, all channels that it has, each frame once.
+        self.assertEqual(mote.reads(air["frame"])["fopts"], "0354070061" + "0802")
+        # At SF12 both windows are equally slow, and RX2 has more air time.
+        self.assertEqual((air["tmst"], air["freq"]), (self.after(at, 2), 869.525))
+        self.assertEqual(
+            self.call("GET", f"/lorawan/motes/{FIRST}")["mac"]["pending"], ["LinkADRReq", "RXTimingSetupReq"]
+        )
+        self.broker.kill()
+        self.broker.start()
+        gateway = self.forwarder(GATEWAY, 5_000_000)
+        at = gateway.hears(mote.says(b"two", confirmed=True, adr=True, fopts=bytes.fromhex("030708")), lsnr=4.0)
+        air = gateway.next("air")
+        down = mote.reads(air["frame"])
+        self.assertEqual((air["tmst"], air["datr"]), (self.after(at, 2), "SF7BW125"))
+        self.assertEqual((down["ack"], down["fopts"]), (True, ""))
+        shown = self.call("GET", f"/lorawan/motes/{FIRST}")["mac"]
+        self.assertEqual((shown["data_rate"], shown["power"], shown["rx1_delay"], shown["pending"]), (5, 4, 2, []))
+        info = self.call("GET", f"/devices/{FIRST}")["info"]["mac"]
+        self.assertEqual(info, {"data_rate": 5, "power": 4, "nb_trans": 1, "pending": []})
         self.assertTrue(gateway.quiet())

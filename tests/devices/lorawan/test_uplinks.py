@@ -56,7 +56,7 @@ class DataTests(Case):
         self.assertEqual(self.bed.counted.duplicates, 2)
         network = self.bed.network
         self.assertEqual(network.nearest_gateway(EUI), OTHER)
-        self.assertEqual(set(network.gateways_of(EUI)), {GATEWAY, OTHER})
+        self.assertEqual(set(network.gateways_of(EUI)), {GATEWAY, OTHER, THIRD})
         self.assertEqual((network.motes_behind(OTHER), network.gateways_of("0" * 16)), ([], ()))
 
     def test_replays_and_forgeries(self) -> None:
@@ -204,7 +204,7 @@ class DataTests(Case):
 
     def test_new_settings_while_it_runs(self) -> None:
         settings = msgspec.structs.replace(self.bed.settings, deduplication=0.5, unknown="refuse")
-        self.assertEqual(self.bed.listener.reload(settings), ("receive_buffer", "net_id"))
+        self.assertEqual(self.bed.listener.reload(settings), ("receive_buffer", "net_id", "chirpstack"))
         mote = self.bed.abp()
         mote.says(b"x", self.gateway)
         self.bed.advance(0.3)

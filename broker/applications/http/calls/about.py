@@ -40,8 +40,8 @@ async def get_metrics(call: Call) -> Any:
 
 
 async def get_health(call: Call) -> Any:
-    """Whether the process answers at all."""
-    return Health("ok")
+    """Whether the process answers at all, and what of its surroundings does not work."""
+    return _health(call)
 
 
 async def get_ready(call: Call) -> Any:
@@ -49,7 +49,13 @@ async def get_ready(call: Call) -> Any:
     problems = call.core.ready()
     if problems:
         return Answer(503, Health("unavailable", problems))
-    return Health("ok")
+    return _health(call)
+
+
+def _health(call: Call) -> Health:
+    """A broker that misses something is still there and takes work: that is no error."""
+    troubles = call.core.troubles()
+    return Health("degraded", troubles) if troubles else Health("ok")
 
 
 ROUTES = (

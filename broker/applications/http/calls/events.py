@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from broker.applications.http.calls.devices import Cursor, Limit, Text, Time
 from broker.events.buckets import RateLimit
 from broker.events.catalogue import KINDS
-from broker.events.event import Event
+from broker.events.event import Event, seen_by
 from broker.events.rules import DeviceFilter, Rule
 from broker.events.side import EventSide, opened
 from broker.model.errors import Invalid
@@ -145,17 +145,20 @@ async def list_events(call: Call) -> Any:
     if wish.device is not None:
         call.caller.check_device(wish.device)
     assert journal is not None
-    kinds = set(wish.kind)
+    kinds, caller = set(wish.kind), call.caller
+
+    def shown(event: Event) -> Event | None:
+        return event if caller.is_admin else seen_by(event, caller.may_see)
 
     def wanted(event: Event) -> bool:
         return (
             (not kinds or event.kind in kinds)
             and (wish.device is None or event.device == wish.device)
-            and (call.caller.is_admin or (event.device is not None and call.caller.may_see(event.device)))
+            and shown(event) is not None
         )
 
     found, cursor = await journal.page(wish.limit, wanted, wish.since, wish.cursor)
-    return EventPage([event_shape(event) for event in found], cursor)
+    return EventPage([event_shape(one) for event in found if (one := shown(event)) is not None], cursor)
 
 
 async def list_kinds(call: Call) -> Any:

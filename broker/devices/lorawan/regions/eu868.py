@@ -13,7 +13,7 @@ duty cycle             ETSI EN 300 220-2 V3.2.1, annex B, bands K, L, M, N, P, R
                        (RegionEU868.h) and TTS (pkg/band/eu_863_870.go)
 =====================  ================================================================================================
 
-869.4 to 869.65 MHz would allow 27 dBm ERP, which is not in the gain tables of common gateways.
+869.4 to 869.65 MHz allows 27 dBm ERP (ETSI, band P), 29 dBm EIRP as ChirpStack has it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ EU868: Final = Region(
         Band(865_000_000, 868_000_000, 0.01),
         Band(868_000_000, 868_600_000, 0.01),
         Band(868_700_000, 869_200_000, 0.001),
-        Band(869_400_000, 869_650_000, 0.1),
+        Band(869_400_000, 869_650_000, 0.1, eirp=29.0),
         Band(869_700_000, 870_000_000, 0.01),
     ),
 )

@@ -58,6 +58,13 @@ class Band(NamedTuple):
     low: int
     high: int
     duty: float
+    #: dBm that gateways may send with in it; None: as everywhere in the region.
+    eirp: float | None = None
+
+    @property
+    def name(self) -> str:
+        """In MHz: ``868.0-868.6``."""
+        return f"{self.low / 1e6}-{self.high / 1e6}"
 
 
 @dataclass(frozen=True, slots=True)

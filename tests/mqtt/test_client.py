@@ -1,4 +1,4 @@
-"""The simulated MQTT client against a scripted server: what it sends, keeps, and sends again."""
+"""The MQTT client against a scripted server: what it sends, keeps, acknowledges, and sends again."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from broker.mqtt import packets as p
+from broker.mqtt import reasons as r
+from broker.mqtt.client import FIRST_DELAY, Message, MqttClient, MqttRefused
+from broker.mqtt.client_connection import LOGIN_TIMEOUT
 from broker.mqtt.codec import LARGEST_PACKET, Decoder
 from broker.mqtt.encode import encode
-from broker.simulate.mqtt import FIRST_DELAY, LOGIN_TIMEOUT, MqttClient, MqttRefused
 
 
 class Peer:
     """The server's end of one connection."""
 
-    def __init__(self, reactor: MemoryReactorClock, number: int) -> None:
+    def __init__(self, reactor: MemoryReactorClock, number: int, version: int = p.MQTT_3_1_1) -> None:
         factory: Any = reactor.tcpClients[number][2]
         self.transport = StringTransport()
         self.protocol: Any = factory.buildProtocol(None)
         self.protocol.makeConnection(self.transport)
-        self._decoder = Decoder(LARGEST_PACKET)
+        self.version = version
+        self._decoder = Decoder(LARGEST_PACKET, highest_level=p.MQTT_5)
 
     def received(self) -> list[p.Packet]:
         """What the client has sent since the last look."""
@@ -33,7 +36,7 @@ class Peer:
         return list(self._decoder.feed(data))
 
     def say(self, *packets: p.Packet) -> None:
-        self.protocol.dataReceived(b"".join(encode(packet) for packet in packets))
+        self.protocol.dataReceived(b"".join(encode(packet, self.version) for packet in packets))
 
     def cut(self) -> None:
         self.protocol.connectionLost(Failure(ConnectionDone()))
@@ -52,7 +55,7 @@ class MqttClientTests(SynchronousTestCase):
             password="secret",
             keep_alive=40,
             window=2,
-            on_message=lambda *message: self.messages.append(message),
+            on_message=lambda one: self.messages.append((one.topic, one.payload, one.qos, one.retained)),
             on_change=self.changes.append,
             jitter=lambda: 0.0,
         )
@@ -188,3 +191,148 @@ class MqttClientTests(SynchronousTestCase):
         peer.cut()
         self.successResultOf(stopped)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+
+class PersistentTests(SynchronousTestCase):
+    """Sessions that the server keeps, acknowledgements by hand, and what 5.0 adds."""
+
+    def client(self, **fields: Any) -> MqttClient:
+        self.reactor = MemoryReactorClock()
+        self.messages: list[Message] = []
+        self.changes: list[str] = []
+        client = MqttClient(
+            self.reactor,
+            TCP4ClientEndpoint(self.reactor, "127.0.0.1", 1883),
+            client_id="me",
+            keep_alive=40,
+            clean=False,
+            manual=True,
+            on_message=self.messages.append,
+            on_change=self.changes.append,
+            jitter=lambda: 0.0,
+            **fields,
+        )
+        client.start()
+        return client
+
+    def connect(self, version: int = p.MQTT_5, answer: p.ConnAck | None = None) -> tuple[Peer, p.Connect]:
+        peer = Peer(self.reactor, len(self.reactor.tcpClients) - 1, version)
+        (connect,) = peer.received()
+        assert isinstance(connect, p.Connect)
+        peer.say(answer or p.ConnAck())
+        return peer, connect
+
+    def test_messages_are_acknowledged_when_their_owner_says_so(self) -> None:
+        self.client()
+        peer, connect = self.connect(p.MQTT_3_1_1)
+        self.assertFalse(connect.clean)
+        peer.say(p.Publish("a", b"1", 1, 7), p.Publish("a", b"2", 0), p.Publish("a", b"3", 1, 8))
+        self.assertEqual([message.payload for message in self.messages], [b"1", b"2", b"3"])
+        self.assertEqual(peer.received(), [])
+        for message in self.messages:
+            message.acknowledge()
+            message.acknowledge()
+        self.assertEqual(peer.received(), [p.PubAck(7), p.PubAck(8)])
+
+    def test_what_was_not_acknowledged_comes_again_and_the_late_word_is_lost(self) -> None:
+        self.client()
+        peer, _ = self.connect(p.MQTT_3_1_1)
+        peer.say(p.Publish("a", b"1", 1, 7))
+        peer.cut()
+        self.messages[0].acknowledge()
+        self.assertEqual(peer.received(), [])
+        self.reactor.advance(FIRST_DELAY)
+        again, _ = self.connect(p.MQTT_3_1_1, p.ConnAck(session_present=True))
+        again.say(p.Publish("a", b"1", 1, 7, dup=True))
+        self.messages[0].acknowledge()
+        self.assertEqual(again.received(), [])
+        self.assertTrue(self.messages[1].repeated)
+        self.messages[1].acknowledge()
+        self.assertEqual(again.received(), [p.PubAck(7)])
+
+    def test_no_more_is_read_than_may_be_unacknowledged(self) -> None:
+        self.client(receive_maximum=2)
+        peer, _ = self.connect(p.MQTT_3_1_1)
+        peer.say(p.Publish("a", b"1", 1, 1))
+        self.assertEqual(peer.transport.producerState, "producing")
+        peer.say(p.Publish("a", b"2", 1, 2))
+        self.assertEqual(peer.transport.producerState, "paused")
+        # Nobody can answer a ping while nothing is read.
+        self.reactor.advance(90.0)
+        self.assertFalse(peer.transport.disconnected)
+        self.messages[0].acknowledge()
+        self.assertEqual(peer.transport.producerState, "producing")
+
+    def test_what_5_is_told(self) -> None:
+        self.client(version=p.MQTT_5, session_expiry=600, receive_maximum=9, max_packet=5000)
+        _, connect = self.connect()
+        self.assertEqual(connect.version, p.MQTT_5)
+        self.assertEqual(connect.properties, {0x11: 600, 0x21: 9, 0x27: 5000})
+
+    def test_what_a_server_of_5_takes(self) -> None:
+        """A smaller window, shorter packets; and what it says of each publish."""
+        client = self.client(version=p.MQTT_5)
+        peer, _ = self.connect(answer=p.ConnAck(properties={0x21: 1, 0x27: 200}))
+        long = client.publish("t", bytes(200), 1)
+        self.failureResultOf(long, MqttRefused)
+        done = [client.publish("t", b"%d" % number, 1) for number in range(3)]
+        for number, (reason, sent) in enumerate(((0, b"0"), (r.NO_MATCHING_SUBSCRIBERS, b"1"), (0x87, b"2"))):
+            (packet,) = peer.received()
+            assert isinstance(packet, p.Publish)
+            self.assertEqual(packet.payload, sent)
+            peer.say(p.PubAck(packet.packet_id, reason))
+            if reason == 0x87:
+                refused = self.failureResultOf(done[number], MqttRefused)
+                self.assertIn("not authorized", str(refused.value))
+            else:
+                self.assertEqual(self.successResultOf(done[number]), reason)
+
+    def test_a_smaller_window_after_a_break_keeps_the_order(self) -> None:
+        client = self.client(version=p.MQTT_5)
+        peer, _ = self.connect()
+        for number in range(3):
+            client.publish("t", b"%d" % number, 1)
+        self.assertEqual(len(peer.received()), 3)
+        peer.cut()
+        self.reactor.advance(FIRST_DELAY)
+        again, _ = self.connect(answer=p.ConnAck(properties={0x21: 2}))
+        got = []
+        for _ in range(3):
+            for packet in again.received():
+                assert isinstance(packet, p.Publish)
+                got.append(packet.payload)
+                again.say(p.PubAck(packet.packet_id))
+        self.assertEqual(got, [b"0", b"1", b"2"])
+        self.assertEqual(client.unacknowledged, 0)
+
+    def test_why_a_server_of_5_closes(self) -> None:
+        self.client(version=p.MQTT_5)
+        peer, _ = self.connect()
+        peer.protocol.dataReceived(b"\xe0\x02\x8e\x00")
+        peer.cut()
+        self.assertIn("same client id", self.changes[-1])
+
+    def test_delays_grow_while_a_server_only_takes_the_connection(self) -> None:
+        self.client()
+        for attempt, delay in enumerate((1.0, 2.0, 4.0), 1):
+            self.assertEqual(len(self.reactor.tcpClients), attempt)
+            peer, _ = self.connect(p.MQTT_3_1_1, p.ConnAck(p.REFUSED_CREDENTIALS))
+            peer.cut()
+            self.reactor.advance(delay - 0.1)
+            self.assertEqual(len(self.reactor.tcpClients), attempt)
+            self.reactor.advance(0.1)
+
+    def test_a_goodbye_that_nobody_reads_is_cut_short(self) -> None:
+        client = self.client()
+        peer, _ = self.connect(p.MQTT_3_1_1)
+        client.stop()
+        self.assertFalse(peer.transport.disconnected)
+        self.reactor.advance(5.0)
+        self.assertTrue(peer.transport.disconnected)
+
+    def test_nothing_may_come_before_connack(self) -> None:
+        self.client()
+        peer = Peer(self.reactor, 0)
+        peer.say(p.Publish("a", b"early"))
+        self.assertTrue(peer.transport.disconnected)
+        self.assertEqual(self.messages, [])
