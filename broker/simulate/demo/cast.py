@@ -55,9 +55,9 @@ SIDES: Final = {
     "mqtt-client": ("Plain client", "MQTT 5"),
     "http-backend": ("Backend", "HTTP"),
     "ws-monitor": ("Monitor", "WebSocket"),
-    "gizwits-cloud": ("Gizwits application", "MQTT 3.1"),
-    PHONE: ("Gizwits phone app", "Open API, MQTT"),
-    WEB: ("Gizwits web app", "WebSocket"),
+    "gizwits-cloud": ("Gizwits cloud", "MQTT 3.1"),
+    PHONE: ("Gizwits phone", "Open API, MQTT"),
+    WEB: ("Gizwits web", "WebSocket"),
     "customer-server": ("Customer server", "LoRaCenter"),
 }
 #: An app's user binds devices with their passcode, which 0x88 gateways do not have.

@@ -44,14 +44,13 @@ class Keys(msgspec.Struct):
         return f"<Keys of {len(self.devices)} devices, {len(self.applications)} applications>"
 
 
-async def enrol(api: Api, extras: Iterable[Subject]) -> Keys:
-    """Register the cast and these further devices. Raises ApiError."""
+async def enrol(api: Api) -> Keys:
+    """Register the cast. Raises ApiError."""
     keys = Keys()
     await _all(_product(api, product) for product in cast.PRODUCTS)
-    devices = [registration(subject, keys) for subject in (*cast.SUBJECTS, *extras)]
     await _all(
         [
-            _ensure_devices(api, devices),
+            enrol_devices(api, cast.SUBJECTS, keys),
             _forwarders(api),
             _rule(api),
             *(_application(api, id, kind, name, keys) for id, (kind, name) in cast.APPLICATIONS.items()),
@@ -61,6 +60,13 @@ async def enrol(api: Api, extras: Iterable[Subject]) -> Keys:
     await ensure_customer(api, cast.CUSTOMER, cast.CS_EUI, keys.applications[cast.CUSTOMER], [], cast.CUSTOMER_NAME)
     await _all(_bind(api, id) for id in (*cast.APPLICATIONS, cast.CUSTOMER))
     return keys
+
+
+async def enrol_devices(api: Api, subjects: Iterable[Subject], keys: Keys) -> None:
+    """Register these; those that are there already, from an earlier run, are given what they have now."""
+    devices = [registration(subject, keys) for subject in subjects]
+    answer = await api.import_devices(devices)
+    await _all(_change(api, devices[failed["line"] - 1]) for failed in answer["failed"])
 
 
 def registration(subject: Subject, keys: Keys) -> dict[str, Any]:
@@ -95,12 +101,6 @@ async def _product(api: Api, product: dict[str, Any]) -> None:
     await ensure_product(api, product)
     if product["protocol"] == cast.GIZWITS:
         await api.call("PUT", f"/gizwits/products/{product['key']}/datapoints", {"datapoints": DATAPOINTS})
-
-
-async def _ensure_devices(api: Api, devices: list[dict[str, Any]]) -> None:
-    """Those that are there already, from an earlier run, are given what they have now."""
-    answer = await api.import_devices(devices)
-    await _all(_change(api, devices[failed["line"] - 1]) for failed in answer["failed"])
 
 
 async def _change(api: Api, device: dict[str, Any]) -> None:

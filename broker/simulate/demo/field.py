@@ -31,10 +31,9 @@ RADIUS: Final = 0.2
 #: Shares of packets that are lost, and of messages that want to be acknowledged.
 LOSS: Final = 0.02
 CONFIRMED: Final = 0.1
-#: Seconds until the first mote is switched on.
+#: Seconds until the first mote is switched on, and from one to the next.
 WARM_UP: Final = 1.0
-#: Seconds within which all motes are switched on.
-SPREAD: Final = 10.0
+GAP: Final = 0.1
 
 
 class Field:
@@ -45,7 +44,6 @@ class Field:
         reactor: Any,
         config: Config,
         keys: Keys,
-        extras: Iterable[Subject],
         note: Callable[[str], object],
     ) -> None:
         settings: Any = config.listeners["lorawan"]
@@ -63,20 +61,27 @@ class Field:
         self._forwarders = [
             Forwarder(self._air, eui, UdpLink(reactor, server), heard, self._plan.range) for eui, _ in cast.FORWARDERS
         ]
-        self._motes = [self._mote(subject, EVERY) for subject in cast.of(cast.LORAWAN)]
-        self._crowd = [self._mote(one, CROWD_EVERY) for one in extras if one.protocol == cast.LORAWAN]
+        self._motes: list[SimulatedMote] = []
 
     def start(self) -> None:
         for forwarder in self._forwarders:
             forwarder.start()
-        for number, mote in enumerate(self._motes):
-            # By then the forwarders have said where they are, and commands are waiting.
-            mote.start(WARM_UP + number * 0.1)
-        for number, mote in enumerate(self._crowd):
-            mote.start(SPREAD * number / len(self._crowd))
+        # By the first message the forwarders have said where they are, and commands are waiting.
+        self._populate(cast.of(cast.LORAWAN), EVERY, GAP)
+
+    def add_crowd(self, subjects: Iterable[Subject]) -> None:
+        """Further motes, those of them that are some."""
+        motes = [one for one in subjects if one.protocol == cast.LORAWAN]
+        self._populate(motes, CROWD_EVERY, CROWD_EVERY / max(1, len(motes)))
+
+    def _populate(self, subjects: list[Subject], every: float, gap: float) -> None:
+        for number, subject in enumerate(subjects):
+            mote = self._mote(subject, every)
+            self._motes.append(mote)
+            mote.start(WARM_UP + number * gap)
 
     def stop(self) -> Deferred[None]:
-        for mote in (*self._motes, *self._crowd):
+        for mote in self._motes:
             mote.stop()
         for forwarder in self._forwarders:
             forwarder.stop()

@@ -33,8 +33,8 @@ from broker.simulate.demo import cast
 from broker.simulate.demo.applications import Application, applications
 from broker.simulate.demo.board import Board
 from broker.simulate.demo.campaign import campaign
-from broker.simulate.demo.devices import Devices
-from broker.simulate.demo.enrolment import enrol
+from broker.simulate.demo.devices import CAST_PACE, CROWD_PACE, Devices
+from broker.simulate.demo.enrolment import Keys, enrol, enrol_devices
 from broker.simulate.demo.field import Field
 from broker.simulate.demo.lines import Lines
 from broker.simulate.demo.places import DemoError, check_ports, configuration, place_of, surroundings, url_of
@@ -137,14 +137,14 @@ class Demo:
         Deferred.fromCoroutine(self._goodbye()).addBoth(lambda _: self._broker.stop())
 
     async def _start(self) -> None:
-        extras = cast.crowd(max(0, self._wishes.devices - len(cast.SUBJECTS)))
         api = self._api = Api(self._reactor, self._url, self._token())
-        keys = await enrol(api, extras)
+        keys = await enrol(api)
         working = applications(self._reactor, self._config, api, keys, self._board, self._chance)
         await self._log_in(working)
+        subjects, strangers = cast.SUBJECTS, (cast.STRANGER,)
         seed = self._wishes.seed
-        devices = Devices(self._reactor, self._config, keys, seed, extras, self._told)
-        field = Field(self._reactor, self._config, keys, extras, self._board.note)
+        devices = Devices(self._reactor, self._config, keys, seed, subjects, CAST_PACE, self._told, strangers)
+        field = Field(self._reactor, self._config, keys, self._board.note)
         if self._stopping:  # while we were at it
             await self._goodbye()
             return
@@ -156,6 +156,20 @@ class Demo:
         self._troubles = Troubles(self._reactor, self._board, devices, field, self._chance)
         if self._wishes.faults:
             self._troubles.start()
+        await self._add_crowd(api, keys, field)
+
+    async def _add_crowd(self, api: Api, keys: Keys, field: Field) -> None:
+        """Those who are there to be many."""
+        extras = cast.crowd(max(0, self._wishes.devices - len(cast.SUBJECTS)))
+        if not extras:
+            return
+        await enrol_devices(api, extras, keys)
+        if not self._stopping:
+            crowd = Devices(self._reactor, self._config, keys, self._wishes.seed, extras, CROWD_PACE)
+            self._members.append(crowd)
+            crowd.start()
+            field.add_crowd(extras)
+            self._board.note(f"{len(extras)} further devices are coming")
 
     async def _log_in(self, working: list[Application]) -> None:
         """All at once."""
@@ -190,9 +204,7 @@ class Demo:
     def _screen_of(self) -> Screen:
         if not self._wishes.table:
             return Lines(self._reactor, self._board, self._say, self._failed)
-        caption = (
-            f"Console: {self._url}/   token: {self._token_file() or 'broker.admin_token'}   Ctrl-C stops everything"
-        )
+        caption = f"Console: {self._url}/   token: {self._token_file() or 'broker.admin_token'}   Ctrl-C ends it"
         return Table(self._reactor, self._board, Console(), caption, self._failed)
 
     def _greet(self) -> None:

@@ -24,6 +24,8 @@ REFRESH: Final = 0.5
 NOTES: Final = 2
 #: Seconds for which something that has just come stands out.
 FRESH: Final = 1.0
+#: Columns of a terminal below which a cell begins with figures, as there is little room for words.
+NARROW: Final = 120
 TITLES: Final = {"novacloud": "NovaCloud", "gateway88": "0x88 gateways", "gizwits": "Gizwits", "lorawan": "LoRaWAN"}
 
 
@@ -45,16 +47,24 @@ class Table:
         board.on_note.append(self.note)
 
     def start(self) -> None:
-        self._live.start()
-        self._ticks.start(REFRESH).addErrback(self._failed)
+        try:
+            self._live.start()
+        except OSError:
+            self._failed(Failure())
+        else:
+            self._ticks.start(REFRESH).addErrback(self._failed)
 
     def stop(self) -> None:
         """Leave the last picture, and the cursor where it was."""
-        if self._ticks.running:
+        was_drawing = self._ticks.running
+        if was_drawing:
             self._ticks.stop()
-            while self._waiting:
+        try:
+            while was_drawing and self._waiting:
                 self._draw()
-        self._live.stop()
+            self._live.stop()
+        except OSError:
+            pass  # a terminal that is gone needs no cursor
 
     def note(self, what: str) -> None:
         """A line in its turn; the oldest go when there are too many."""
@@ -68,13 +78,13 @@ class Table:
     def picture(self) -> RichTable:
         """The table as it is now: a line for what devices say, one for commands and their answers."""
         table = RichTable(expand=True, pad_edge=False, caption=escape(self._caption), caption_justify="left")
-        table.add_column("", ratio=3, no_wrap=True)
+        table.add_column("", min_width=max(len(title) for title, _ in SIDES.values()), no_wrap=True)
         for protocol in PROTOCOLS:
-            table.add_column(TITLES[protocol], ratio=4, no_wrap=True, overflow="ellipsis")
+            table.add_column(TITLES[protocol], ratio=1, no_wrap=True, overflow="ellipsis")
         for side, (title, way) in SIDES.items():
             cells = [self._board.cells.get((protocol, side)) for protocol in PROTOCOLS]
             table.add_row(Text(title, style="bold"), *(self._said(cell) for cell in cells))
-            table.add_row(Text(f"  {way}", style="dim"), *(self._answered(cell) for cell in cells))
+            table.add_row(Text(way, style="dim"), *(self._answered(cell) for cell in cells))
         return table
 
     def _said(self, cell: Cell | None) -> Text:
@@ -82,7 +92,8 @@ class Table:
             return Text("no passcode to bind", style="dim")
         if not cell.uplinks:
             return Text("...", style="dim")
-        return Text(f"↑ {cell.uplink}", style=self._style(cell.uplink_at, "green"))
+        words = f"{cell.uplinks} {cell.uplink.partition(' ')[2]}" if self._is_narrow() else cell.uplink
+        return Text(f"↑ {words}", style=self._style(cell.uplink_at, "green"))
 
     def _answered(self, cell: Cell | None) -> Text:
         if cell is None:
@@ -91,8 +102,11 @@ class Table:
             return Text("...", style="dim")
         outcome = f"✓ {took(cell.took)}" if cell.succeeded else f"✗ {cell.answer}"
         name, _, command = cell.command.partition(" ")
-        colour = "cyan" if cell.succeeded else "red"
-        return Text(f"↓ {command} {outcome} {name}", style=self._style(cell.answered_at, colour))
+        words = f"{outcome} {command}" if self._is_narrow() else f"{command} {outcome} {name}"
+        return Text(f"↓ {words}", style=self._style(cell.answered_at, "cyan" if cell.succeeded else "red"))
+
+    def _is_narrow(self) -> bool:
+        return self._console.width < NARROW
 
     def _style(self, at: float, colour: str) -> str:
         return f"bold {colour}" if self._board.seconds() - at < FRESH else colour
