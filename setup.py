@@ -26,6 +26,7 @@ setup(
     packages=[*find_packages(include=["broker", "broker.*"]), "twisted.plugins"],
     package_data={"broker": ["py.typed", "applications/http/console/*", "applications/http/console/*/*"]},
     zip_safe=False,
+    entry_points={"console_scripts": ["broker-admin=broker.admin.cli:main"]},
     install_requires=[
         "twisted[tls,websocket]>=26.10,<27",
         "pyopenssl>=26,<27",
@@ -41,8 +42,10 @@ setup(
         "msgspec>=0.20,<1",
         "cryptography>=46,<51",
         "prometheus_client>=0.26,<1",
-        # the table of the demo
+        # tables and progress bars of broker-admin and the demo
         "rich>=14,<16",
+        # time zones, for machines that have none of their own
+        "tzdata>=2025.1",
     ],
     extras_require={
         "test": [

@@ -87,7 +87,8 @@ def _operation(route: Route, schema_of: dict[Any, Any], components: dict[str, An
         if segment.startswith("{")
     ]
     if route.query is not None:
-        fields = components[route.query.__name__]["properties"]
+        # By its reference: types of one name in two modules have longer names here.
+        fields = components[schema_of[route.query]["$ref"].rpartition("/")[2]]["properties"]
         parameters += [{"name": name, "in": "query", "schema": _bare(schema)} for name, schema in fields.items()]
     if parameters:
         operation["parameters"] = parameters

@@ -66,6 +66,7 @@ class HttpListener(WebListener):
         self.console = Console() if settings.console else None
         super().__init__("http", core, settings, ApiSurface(), self._all_routes)
         streams = Streams(core.router, self.stats, settings.max_streams, core.registry.on_change)
+        core.announcements.append(streams.announce)
         core.events.watchers.append(streams.event)
         core.traces.watchers.append(streams.packet)
         sessions = Sessions(settings, core.clock, core.monotonic)

@@ -33,12 +33,14 @@ from broker.web.websocket import WebSocketPeer
 
 PRESENCE: Final = "presence"
 COMMAND: Final = "command"
+#: A campaign that has changed; for the administrator.
+CAMPAIGN: Final = "campaign"
 #: Events of the broker; the word for uplinks of the kind ``event`` is taken.
 BROKER_EVENT: Final = "broker_event"
 #: Packets of devices that are traced: the administrator's, and only for who asks for them by this name.
 TRACE: Final = "trace"
 #: What ``?kind=`` may ask for.
-STREAM_KINDS: Final = (*KINDS, PRESENCE, COMMAND, BROKER_EVENT, TRACE)
+STREAM_KINDS: Final = (*KINDS, PRESENCE, COMMAND, BROKER_EVENT, CAMPAIGN, TRACE)
 
 
 class Wish:
@@ -149,6 +151,15 @@ class Streams:
         clients = self._wanting(COMMAND, change.device, change.protocol)
         if clients:
             self._send(clients, b'{"type":"command",' + encode(command_shape(change))[1:])
+
+    # -- for the administrator -------------------------------------------------------------------------------------
+
+    def announce(self, kind: str, value: dict[str, Any]) -> None:
+        """Something that is no single device's; clients that asked for single ones do not get it."""
+        protocol = str(value.get("protocol", ""))
+        clients = [one for one in self.clients if one.caller.is_admin and one.wish.wants(kind, "", protocol)]
+        if clients:
+            self._send(clients, encode({"type": kind, **value}))
 
     # -- events, traces ---------------------------------------------------------------------------------------------
 

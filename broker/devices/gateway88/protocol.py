@@ -46,6 +46,7 @@ from broker.devices.gateway88.operations import Operations
 from broker.devices.gateway88.settings import Settings
 from broker.devices.gateway88.succession import Succession
 from broker.devices.gateway88.tracing import Frames
+from broker.devices.gateway88.updates import GatewayUpdater
 from broker.listening.connection import Connection
 from broker.listening.listener import Listener
 from broker.listening.tap import Tell
@@ -449,6 +450,9 @@ class Gateway88Listener(Listener):
         self.settings = settings
         self.counted = Gateway88Counters()
         self.operations = Operations(core, settings)
+        self.updates = GatewayUpdater(core, self.operations)
+        self.operations.on_info.append(self.updates.reported)
+        core.updaters[PROTOCOL] = self.updates
         self.succession = Succession(core)
         self.admission = Admission(core, settings, self.succession)
         self.backup_care = BackupCare(core, settings, self.operations)

@@ -86,6 +86,8 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     #: Frames in which a MAC command is sent that is not answered, and seconds in which it is not sent after that.
     mac_tries: Annotated[int, Meta(ge=1, le=100)] = 5
     mac_pause: Seconds = 21_600.0
+    #: Seconds after which a mote is asked once more for what it has refused; 0: not in its session.
+    mac_forgive: Annotated[float, Meta(ge=0)] = 86_400.0
     #: Seconds that a gateway has for its TX_ACK. Silence is consent with version 1 only.
     tx_ack_timeout: Seconds = 3.0
     #: dBm EIRP that gateways send with, if the region allows as much; 0: as the region has it.

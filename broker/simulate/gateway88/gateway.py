@@ -314,6 +314,11 @@ class SimulatedGateway:
         self.counts.commands += 1
         kind = value["type"]
         good = not self._happens(self.behaviour.error_rate)
+        if kind == FIRMWARE_UPDATE:
+            self.counts.updates += 1
+            if self.behaviour.update == "dumb":
+                return
+            good = good and self.behaviour.update != "refuses"
         if kind == REMOTE_CONTROL:
             type = GATEWAY_INFO if self.behaviour.wrong_type else kind
             answer = {"type": type, "ack": {"result": 0 if good else 1, "cmd": value.get("cmd")}}
@@ -355,10 +360,17 @@ class SimulatedGateway:
                 self._write(self._connection, self._connection.speech.frame(id, {"type": kind, "status": "error"}))
 
     async def _update(self, body: dict[str, Any]) -> None:
-        image = await self._fetch(body.get("firmware_url"), body.get("firmware_md5"))
+        how = self.behaviour.update
+        if how == "idles":
+            return
+        if how != "claims":
+            image = await self._fetch(body.get("firmware_url"), body.get("firmware_md5"))
+            if how == "breaks":
+                raise TransferError("the image cannot be installed")
+            self.firmware = image
         await deferLater(self._reactor, self.behaviour.install_time)
-        self.firmware = image
-        self.version = str(body.get("version"))
+        if how != "keeps":
+            self.version = str(body.get("version"))
         self.reboot()
 
     async def _recover(self, body: dict[str, Any]) -> None:

@@ -92,7 +92,7 @@ class GarbageTests(SiteCase):
 
     async def test_paths_that_are_no_text(self) -> None:
         client = await self.connect()
-        for target in (b"/%ff%fe?%ff=%ff", b"http://", b"*", b"?", b"//"):
+        for target in (b"/%ff%fe?%ff=%ff", b"*", b"//", b"/nothing?"):
             client.data = b""
             client.write(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
             await client.until(b'"not-found"')
