@@ -50,7 +50,8 @@ class GizwitsSocket:
         self._on_message = on_message
         self._on_end = on_end
         self._transport: WebSocketTransport | None = None
-        self._logged_in: Deferred[None] = Deferred()
+        #: Fires with the answer to the log-in.
+        self.logged_in: Deferred[None] = Deferred()
         self._pings = LoopingCall(self.say, "ping")
         self._pings.clock = reactor
         self._stopped = False
@@ -60,7 +61,7 @@ class GizwitsSocket:
         endpoint = WebSocketClientEndpoint.new(self._reactor, self._url, connectTimeout=CONNECT_TIMEOUT)
         await endpoint.connect(self)
         self.say("login_req", {**self._login, "heartbeat_interval": HEARTBEAT, "auto_subscribe": True})
-        await self._logged_in
+        await self.logged_in
         self._pings.start(HEARTBEAT, now=False)
 
     def stop(self) -> None:
@@ -102,11 +103,11 @@ class GizwitsSocket:
     def textMessageReceived(self, message: str) -> None:
         value = msgspec.json.decode(message)
         cmd, data = value.get("cmd"), value.get("data") or {}
-        if cmd == "login_res" and not self._logged_in.called:
+        if cmd == "login_res" and not self.logged_in.called:
             if data.get("success"):
-                self._logged_in.callback(None)
+                self.logged_in.callback(None)
             else:
-                self._logged_in.errback(SocketRefused("the broker does not accept this user"))
+                self.logged_in.errback(SocketRefused("the broker does not accept this user"))
         elif cmd != "pong":
             self._on_message(cmd, data)
 
@@ -118,7 +119,7 @@ class GizwitsSocket:
         if self._pings.running:
             self._pings.stop()
         why = "closed" if reason.check(ConnectionDone) else reason.getErrorMessage()
-        if not self._logged_in.called:
-            self._logged_in.errback(SocketRefused(why))
+        if not self.logged_in.called:
+            self.logged_in.errback(SocketRefused(why))
         elif not self._stopped:
             self._on_end(why)

@@ -118,7 +118,7 @@ class SimulatedGateway:
         self.version = "2.3.1"
         self.firmware = b""
         self.data = self.random.randbytes(DATA_SIZE)
-        self.memory = Memory(self.random)
+        self.memory = Memory(Random(f"{seed} {self.id} memory"))
         context = context if context is not None else unchecked_context()
         self.tls = Resuming(context, resume)
         self.transfers = Transfers(reactor, self.behaviour, context)
