@@ -1,4 +1,4 @@
-"""``python -m tests.console.pictures docs/pictures``: each page of the console in both languages, for README and docs."""
+"""``python -m tests.console.pictures docs/pictures``: each page of the console in both languages, for the documents."""
 
 from __future__ import annotations
 
@@ -25,7 +25,12 @@ def populate(stage: Stage) -> dict[str, str]:
     broker.made("/applications", {"kind": "mqtt", "id": "dashboard", "name": "Dashboard"})
     broker.made(
         "/applications",
-        {"kind": "loracenter", "id": "customer", "cs_eui": "AA555A0000000000", "app_key": "00112233445566778899AABBCCDDEEFF"},
+        {
+            "kind": "loracenter",
+            "id": "customer",
+            "cs_eui": "AA555A0000000000",
+            "app_key": "00112233445566778899AABBCCDDEEFF",
+        },
     )
     stage.simulate("novacloud", "--count", "6", "--every", "1", "--port", str(broker.ports["novacloud"]))
     stage.simulate("gateway88", "--count", "6", "--every", "2", "--port", str(stage.gateway_port))
@@ -58,7 +63,10 @@ def populate(stage: Stage) -> dict[str, str]:
 
 
 PRODUCT = {
-    "sensors": [{"value_key": "temperature", "name": "Temperature", "unit": "°C"}, {"value_key": "humidity", "unit": "%"}],
+    "sensors": [
+        {"value_key": "temperature", "name": "Temperature", "unit": "°C"},
+        {"value_key": "humidity", "unit": "%"},
+    ],
     "actuators": [{"command_key": "light", "name": "Light"}],
 }
 
@@ -89,7 +97,11 @@ def take(stage: Stage, shown: dict[str, str], folder: Path) -> None:
         for name, where in pages.items():
             visit.go(*where)
             visit.page.wait_for_selector("main h1")
-            visit.page.wait_for_timeout(DRAW * 1000 if name in ("device", "messages", "gateways", "overview") else 700)
+            visit.page.wait_for_timeout(
+                (DRAW * 1000 if name != "overview" else 9000)
+                if name in ("device", "messages", "gateways", "overview")
+                else 700
+            )
             visit.page.screenshot(path=str(folder / f"{name}-{language}.jpg"), type="jpeg", quality=78)
         visit.close()
 

@@ -33,6 +33,7 @@ PAGES = (
     "events",
     "events/rules",
     "events/sinks",
+    "campaigns",
     "lorawan",
     "lorawan/motes",
     "lorawan/groups",
@@ -224,6 +225,30 @@ class ConsoleTests(BrowserCase):
             page.click(f"{row} >> text=The way back")
             page.click("dialog button.danger")
             page.wait_for_selector(f"{row}:not(:has-text('The way back'))")
+
+        return self.visit(work)
+
+    def test_z_a_campaign(self) -> Deferred[None]:
+        self.assertEqual(self.stage.broker.call("PUT", "/files/relay.bin", b"image" * 1000)[0], 201)
+
+        def work(visit: Visit) -> None:
+            page = visit.page
+            visit.go("campaigns")
+            page.click("text=New campaign")
+            page.fill("dialog [name=name]", "Relay")
+            page.fill("dialog [name=image]", "relay.bin")
+            page.fill("dialog [name=version]", "9.9")
+            page.fill("dialog [name=concurrency]", "1")
+            page.click("dialog button.main")
+            page.wait_for_selector("[data-campaign=draft]")
+            page.click("text=Whom it would touch")
+            page.wait_for_selector("dialog:has-text('2 would be updated')")
+            page.click("dialog button:text-is('Close')")
+            page.click("button:text-is('Start')")
+            page.wait_for_selector("[data-campaign=finished]")
+            page.wait_for_function("() => document.querySelectorAll('[data-line=confirmed]').length === 2")
+            over = page.get_attribute("progress", "data-over")
+            self.assertEqual(over, "2")
 
         return self.visit(work)
 

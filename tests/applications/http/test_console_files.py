@@ -48,7 +48,9 @@ class FileTests(SynchronousTestCase):
                 for name, english, chinese in found:
                     self.assertTrue(english[1:-1].strip() and chinese[1:-1].strip(), (path.name, name))
                     self.assertEqual(
-                        re.findall(r"\{(\w+)\}", english), re.findall(r"\{(\w+)\}", chinese), (path.name, name)
+                        sorted(re.findall(r"\{(\w+)\}", english)),
+                        sorted(re.findall(r"\{(\w+)\}", chinese)),
+                        (path.name, name),
                     )
                     self.assertNotRegex(english, r"[\u4e00-\u9fff]", (path.name, name))
         self.assertGreater(count, 60)

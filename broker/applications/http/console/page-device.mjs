@@ -149,7 +149,7 @@ function added(before, messages) {
 
 function Now({device, points}) {
   const keys = Object.keys(points).sort();
-  const more = Object.entries(device).filter(([key]) => !KNOWN.has(key) && device[key] !== null);
+  const more = Object.entries(device).filter(([key, value]) => !KNOWN.has(key) && value !== null && !(Array.isArray(value) && !value.length));
   return html`<div class="grid">
       <section class="card"><h2>${device.name || device.id}</h2>
         <${Facts} pairs=${[

@@ -238,6 +238,8 @@ export function Chart({label, data, series, height = 170}) {
   const colours = useValue(theme);
   const words = useValue(language);
   const names = series.map((one) => one.label).join("|");
+  // Around a single point uPlot would draw years.
+  const drawn = data[0].length === 1 ? [[data[0][0] - 60, data[0][0]], ...data.slice(1).map((values) => [null, values[0]])] : data;
   useEffect(() => {
     const style = getComputedStyle(document.documentElement);
     const ink = style.getPropertyValue("--soft").trim();
@@ -252,7 +254,7 @@ export function Chart({label, data, series, height = 170}) {
         axes: [{stroke: ink, grid, ticks: grid}, {stroke: ink, grid, ticks: grid, size: 58}],
         legend: {show: series.length > 1},
       },
-      data,
+      drawn,
       element.current,
     );
     const watcher = new ResizeObserver(([entry]) => plot.current && plot.current.setSize({width: Math.max(120, entry.contentRect.width), height}));
@@ -264,7 +266,7 @@ export function Chart({label, data, series, height = 170}) {
     };
   }, [names, height, colours, words]);
   useEffect(() => {
-    if (plot.current) plot.current.setData(data);
+    if (plot.current) plot.current.setData(drawn);
   }, [data]);
   const points = data[0].length;
   return html`<div class="plot" ref=${element} role="img" aria-label=${label} data-points=${points} data-last=${points ? data[0][points - 1] : ""}></div>`;
