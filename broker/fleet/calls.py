@@ -19,10 +19,10 @@ from broker.fleet.campaigns import Campaigns
 from broker.fleet.line import LINE_STATES
 from broker.fleet.shapes import (
     CampaignPage,
+    CampaignPreview,
     CampaignShape,
     LinePage,
     LineShape,
-    Preview,
     Retried,
     campaign_shape,
     candidate_shape,
@@ -54,7 +54,7 @@ class LineFilter(msgspec.Struct, kw_only=True):
     cursor: Cursor | None = None
 
 
-class PreviewQuery(msgspec.Struct, kw_only=True):
+class CampaignPreviewQuery(msgspec.Struct, kw_only=True):
     """Which page; some are shorter than ``limit`` though there are more."""
 
     limit: Limit = 100
@@ -82,11 +82,11 @@ class Calls:
     def __init__(self, campaigns: Campaigns) -> None:
         self._campaigns = campaigns
 
-    async def add(self, call: Call) -> Any:
+    async def add_campaign(self, call: Call) -> Any:
         """Make a campaign, as a draft; nothing happens before it is started"""
         return self._shape(call, await self._campaigns.create(call.body))
 
-    async def browse(self, call: Call) -> Any:
+    async def list_campaigns(self, call: Call) -> Any:
         """Campaigns, the newest first"""
         wish: CampaignFilter = call.query
         if wish.state is not None and wish.state not in STATES:
@@ -101,11 +101,11 @@ class Calls:
         following = shown[-1].id if len(found) > wish.limit else None
         return CampaignPage([self._shape(call, one) for one in shown], following)
 
-    async def get(self, call: Call) -> Any:
+    async def get_campaign(self, call: Call) -> Any:
         """A campaign and how it stands"""
         return self._shape(call, self._campaigns.get(call.path["id"]))
 
-    async def change(self, call: Call) -> Any:
+    async def change_campaign(self, call: Call) -> Any:
         """Change a campaign: all of a draft; later its name, its pace, and a percentage upwards"""
         given = {name: value for name, value in structs.asdict(call.body).items() if value is not UNSET}
 
@@ -114,19 +114,19 @@ class Calls:
 
         return self._shape(call, await self._campaigns.change(call.path["id"], changed))
 
-    async def delete(self, call: Call) -> Any:
+    async def delete_campaign(self, call: Call) -> Any:
         """Delete a draft, or a campaign that is over, with its lines"""
         await self._campaigns.remove(call.path["id"])
 
-    async def preview(self, call: Call) -> Any:
+    async def preview_campaign(self, call: Call) -> Any:
         """Whom a campaign would touch now, and whom not and why; nothing is changed"""
         return await self._preview(call, call.body)
 
-    async def preview_one(self, call: Call) -> Any:
+    async def preview_draft(self, call: Call) -> Any:
         """Whom this campaign would touch if it were started now"""
         return await self._preview(call, self._campaigns.get(call.path["id"]).plan)
 
-    async def lines(self, call: Call) -> Any:
+    async def list_campaign_lines(self, call: Call) -> Any:
         """The devices of a campaign and what has become of each"""
         wish: LineFilter = call.query
         if wish.state is not None and wish.state not in LINE_STATES:
@@ -139,7 +139,7 @@ class Calls:
         items = [line_shape(line) for line in shown if wish.state in (None, line.state)]
         return LinePage(items, shown[-1].device if len(found) > wish.limit else None)
 
-    async def line(self, call: Call) -> Any:
+    async def get_campaign_line(self, call: Call) -> Any:
         """What has become of one device"""
         campaign = self._campaigns.get(call.path["id"])
         line = await self._campaigns.store.line(campaign.id, call.path["device"])
@@ -147,23 +147,23 @@ class Calls:
             raise NotFound(f"the campaign has no device {call.path['device']!r}"[:300])
         return line_shape(line)
 
-    async def start(self, call: Call) -> Any:
+    async def start_campaign(self, call: Call) -> Any:
         """Start a draft"""
         return await self._act(call, self._campaigns.start)
 
-    async def pause(self, call: Call) -> Any:
+    async def pause_campaign(self, call: Call) -> Any:
         """Begin no more devices for now; those at work go on"""
         return await self._act(call, self._campaigns.pause)
 
-    async def resume(self, call: Call) -> Any:
+    async def resume_campaign(self, call: Call) -> Any:
         """Go on with a campaign that was paused or has stopped"""
         return await self._act(call, self._campaigns.resume)
 
-    async def cancel(self, call: Call) -> Any:
+    async def cancel_campaign(self, call: Call) -> Any:
         """Begin no more devices, ever; those at work go on to their end"""
         return await self._act(call, self._campaigns.cancel)
 
-    async def retry(self, call: Call) -> Any:
+    async def retry_campaign(self, call: Call) -> Any:
         """Try again the devices that have failed or did not answer"""
         count = await self._campaigns.retry(call.path["id"])
         return Retried(retried=count, campaign=self._shape(call, self._campaigns.get(call.path["id"])))
@@ -171,8 +171,8 @@ class Calls:
     async def _act(self, call: Call, act: Callable[[str], Deferred[Campaign]]) -> CampaignShape:
         return self._shape(call, await act(call.path["id"]))
 
-    async def _preview(self, call: Call, plan: Plan) -> Preview:
-        wish: PreviewQuery = call.query
+    async def _preview(self, call: Call, plan: Plan) -> CampaignPreview:
+        wish: CampaignPreviewQuery = call.query
         found, cursor = await self._campaigns.preview(plan, wish.cursor)
         candidates = list(found)
         while len(candidates) <= wish.limit and cursor is not None:
@@ -180,7 +180,7 @@ class Calls:
             candidates += found
         shown = candidates[: wish.limit]
         following = shown[-1].device if len(candidates) > wish.limit else None
-        answer = Preview(items=[candidate_shape(one) for one in shown], next=following)
+        answer = CampaignPreview(items=[candidate_shape(one) for one in shown], next=following)
         if wish.cursor is None:
             touched, total = sum(one.refusal is None for one in candidates), len(candidates)
             while cursor is not None:
@@ -200,22 +200,32 @@ class Calls:
         actions = [
             Route("POST", f"{ONE}/{name}", handler, ADMIN, answers=CampaignShape, also=refused)
             for name, handler in (
-                ("start", self.start),
-                ("pause", self.pause),
-                ("resume", self.resume),
-                ("cancel", self.cancel),
+                ("start", self.start_campaign),
+                ("pause", self.pause_campaign),
+                ("resume", self.resume_campaign),
+                ("cancel", self.cancel_campaign),
             )
         ]
         return [
-            Route("GET", CAMPAIGNS, self.browse, ADMIN, query=CampaignFilter, answers=CampaignPage),
-            Route("POST", CAMPAIGNS, self.add, ADMIN, body=Plan, answers=CampaignShape, status=201),
-            Route("POST", f"{CAMPAIGNS}/preview", self.preview, ADMIN, body=Plan, query=PreviewQuery, answers=Preview),
-            Route("GET", ONE, self.get, ADMIN, answers=CampaignShape),
-            Route("PATCH", ONE, self.change, ADMIN, body=CampaignChange, answers=CampaignShape, also=refused),
-            Route("DELETE", ONE, self.delete, ADMIN, status=204, also=refused),
-            Route("GET", f"{ONE}/preview", self.preview_one, ADMIN, query=PreviewQuery, answers=Preview),
-            Route("GET", f"{ONE}/lines", self.lines, ADMIN, query=LineFilter, answers=LinePage),
-            Route("GET", f"{ONE}/lines/{{device}}", self.line, ADMIN, answers=LineShape),
+            Route("GET", CAMPAIGNS, self.list_campaigns, ADMIN, query=CampaignFilter, answers=CampaignPage),
+            Route("POST", CAMPAIGNS, self.add_campaign, ADMIN, body=Plan, answers=CampaignShape, status=201),
+            Route(
+                "POST",
+                f"{CAMPAIGNS}/preview",
+                self.preview_campaign,
+                ADMIN,
+                body=Plan,
+                query=CampaignPreviewQuery,
+                answers=CampaignPreview,
+            ),
+            Route("GET", ONE, self.get_campaign, ADMIN, answers=CampaignShape),
+            Route("PATCH", ONE, self.change_campaign, ADMIN, body=CampaignChange, answers=CampaignShape, also=refused),
+            Route("DELETE", ONE, self.delete_campaign, ADMIN, status=204, also=refused),
+            Route(
+                "GET", f"{ONE}/preview", self.preview_draft, ADMIN, query=CampaignPreviewQuery, answers=CampaignPreview
+            ),
+            Route("GET", f"{ONE}/lines", self.list_campaign_lines, ADMIN, query=LineFilter, answers=LinePage),
+            Route("GET", f"{ONE}/lines/{{device}}", self.get_campaign_line, ADMIN, answers=LineShape),
             *actions,
-            Route("POST", f"{ONE}/retry", self.retry, ADMIN, answers=Retried, also=refused),
+            Route("POST", f"{ONE}/retry", self.retry_campaign, ADMIN, answers=Retried, also=refused),
         ]

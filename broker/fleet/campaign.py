@@ -18,8 +18,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from broker.fleet.windows import Window
 from broker.model.updates import Release
+from broker.model.windows import Window
 
 DRAFT: Final = "draft"
 RUNNING: Final = "running"

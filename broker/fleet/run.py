@@ -31,10 +31,10 @@ from broker.fleet.settings import CampaignSettings
 from broker.fleet.store import CampaignStore
 from broker.fleet.turns import Turns
 from broker.fleet.waiting import Waiting
-from broker.fleet.windows import is_open
 from broker.fleet.work import Roster, Work
 from broker.model.errors import BrokerError
 from broker.model.interfaces import IUpdater
+from broker.model.windows import is_open
 from broker.storage.deferred import deferred
 
 #: A minute, in which a rate is counted.

@@ -7,7 +7,7 @@ import msgspec
 from broker.fleet.campaign import Campaign, FromVersions, Pace, State, Targets
 from broker.fleet.line import LINE_STATES, Line, Tally
 from broker.fleet.selection import Candidate
-from broker.fleet.windows import next_opening
+from broker.model.windows import next_opening
 
 
 class CampaignShape(msgspec.Struct, kw_only=True):
@@ -94,7 +94,7 @@ class CandidateShape(msgspec.Struct, kw_only=True):
     online: bool
 
 
-class Preview(msgspec.Struct, kw_only=True):
+class CampaignPreview(msgspec.Struct, kw_only=True):
     """A dry run. ``touched`` and ``skipped`` count all targets, and are there on the first page only."""
 
     items: list[CandidateShape]

@@ -40,7 +40,8 @@ def populate(stage: Stage) -> dict[str, str]:
     stage.simulate_stranger(77)
 
     def all_online() -> bool:
-        return sum(broker.call("GET", "/overview")[1]["devices"]["online"].values()) >= 20
+        online: dict[str, int] = broker.call("GET", "/overview")[1]["devices"]["online"]
+        return sum(online.values()) >= 20
 
     eventually(all_online, "the fleet is online", 90)
     device = str(broker.call("GET", "/devices?protocol=novacloud&online=true")[1]["items"][0]["id"])

@@ -9,7 +9,7 @@ import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from broker.fleet.campaign import Pace, Retries
-from broker.fleet.windows import Window
+from broker.model.windows import Window
 from tests.fleet.bed import Bed
 
 BERLIN, NEW_YORK = "Europe/Berlin", "America/New_York"

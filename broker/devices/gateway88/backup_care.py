@@ -28,12 +28,12 @@ from broker.devices.gateway88 import codec
 from broker.devices.gateway88.backups import BACKUPS, GATEWAY
 from broker.devices.gateway88.identity import BACKUP_EVERY, PROTOCOL
 from broker.devices.gateway88.operations import Operations, operation_of
-from broker.devices.gateway88.settings import Settings
-from broker.devices.gateway88.window import Window
+from broker.devices.gateway88.settings import Settings, backup_windows
 from broker.model.errors import BrokerError
 from broker.model.interfaces import IConsumer
 from broker.model.messages import CANCELLED, EXPIRED, SUCCEEDED, Command, DeviceRef, Presence, Uplink
 from broker.model.records import DeviceQuery, DeviceRecord
+from broker.model.windows import is_open
 from broker.storage.deferred import deferred
 from broker.storage.files import FileInfo
 from broker.storage.identity import Change
@@ -239,12 +239,7 @@ class BackupCare:
             pause = RETRY * 2 ** min(trouble.failures - 1, MAX_DOUBLINGS)
             if 0 <= now - trouble.failed_at < pause:
                 return False
-        return self.window.is_open(now)
-
-    @property
-    def window(self) -> Window:
-        """When backups may begin."""
-        return Window.parse(self.settings.backup_window, self.settings.backup_time_zone)
+        return is_open(backup_windows(self.settings), now)
 
     def _begin(self, mac: str) -> None:
         self._running[marker := f"beginning {mac}"] = mac

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta
 
-from broker.devices.gateway88.window import Window
 from broker.listening.settings import Limits, ListenerSettings, Seconds, Size
+from broker.model.windows import Window, zone_of
 
 WhenUnknown = Literal["quarantine", "accept", "refuse"]
 Container = Literal[
@@ -26,6 +27,9 @@ Container = Literal[
     "base64",
     "json",
 ]
+
+#: From and to, by the clocks of a place.
+_WINDOW: Final = re.compile(r"((?:[01]\d|2[0-3]):[0-5]\d)-((?:[01]\d|2[0-3]):[0-5]\d)", re.ASCII)
 
 
 class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,4 +88,16 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     newdevices_cmd: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
-        Window.parse(self.backup_window, self.backup_time_zone)
+        backup_windows(self)
+
+
+def backup_windows(settings: Settings) -> tuple[Window, ...]:
+    """When backups may begin; none stand for always. Raises ValueError."""
+    text, zone = settings.backup_window, settings.backup_time_zone
+    zone_of(zone)
+    if not text:
+        return ()
+    found = _WINDOW.fullmatch(text)
+    if found is None:
+        raise ValueError(f"backup_window: {text!r} is no time of day such as 02:00-05:00")
+    return (Window(begin=found[1], end=found[2], time_zone=zone),)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
@@ -17,7 +15,6 @@ from broker.devices.gateway88.codec import DATAFILE_BACKUP
 from broker.devices.gateway88.identity import DeviceRules
 from broker.devices.gateway88.operations import Operations
 from broker.devices.gateway88.settings import Settings
-from broker.devices.gateway88.window import Window
 from broker.model.interfaces import IDeviceLink
 from broker.model.messages import FAILED, PENDING, SUCCEEDED, Command, DeviceRef, Reply
 from broker.model.records import DeviceRecord
@@ -291,34 +288,17 @@ class AgeTests(CareCase):
         self.assertEqual(self.told, [])
 
 
-class WindowTests(SynchronousTestCase):
-    def at(self, zone: str, *when: int) -> float:
-        year, month, day, hour, minute = when
-        return datetime(year, month, day, hour, minute, tzinfo=ZoneInfo(zone)).timestamp()
+class WindowTests(CareCase):
+    settings = {"backup_every": DAY, "backup_window": "02:00-05:00", "backup_time_zone": "Europe/Berlin"}
 
-    def test_by_the_clocks_of_a_place(self) -> None:
-        window = Window.parse("02:00-05:00", "Europe/Berlin")
-        for hour, minute, inside in ((1, 59, False), (2, 0, True), (4, 59, True), (5, 0, False)):
-            self.assertIs(window.is_open(self.at("Europe/Berlin", 2026, 7, 1, hour, minute)), inside)
-        self.assertTrue(window.is_open(self.at("UTC", 2026, 7, 1, 0, 0)))
-        self.assertFalse(window.is_open(self.at("UTC", 2026, 1, 1, 0, 0)))
-
-    def test_over_midnight_and_always(self) -> None:
-        night = Window.parse("22:00-04:00", "UTC")
-        open_at = [hour for hour in range(24) if night.is_open(self.at("UTC", 2026, 1, 1, hour, 0))]
-        self.assertEqual(open_at, [0, 1, 2, 3, 22, 23])
-        self.assertTrue(all(Window.parse("", "UTC").is_open(NOW + hour * 3600) for hour in range(24)))
-
-    def test_the_days_when_clocks_change(self) -> None:
-        window = Window.parse("02:00-03:00", "Europe/Berlin")
-        begin = self.at("UTC", 2026, 3, 28, 23, 0)
-        minutes = [minute for minute in range(24 * 60) if window.is_open(begin + minute * 60)]
-        self.assertEqual(minutes, [])  # the hour that there is not
-        begin = self.at("UTC", 2026, 10, 24, 22, 0)
-        minutes = [minute for minute in range(24 * 60) if window.is_open(begin + minute * 60)]
-        self.assertEqual(minutes, list(range(120, 240)))  # the hour that there is twice
+    def test_only_in_its_window(self) -> None:
+        mac = self.gateway(1)
+        # NOW is 23:13 in Berlin: three hours less a quarter until it opens.
+        self.rounds(int(2.7 * 3600 / ROUND))
+        self.assertEqual(self.asked(mac), 0)
+        self.rounds(int(0.2 * 3600 / ROUND))
+        self.assertEqual(self.asked(mac), 1)
 
     def test_what_is_none(self) -> None:
-        for text, zone in (("2-5", "UTC"), ("02:00-02:00", "UTC"), ("02:00-24:30", "UTC"), ("", "Mars/Base")):
-            self.assertRaises(ValueError, Window.parse, text, zone)
-        self.assertRaises(ValueError, Settings, backup_window="at night")
+        for text, zone in (("2-5", "UTC"), ("02:00-24:30", "UTC"), ("at night", "UTC"), ("", "Mars/Base")):
+            self.assertRaises(ValueError, Settings, backup_window=text, backup_time_zone=zone)

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
-from broker.fleet.windows import DAYS, Window, is_open, next_opening, stretch, zone_of
+from broker.model.windows import DAYS, Window, is_open, next_opening, stretch, zone_of
 
 BERLIN, NEW_YORK = "Europe/Berlin", "America/New_York"
 
