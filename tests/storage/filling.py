@@ -47,7 +47,9 @@ async def fill_registry(storage: Any, devices: int, chance: random.Random) -> No
             dev_eui=f"E{n:05}" if n % 4 == 0 else None,
             secret=f"s${n}",
             disabled=n % 11 == 0,
-            attributes={"parent": f"d{n // 10:05}", "x": [1, 2.5, None]} if n % 2 else {"mac": n},
+            attributes={"parent": f"d{n // 10:05}", "x": [1, 2.5, None], "tags": ["flur", "ü"]}
+            if n % 2
+            else {"mac": n},
             info={"v": str(n), "ü": {"deep": True}},
             created_at=1e9 + n / 3,
             last_seen=2e9 + n / 7 if n % 5 else None,

@@ -352,29 +352,25 @@ class CommandTests(CopyingCase):
 
 class BarTests(SynchronousTestCase):
     def test_lines(self) -> None:
-        out, now = StringIO(), [0.0]
-        bar = Bar(out, clock=lambda: now[0])
+        out = StringIO()
+        bar = Bar(out)
         for done in (0, 500, 1_000):
             bar.progress("devices", done, 1_000)
-            now[0] += 1.0
         bar.progress("empty", 0, 0)
         bar.end()
         bar.end()
-        lines = out.getvalue().splitlines()
-        self.assertEqual(lines[0], f"{'devices':<24} [{'#' * 30}] 1,000 of 1,000  500/s")
-        self.assertEqual(lines[1], f"{'empty':<24} [{'#' * 30}] 0 of 0")
+        self.assertEqual(out.getvalue(), f"{'devices':<24} 1,000 of 1,000\n{'empty':<24} 0 of 0\n")
 
     def test_a_terminal(self) -> None:
         out = StringIO()
         out.isatty = lambda: True  # type: ignore[method-assign]
-        bar = Bar(out, clock=lambda: 0.0)
-        for done in range(10):
-            bar.progress("devices", done, 100)
-        bar.progress("devices", 100, 100)
+        bar = Bar(out)
+        bar.progress("devices", 7, 10)
+        bar.progress("empty", 0, 0)
         bar.end()
-        # Not each step, but the first and the last.
-        self.assertEqual(out.getvalue().count("\r"), 2)
-        self.assertTrue(out.getvalue().endswith("\n"))
+        self.assertIn("devices", out.getvalue())
+        self.assertIn("7/10", out.getvalue())
+        self.assertIn("1/1", out.getvalue())
 
     def test_quiet(self) -> None:
         out = StringIO()

@@ -117,6 +117,7 @@ class LorawanListener:
         network = self.network
         figures = network.counted.as_dict()
         figures["lorawan_motes"] = len(network.motes)
+        figures["lorawan_groups"] = len(network.multicast.groups)
         figures["lorawan_gateways_online"] = network.gateways.online
         if self.chirpstack is not None:
             figures.update(self.chirpstack.counters())

@@ -11,7 +11,7 @@ from broker.model.sessions import PUT, RETAIN, SessionRecord, WillRecord
 from broker.storage.copying.tables import TABLES, Row
 from broker.storage.redis.journal import SEQ_SIZE, arguments_of
 from broker.storage.redis.replies import Argument
-from broker.storage.redis.rows import READING, pack_row, time_text, unpack_row
+from broker.storage.redis.rows import READING, marks, pack_row, time_text, unpack_row
 from broker.storage.redis.schema import COPIER
 from broker.storage.session_batch import SEQ_BITS, Batch
 from broker.storage.session_rows import unpack_message
@@ -118,9 +118,8 @@ def _put_devices(rows: Sequence[Row]) -> list[Operation]:
     cells: list[Argument] = []
     for row in rows:
         id, protocol, name, product, dev_eui, secret, disabled, attributes, info, created_at, online, reason, *at = row
-        parent = msgspec.json.decode(attributes).get("parent")
         rest = pack_row((secret, bool(disabled), attributes, created_at))
-        cells += (id, protocol, product or "", dev_eui or "", parent if isinstance(parent, str) else "", name, rest)
+        cells += (id, protocol, product or "", dev_eui or "", *marks(msgspec.json.decode(attributes)), name, rest)
         cells += (info, str(online), reason, time_text(at[0]), time_text(at[1]))
     return [("add_devices", COPIER, len(rows), *cells)]
 

@@ -198,7 +198,7 @@ class RedisSide:
 
     async def _read_devices(self, after: str) -> Page:
         low = f"({json.loads(after)[0]}" if after else "-"
-        found, _ = await self.look("find_devices", low, PAGE, PAGE, "", "", "", "", "", "", "")
+        found, _ = await self.look("find_devices", low, PAGE, PAGE, *[""] * 8)
         rows = [plain("devices", device_cells(id.decode(), flat)) for id, flat in found]
         return rows, json.dumps([rows[-1][0]]) if len(rows) == PAGE else None
 

@@ -12,7 +12,7 @@ import msgspec
 
 from broker.model.jsontext import decode
 from broker.model.messages import Command
-from broker.model.records import ApplicationRecord, DeviceRecord, LiveState, Product, StoredMessage
+from broker.model.records import TAGS, ApplicationRecord, DeviceRecord, LiveState, Product, StoredMessage
 from broker.storage.interface import Readings
 from broker.storage.redis.replies import Argument
 from broker.storage.rows import (
@@ -80,23 +80,29 @@ def read_ids(rows: Sequence[bytes]) -> list[str]:
 # devices
 
 
+def marks(attributes: dict[str, Any]) -> tuple[str, str]:
+    """What devices are looked for by: the parent, and the tags with a NUL in between."""
+    parent, tags = attributes.get("parent"), attributes.get(TAGS)
+    words = [one for one in tags if isinstance(one, str)] if isinstance(tags, list) else []
+    return parent if isinstance(parent, str) else "", "\0".join(words)
+
+
 def registered_arguments(record: DeviceRecord) -> tuple[Argument, ...]:
-    """What is registered of a device: 7 arguments."""
-    parent = record.attributes.get("parent")
+    """What is registered of a device: 8 arguments."""
     rest = (record.secret, record.disabled, text(record.attributes), record.created_at)
     return (
         record.id,
         record.protocol,
         record.product or "",
         record.dev_eui or "",
-        parent if isinstance(parent, str) else "",
+        *marks(record.attributes),
         record.name,
         pack_row(rest),
     )
 
 
 def device_arguments(record: DeviceRecord) -> tuple[Argument, ...]:
-    """All of a new device: 12 arguments."""
+    """All of a new device: 13 arguments."""
     return (
         *registered_arguments(record),
         text(record.info),

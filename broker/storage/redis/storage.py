@@ -231,6 +231,9 @@ class RedisStorage:
     def find_by_dev_eui(self, dev_eui: str) -> Deferred[DeviceRecord | None]:
         return self._look("find_by_dev_eui", dev_eui, decode=rows.read_named_device)
 
+    def count_devices(self) -> Deferred[dict[str, int]]:
+        return self._list("count_devices", decode=_read_counts)
+
     @deferred
     async def list_devices(
         self, query: DeviceQuery, limit: int, cursor: str | None
@@ -429,6 +432,10 @@ def _read_refusals(answers: list[bytes]) -> list[str | None]:
     return [one.decode() or None for one in answers]
 
 
+def _read_counts(flat: Sequence[Any]) -> dict[str, int]:
+    return {name.decode(): count for name, count in zip(flat[::2], flat[1::2], strict=True) if count}
+
+
 def _read_records(flat: Sequence[bytes]) -> list[tuple[str, bytes]]:
     return [(key.decode(), value) for key, value in zip(flat[::2], flat[1::2], strict=True)]
 
@@ -440,6 +447,7 @@ def _query_arguments(query: DeviceQuery, limit: int, cursor: str | None) -> tupl
         limit,
         LOOKED_AT,
         query.application or "",
+        query.tag or "",
         query.product or "",
         query.parent or "",
         query.protocol or "",

@@ -425,6 +425,14 @@ class FitnessTests(TroubleCase):
         why = await self.unavailable(self.make(f"redis://little:word@127.0.0.1:{server.port}").open())
         self.assertIn("lacks a right", why)
 
+    async def test_the_rights_of_the_documents(self) -> None:
+        """What docs/redis.md says is enough."""
+        server = self.server({"user": f"broker on >word ~{self.prefix}:* &{self.prefix}:* +@all -@dangerous +info"})
+        storage = await self.opened(f"redis://broker:word@127.0.0.1:{server.port}")
+        await storage.add_devices([device()])
+        await storage.connection.call("PUBLISH", f"{self.prefix}:changes", "x")
+        self.assertEqual(await storage.health(), "")
+
     async def test_versions(self) -> None:
         for version, fits in (("6.2.14", False), ("7.0.0", True), ("10.1.0", True), ("?", False)):
 
@@ -513,14 +521,14 @@ class LaneTests(TroubleCase):
     async def test_a_device_takes_its_keys_with_it(self) -> None:
         storage = await self.opened()
         before = self.ask("KEYS", f"{self.prefix}:*")
-        await storage.add_devices([device(dev_eui="E", attributes={"parent": "g"})])
+        await storage.add_devices([device(dev_eui="E", attributes={"parent": "g", "tags": ["a", "b"]})])
         await storage.save_live([live(values={"t": (1, 1.0)})])
         await storage.add_messages([message()])
         await self.journal(storage, "add_command", command())
         await storage.delete_device("d1")
         left = set(self.ask("KEYS", f"{self.prefix}:*").split()) - set(before.split())
         names = {one.decode().removeprefix(f"{self.prefix}:") for one in left if one.startswith(self.prefix.encode())}
-        self.assertEqual(names, {"n:command", "n:message"})
+        self.assertEqual(names, {"n:command", "n:message", "protocols"})
 
 
 class JournalTests(TroubleCase):
