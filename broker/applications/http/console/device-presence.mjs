@@ -51,10 +51,10 @@ export function presenceFacts(device) {
   ];
 }
 
-/** `changes`: messages `presence` of the stream, the newest first. */
-export function Presence({device, changes}) {
+/** `changes`: messages `presence` of the stream, the newest first; `events`: how many events it has had meanwhile. */
+export function Presence({device, changes, events}) {
   const asked = {device: device.id, kind: KINDS, limit: 50};
-  const data = useData((signal) => get("/events", asked, signal), [device.id, changes.length], 15000);
+  const data = useData((signal) => get("/events", asked, signal), [device.id, events], 15000);
   const [older, setOlder] = useState([]);
   const last = older.length ? older[older.length - 1] : data.value;
   async function more() {

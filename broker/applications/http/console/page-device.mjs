@@ -68,7 +68,7 @@ const AGAIN = 1000;
 
 export function Device({id, tab}) {
   const data = useData((signal) => get(path`/devices/${id}`, {}, signal), [id], 5000);
-  const [live, setLive] = useState({up: false, messages: [], missed: 0, changes: []});
+  const [live, setLive] = useState({up: false, messages: [], missed: 0, changes: [], events: 0});
   const [points, setPoints] = useState({});
   useEffect(() => {
     // Charts begin with what was kept, so that they show something before the device says more.
@@ -77,14 +77,15 @@ export function Device({id, tab}) {
       () => {}, // history may be off
     );
     let asked = 0; // when the device was asked for last, because of what it has said
-    const kinds = ["data", "status", "event", "log", "raw", "presence", "command", "trace"];
+    const kinds = ["data", "status", "event", "log", "raw", "presence", "command", "trace", "broker_event"];
     return stream({device: id, kind: kinds}, told, (up) => setLive((before) => ({...before, up})));
     function told(messages, missed) {
-      const shown = messages.filter((message) => message.type !== "command");
+      const shown = messages.filter((message) => message.type !== "command" && message.type !== "event");
       setLive((before) => ({
         ...before,
         messages: [...shown.reverse(), ...before.messages].slice(0, MOST),
         changes: [...messages.filter((one) => one.type === "presence").reverse(), ...before.changes].slice(0, CHANGES),
+        events: before.events + messages.filter((one) => one.type === "event").length,
         missed: before.missed + missed + messages.reduce((sum, one) => sum + (one.type === "dropped" ? one.count : 0), 0),
       }));
       setPoints((before) => withMessages(before, messages));
@@ -120,7 +121,7 @@ export function Device({id, tab}) {
       ${tab === "now" && html`<${Now} device=${device} points=${points} sensors=${sensors} reload=${data.reload} />`}
       ${tab === "messages" && html`<${Feed} device=${device} live=${live} />`}
       ${tab === "commands" && html`<${Commands} device=${device} up=${live.up} />`}
-      ${tab === "presence" && html`<${Presence} device=${device} changes=${live.changes} />`}
+      ${tab === "presence" && html`<${Presence} device=${device} changes=${live.changes} events=${live.events} />`}
       ${tab === "settings" && html`<${Settings} device=${device} reload=${data.reload} />`}`}</${Loaded}>`;
 }
 
