@@ -47,15 +47,16 @@ class OperatorTests(BrowserCase):
         lorawan = ("--motes", "1", "--region", "eu868", "--every", "2", "--port", str(broker.ports["lorawan"]))
         stage.simulate("lorawan", *lorawan)
 
-        def all_online() -> bool:
-            online = broker.call("GET", "/overview")[1]["devices"]["online"]
-            return all(online.get(protocol, 0) >= 1 for protocol in PROTOCOLS)
+        # By the list: it is of storage, where presence comes a moment later.
+        eventually(lambda: all(cls.found(stage, protocol) for protocol in PROTOCOLS), "the fleet is online", 60)
 
-        eventually(all_online, "the fleet is online", 60)
+    @staticmethod
+    def found(stage: Stage, protocol: str) -> list[Any]:
+        items = stage.broker.call("GET", f"/devices?protocol={protocol}&online=true")[1]["items"]
+        return [one for one in items if one["name"] in ("simulated", "")]
 
     def one_of(self, protocol: str) -> Any:
-        found = self.stage.broker.call("GET", f"/devices?protocol={protocol}&online=true")[1]["items"]
-        return next(one for one in found if one["name"] in ("simulated", ""))
+        return eventually(lambda: self.found(self.stage, protocol), f"a device of {protocol}")[0]
 
     # -- devices ---------------------------------------------------------------------------------------------------
 
