@@ -174,7 +174,7 @@ class GatewayPart(msgspec.Struct, kw_only=True):
     error: str
 
 
-class MessageShape(msgspec.Struct, kw_only=True):
+class GroupMessageShape(msgspec.Struct, kw_only=True):
     """A message to a group and where it stands.
 
     ``turn``: the repetition that has begun, of ``tries``. ``waiting``: what keeps it now (no_gateway, duty_cycle, busy,
@@ -202,10 +202,10 @@ class MessageShape(msgspec.Struct, kw_only=True):
     expires_at: float
 
 
-class MessagePage(msgspec.Struct, kw_only=True):
+class GroupMessagePage(msgspec.Struct, kw_only=True):
     """Messages, the newest first."""
 
-    items: list[MessageShape]
+    items: list[GroupMessageShape]
     next: str | None
 
 
@@ -247,9 +247,9 @@ def group_keys(group: Group) -> GroupKeys:
     )
 
 
-def message_shape(message: Message) -> MessageShape:
+def message_shape(message: Message) -> GroupMessageShape:
     record = message.record
-    return MessageShape(
+    return GroupMessageShape(
         id=record.id,
         group=record.group,
         ref=record.ref,
