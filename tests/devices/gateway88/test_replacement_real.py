@@ -156,6 +156,11 @@ class ReplacementTests(RealCase):
         asked = {"by": self.gateway(1).id, "backup": None, "certificate": "sha256:zz", "confirm": True}
         await self.call(400, "POST", f"/gateways/{old.id}/replacement", asked)
         await self.call(404, "GET", f"/gateways/{old.id}/replacement")
+        self.assertNotIn("certificate", await self.call(200, "GET", f"/devices/{old.id}"))
+        await self.call(202, "POST", f"/gateways/{old.id}/replacement", {**asked, "certificate": "hall"})
+        self.assertEqual((await self.call(200, "GET", f"/devices/{old.id}"))["certificate"], "hall")
+        await self.call(204, "DELETE", f"/gateways/{old.id}/replacement")
+        self.assertNotIn("certificate", await self.call(200, "GET", f"/devices/{old.id}"))
 
     async def test_an_update_of_the_gateway_before_is_not_the_one_of_the_next(self) -> None:
         """It has said that it will; the next one, of that version already, has never heard of it."""
