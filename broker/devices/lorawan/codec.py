@@ -32,10 +32,10 @@ import msgspec
 from broker.model import jsontext
 
 PUSH_DATA: Final = 0
-PUSH_ACK: Final = 1
+_PUSH_ACK: Final = b"\x01"
 PULL_DATA: Final = 2
-PULL_RESP: Final = 3
-PULL_ACK: Final = 4
+_PULL_RESP: Final = b"\x03"
+_PULL_ACK: Final = b"\x04"
 TX_ACK: Final = 5
 
 _OF_GATEWAYS: Final = (PUSH_DATA, PULL_DATA, TX_ACK)
@@ -231,11 +231,11 @@ def tx_error(text: bytes) -> str | None:
 
 
 def push_ack(datagram: Datagram) -> bytes:
-    return datagram.head + b"\x01"
+    return datagram.head + _PUSH_ACK
 
 
 def pull_ack(datagram: Datagram) -> bytes:
-    return datagram.head + b"\x04"
+    return datagram.head + _PULL_ACK
 
 
 class Txpk(msgspec.Struct, gc=False):
@@ -267,7 +267,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 def pull_resp(version: int, token: bytes, packet: Txpk) -> bytes:
     """A PULL_RESP; its token comes back in the TX_ACK."""
-    return bytes((version,)) + token + b"\x03" + _encode(_PullResp(packet))
+    return bytes((version,)) + token + _PULL_RESP + _encode(_PullResp(packet))
 
 
 def txpk(data: bytes, frequency: int, datr: str | int, power: int, tmst: int | None) -> Txpk:
