@@ -11,7 +11,7 @@ help: ## list the targets
 
 # A recipe of one plain command: make starts it without a shell in between, so Ctrl-C and SIGTERM reach it and
 # its exit status comes back.
-run: ## start the broker and a small simulated fleet (Ctrl-C stops both)
+run: ## start the broker with devices of every protocol and applications of every kind (Ctrl-C stops all)
 	@sh tools/environment.sh run
 	@.venv/bin/python -m broker.simulate demo
 

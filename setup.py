@@ -42,7 +42,7 @@ setup(
         "msgspec>=0.20,<1",
         "cryptography>=46,<51",
         "prometheus_client>=0.26,<1",
-        # tables and progress bars of broker-admin
+        # tables and progress bars of broker-admin and the demo
         "rich>=14,<16",
         # time zones, for machines that have none of their own
         "tzdata>=2025.1",

@@ -66,7 +66,8 @@ def _silence(mote: SimulatedMote, what: str) -> None:
 class SimulatedMote:
     """``told(mote, what)`` is for people; ``nonce`` is the DevNonce before its first join.
 
-    ``dice`` say when it speaks and what: of its own, so that it speaks alike whatever happens in the air.
+    ``dice`` say when it speaks and what: of its own, so that it speaks alike whatever happens in the air. ``measures``
+    gives what it says instead.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class SimulatedMote:
         dice: random.Random,
         *,
         nonce: int = 0,
+        measures: Callable[[], bytes] | None = None,
         told: Told = _silence,
     ) -> None:
         self.air = air
@@ -92,6 +94,7 @@ class SimulatedMote:
         self.ledger = Ledger(air.keep)
         self.tally = Tally(air.reactor.seconds())
         self._told = told
+        self._measures = measures
         self._dice = dice
         self._seconds = air.reactor.seconds
         self._timer: Any = None
@@ -127,7 +130,17 @@ class SimulatedMote:
 
     def start(self, after: float = 0.0) -> None:
         self._join_began = self._seconds() + after
-        self._timer = self.air.reactor.callLater(after, self._join)
+        self._timer = self.air.reactor.callLater(after, self._wake if self.joined else self._join)
+
+    def personalise(self, address: int, nwk_s_key: bytes, app_s_key: bytes) -> None:
+        """Before its start: it has a session and never joins (ABP)."""
+        self.session.begin(address, nwk_s_key, app_s_key)
+        self._rename()
+
+    def _wake(self) -> None:
+        self._tune_in()
+        self._due = self._seconds()
+        self._speak()
 
     def hush(self) -> None:
         """It says nothing any more, but still listens."""
@@ -300,6 +313,8 @@ class SimulatedMote:
 
     def _message(self, room: int) -> bytes:
         number = self.tally.message(self._seconds(), self._confirmed)
+        if self._measures is not None:
+            return self._measures()[:room]
         return (struct.pack(">Ih", number, self._dice.randrange(150, 300)) + _FILLING)[:room]
 
     def _go(self, channel: Channel) -> None:

@@ -101,6 +101,11 @@ class Session:
         self.up, self._down = 0, -1
         return Accepted(body[10] >> 4 & 7, body[10] & 15, body[11] & 15 or 1, body[12:])
 
+    def begin(self, address: int, nwk_s_key: bytes, app_s_key: bytes) -> None:
+        """It has had this session since it was made (ABP)."""
+        self.address, self._nwk_s_key, self._app_s_key = address, nwk_s_key, app_s_key
+        self.up, self._down = 0, -1
+
     def leave(self) -> None:
         """There is no session any more."""
         self.address = None
