@@ -36,9 +36,10 @@ EXPIRED: Final = "expired"
 CANCELLED: Final = "cancelled"
 FINAL: Final = frozenset({SENT, PARTLY_SENT, FAILED, EXPIRED, CANCELLED})
 
-#: Why a message does not go on. no_gateway: none near a member that is left is on-line, or nobody knows where the members
-#: are; duty_cycle: the gateways have used up their air time; busy: the transmitter is booked; storage: the disk does not
-#: take it.
+#: Why a message does not go on.
+#:
+#: no_gateway: none near a member that is left is on-line, or nobody knows where the members are; duty_cycle: they have
+#: used up their air time; busy: the transmitter is booked; storage: the disk does not take it.
 Waiting = Literal["", "no_gateway", "duty_cycle", "busy", "storage"]
 
 _counter: Final = Struct(">I")
