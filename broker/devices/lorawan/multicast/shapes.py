@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from broker.devices.lorawan.multicast.groups import Group, Message
+from broker.devices.lorawan.multicast.records import Waiting
 from broker.devices.lorawan.settings import RegionName, Settings
 from broker.devices.lorawan.windows import rx2
 from broker.model.errors import Invalid
@@ -191,7 +192,7 @@ class GroupMessageShape(msgspec.Struct, kw_only=True):
     priority: int
     status: Status
     error: str
-    waiting: str
+    waiting: Waiting
     fcnt: int | None
     turn: int
     gateways: list[GatewayPart]
