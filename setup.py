@@ -24,7 +24,14 @@ setup(
     python_requires=">=3.11,<3.14",
     # "twisted.plugins" is named because it must have no __init__.py, and find_packages sees only folders with one.
     packages=[*find_packages(include=["broker", "broker.*"]), "twisted.plugins"],
-    package_data={"broker": ["py.typed", "applications/http/console/*", "applications/http/console/*/*"]},
+    package_data={
+        "broker": [
+            "py.typed",
+            "applications/http/console/*",
+            "applications/http/console/*/*",
+            "storage/redis/lua/*.lua",
+        ]
+    },
     zip_safe=False,
     entry_points={"console_scripts": ["broker-admin=broker.admin.cli:main"]},
     install_requires=[

@@ -5,7 +5,8 @@
 #     check   also ruff, mypy and the Python packages of the tests
 #     test    also the clients that the tests run and that are no Python packages: mosquitto_pub and mosquitto_sub,
 #             Chromium, and Node.js with MQTT.js. An own Node.js of at least version 18 is used as it is. And mosquitto,
-#             the MQTT broker that stands between the tests' ChirpStack and us.
+#             the MQTT broker that stands between the tests' ChirpStack and us, and redis-server, on which the broker
+#             stores.
 #
 # Debian packages are installed where root runs this, and no service of theirs is started or enabled. What is missing is
 # said in one line, with exit status 1.
@@ -67,6 +68,7 @@ missing_packages() {
     [ "$purpose" = test ] || return 0
     { command -v mosquitto_pub && command -v mosquitto_sub; } >/dev/null || echo mosquitto-clients
     has_mosquitto || echo mosquitto
+    command -v redis-server >/dev/null || echo redis-server
     suitable_node || echo nodejs
     node_ready || command -v npm >/dev/null || echo npm
     command -v chromium >/dev/null || echo chromium
@@ -92,6 +94,9 @@ install_without_services() {
     apt-get install -qq -y --no-install-recommends "$@" || status=$?
     case " $* " in
         *" mosquitto "*) [ ! -d /run/systemd/system ] || systemctl disable --quiet mosquitto || true ;;
+    esac
+    case " $* " in
+        *" redis-server "*) [ ! -d /run/systemd/system ] || systemctl disable --quiet redis-server || true ;;
     esac
     return $status
 }
