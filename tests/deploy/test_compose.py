@@ -6,6 +6,7 @@ Names of services become loopback, and fixed ports free ones; all else is as it 
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import tempfile
 import tomllib
@@ -114,7 +115,7 @@ class ComposeTests(SynchronousTestCase):
         return broker
 
     def start_proxy(self, broker: RealBroker) -> dict[int, int]:
-        """Its port for each of its fixed ones."""
+        """HAProxy's port for each of its fixed ones."""
         text = self.proxy.replace("port 8080", f"port {broker.ports['http']}")
         ports = {}
         for port, (listener, tls) in PROXIED.items():
@@ -137,10 +138,22 @@ class ComposeTests(SynchronousTestCase):
             client.sendall(CONNECT)
             self.assertEqual(client.recv(4), b"\x20\x02\x00\x00")
             _, page = broker.call("GET", "/connections?listener=mqtt")
-            self.assertEqual([(one["identity"], one["host"]) for one in page["items"]], [("abc", "127.0.0.77")])
-        for port in PROXIED:
-            with self.subTest(port=port):
-                self.assertTrue(reached(ports[port]))
+            self.assertEqual(
+                [(one["identity"], one["host"]) for one in page["items"]], [("anonymous (abc)", "127.0.0.77")]
+            )
+        unverified = ssl.create_default_context()
+        unverified.check_hostname = False
+        unverified.verify_mode = ssl.CERT_NONE
+        for port, (listener, tls) in PROXIED.items():
+            with socket.create_connection(("127.0.0.1", ports[port]), PATIENCE, ("127.0.0.78", 0)) as client:
+                if tls:
+                    unverified.wrap_socket(client).close()
+                elif listener in ("novacloud", "loracenter"):
+                    query = f"/connections?listener={listener}&q=127.0.0.78"
+                    eventually(lambda query=query: broker.call("GET", query)[1]["total"] == 1, f"{listener} has it")
+                elif listener == "gservice":
+                    client.sendall(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+                    self.assertEqual(client.recv(12), b"HTTP/1.1 404")
 
     def test_who_comes_past_the_proxy_is_refused(self) -> None:
         _, redis = self.start_redis()
