@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import tomllib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +150,7 @@ class ComposeTests(SynchronousTestCase):
                 if tls:
                     unverified.wrap_socket(client).close()
                 elif listener in ("novacloud", "loracenter"):
-                    query = f"/connections?listener={listener}&q=127.0.0.78"
-                    eventually(lambda query=query: broker.call("GET", query)[1]["total"] == 1, f"{listener} has it")
+                    eventually(partial(has_one, broker, f"listener={listener}&q=127.0.0.78"), f"{listener} has it")
                 elif listener == "gservice":
                     client.sendall(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
                     self.assertEqual(client.recv(12), b"HTTP/1.1 404")
@@ -165,6 +165,10 @@ class ComposeTests(SynchronousTestCase):
             except ConnectionResetError:
                 answer = b""
         self.assertEqual(answer, b"")
+
+
+def has_one(broker: RealBroker, query: str) -> bool:
+    return bool(broker.call("GET", f"/connections?{query}")[1]["total"] == 1)
 
 
 def reached(port: int) -> bool:
