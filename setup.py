@@ -24,7 +24,14 @@ setup(
     python_requires=">=3.11,<3.14",
     # "twisted.plugins" is named because it must have no __init__.py, and find_packages sees only folders with one.
     packages=[*find_packages(include=["broker", "broker.*"]), "twisted.plugins"],
-    package_data={"broker": ["py.typed", "applications/http/console/*", "applications/http/console/*/*"]},
+    package_data={
+        "broker": [
+            "py.typed",
+            "applications/http/console/*",
+            "applications/http/console/*/*",
+            "storage/redis/lua/*.lua",
+        ]
+    },
     zip_safe=False,
     entry_points={"console_scripts": ["broker-admin=broker.admin.cli:main"]},
     install_requires=[
@@ -58,6 +65,8 @@ setup(
             "openapi-spec-validator>=0.7,<1",
             # drives Chromium, which is Debian's
             "playwright>=1.60,<2",
+            # reads deploy/compose.yaml
+            "pyyaml>=6,<7",
             # a mail server of somebody else
             "aiosmtpd>=1.4.6,<2",
             "coverage>=7.10,<8",
@@ -67,6 +76,7 @@ setup(
         "dev": [
             "mypy>=2.4,<3",
             "mypy-zope>=1.0.17,<2",
+            "types-PyYAML>=6,<7",
             "ruff>=0.17,<0.18",
         ],
     },

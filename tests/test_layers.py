@@ -38,10 +38,13 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
         "broker.tls",
         "broker.simulate",
     ),
+    ("broker.storing",),
     ("broker.service",),
     ("broker.tap",),
     # The demo starts a whole broker as its user would, and asks the same configuration where that will listen.
     ("twisted.plugins", "broker.simulate.demo", "broker.simulate.commands", "broker.simulate.__main__"),
+    # It reads the broker's configuration.
+    ("broker.storage.__main__",),
 )
 
 #: Packages whose members know nothing of one another.

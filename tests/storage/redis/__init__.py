@@ -1,0 +1,1 @@
+"""Tests of broker.storage.redis. Real Redis servers, real sockets."""
