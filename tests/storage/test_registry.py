@@ -127,12 +127,12 @@ class ProductTests(RegistryCase):
 class DeviceTests(RegistryCase):
     async def test_add(self) -> None:
         await self.registry.add_product(product())
-        fields = {"id": "D1", "secret": "abc", "product": "p1", "name": "Halle", "dev_eui": "00ab" * 4, "mac": "M"}
+        fields = {"id": "D1", "secret": "no hex", "product": "p1", "name": "Halle", "dev_eui": "00ab" * 4, "mac": "M"}
         record, secret = await self.registry.add_device({"protocol": "toy", **fields})
-        self.assertEqual((record.id, secret, record.dev_eui), ("d1", "abc", "00AB00AB00AB00AB"))
+        self.assertEqual((record.id, secret, record.dev_eui), ("d1", "no hex", "00AB00AB00AB00AB"))
         self.assertEqual((record.name, record.attributes, record.created_at), ("Halle", {"mac": "M"}, 1234.5))
-        self.assertTrue(verify_secret("abc", record.secret))
-        self.assertNotIn("abc", record.secret)
+        self.assertTrue(verify_secret("no hex", record.secret))
+        self.assertNotIn("no hex", record.secret)
         self.assertEqual(await self.registry.get_device("d1"), record)
         self.assertEqual(await self.registry.find_device("d1"), record)
         self.assertIsNone(await self.registry.find_device("D1"))
