@@ -55,7 +55,19 @@ def options_of(number: int) -> Options:
 class Message:
     """A message as it was published. ``sender`` is the session that it came from, None for the broker's own."""
 
-    __slots__ = ("_expiry_at", "_heads", "_tail", "expires_at", "name", "payload", "qos", "retain", "sender", "shared")
+    __slots__ = (
+        "_expiry_at",
+        "_heads",
+        "_tail",
+        "expires_at",
+        "hops",
+        "name",
+        "payload",
+        "qos",
+        "retain",
+        "sender",
+        "shared",
+    )
 
     def __init__(
         self,
