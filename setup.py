@@ -24,7 +24,7 @@ setup(
     python_requires=">=3.11,<3.14",
     # "twisted.plugins" is named because it must have no __init__.py, and find_packages sees only folders with one.
     packages=[*find_packages(include=["broker", "broker.*"]), "twisted.plugins"],
-    package_data={"broker": ["py.typed"]},
+    package_data={"broker": ["py.typed", "storage/redis/lua/*.lua"]},
     zip_safe=False,
     install_requires=[
         "twisted[tls,websocket]>=26.10,<27",

@@ -32,6 +32,8 @@ from broker.settings.tables import (
     StorageTable,
     TlsTable,
 )
+from broker.storage.redis.address import FORMS, is_redis, parse_address
+from broker.storage.redis.settings import RedisTable
 
 __all__ = ["Config", "ConfigError", "load", "sqlite_path"]
 
@@ -44,6 +46,7 @@ class Config:
 
     broker: BrokerTable
     storage: StorageTable
+    redis: RedisTable
     tls: TlsTable
     history: HistoryTable
     commands: CommandsTable
@@ -72,6 +75,7 @@ def load(path: str | None, environment: Mapping[str, str], sides: Mapping[str, A
             raise complaint(name, table, f"there is no such table; {listed('tables', [*GENERAL, 'listeners'])}", source)
     general = {name: fill(table(), tables.get(name, {}), name, source) for name, table in GENERAL.items()}
     _check_storage(general["storage"].url, tables, source)
+    _check_pair("redis", general["redis"], source)
     _check_tls(general["tls"], source)
     listeners = _listeners(tables, sides, general["tls"], source)
     del general["limits"]
@@ -105,15 +109,25 @@ def _read(path: str) -> dict[str, Any]:
 def _check_storage(url: str, tables: dict[str, Any], source: str) -> None:
     if url.startswith("sqlite:"):
         return
-    redis = url.startswith(("redis://", "rediss://", "redis+unix://"))
-    allowed = "Redis is not built yet; use sqlite:PATH" if redis else "must be sqlite:PATH, or sqlite: for the default"
+    allowed = f"must be sqlite:PATH, sqlite: for the default, or {FORMS}"
+    if is_redis(url):
+        try:
+            parse_address(url)
+        except ValueError as error:
+            allowed = str(error)
+        else:
+            return
     raise complaint("storage.url", tables["storage"]["url"], allowed, source)
 
 
+def _check_pair(name: str, table: TlsTable | RedisTable, source: str) -> None:
+    if bool(table.certificate) != bool(table.private_key):
+        given, missing = ("certificate", "private_key") if table.certificate else ("private_key", "certificate")
+        raise ConfigError(f'{source}: {name}.{given} = "{getattr(table, given)}": needs {name}.{missing} beside it')
+
+
 def _check_tls(tls: TlsTable, source: str) -> None:
-    if bool(tls.certificate) != bool(tls.private_key):
-        given, missing = ("certificate", "private_key") if tls.certificate else ("private_key", "certificate")
-        raise ConfigError(f'{source}: tls.{given} = "{getattr(tls, given)}": needs tls.{missing} beside it')
+    _check_pair("tls", tls, source)
     if tls.chain and not tls.certificate:
         raise ConfigError(f'{source}: tls.chain = "{tls.chain}": needs tls.certificate and tls.private_key beside it')
 

@@ -25,7 +25,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
-from broker.config import Config, ConfigError, sqlite_path
+from broker.config import Config, ConfigError
 from broker.core import Core
 from broker.data_dir import DataDir, DataDirError
 from broker.events.events import Events
@@ -47,7 +47,7 @@ from broker.storage.quarantine import TICK as QUARANTINE_TICK
 from broker.storage.quarantine import Quarantine
 from broker.storage.recorder import Recorder
 from broker.storage.registry import Registry
-from broker.storage.sqlite import SqliteStorage
+from broker.storing import storage_kind, storage_of
 from broker.tls import Certificate, TlsError
 
 #: Seconds that connections have to end after they were told (DESIGN §10).
@@ -227,7 +227,8 @@ class BrokerService(Service):
         faults = Faults(self._monotonic)
         router = Router(faults.report)
         devices = LiveDevices(router, clock)
-        storage = self._storage = SqliteStorage(sqlite_path(config), reactor, clock)
+        storage: Any = storage_of(config, reactor, clock)
+        self._storage = storage
         limits = config.commands
         commands = Commands(storage, devices, router, clock, max_queued=limits.max_queued, max_open=limits.max_open)
         self._recorder = Recorder(storage, router, devices, reactor, clock, config.history)
@@ -444,7 +445,7 @@ def at_turn_end(reactor: Any) -> Callable[[Callable[[], None]], object]:
 def restart_keys(old: Config, fresh: Config) -> list[str]:
     """The keys outside [listeners] that changed and only count at a start."""
     keys = []
-    for table in ("broker", "storage", "history", "events", "mail"):
+    for table in ("broker", "storage", "redis", "history", "events", "mail"):
         before, after = getattr(old, table), getattr(fresh, table)
         keys += [f"{table}.{key}" for key in after.__struct_fields__ if getattr(before, key) != getattr(after, key)]
     return keys
@@ -453,7 +454,7 @@ def restart_keys(old: Config, fresh: Config) -> list[str]:
 def summary(config: Config, data_dir: Path) -> dict[str, Any]:
     """`Core.summary`."""
     return {
-        "storage": "sqlite",
+        "storage": storage_kind(config),
         "data_dir": str(data_dir),
         "history": config.history.enabled,
         "listeners": {name: {"bind": list(settings.bind)} for name, settings in config.listeners.items()},

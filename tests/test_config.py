@@ -155,7 +155,7 @@ class EnvironmentTests(ConfigCase):
             "BROKER__COLOUR": (
                 "red",
                 "there is no such table; allowed tables: "
-                "broker, commands, events, history, limits, listeners, log, mail, storage, tls",
+                "broker, commands, events, history, limits, listeners, log, mail, redis, storage, tls",
             ),
             "BROKER__BROKER": ("3", "must be a table"),
         }
@@ -175,9 +175,9 @@ class WrongTests(ConfigCase):
         cases = {
             "[broker]\nnam = 'x'": 'broker.nam = "x": there is no such key; allowed keys: admin_token, data_dir, name',
             "[brokr]": "[brokr]: there is no such table; allowed tables: "
-            "broker, commands, events, history, limits, listeners, log, mail, storage, tls",
+            "broker, commands, events, history, limits, listeners, log, mail, redis, storage, tls",
             "x = 1": "x = 1: there is no such table; allowed tables: "
-            "broker, commands, events, history, limits, listeners, log, mail, storage, tls",
+            "broker, commands, events, history, limits, listeners, log, mail, redis, storage, tls",
             "broker = 3": "broker = 3: must be a table",
             "listeners = []": "listeners = []: must be a table",
             "[broker]\nname = 'a b'": 'broker.name = "a b": must be a string that matches ^[A-Za-z0-9._-]{1,64}$',
@@ -216,7 +216,12 @@ class WrongTests(ConfigCase):
             "'x' does not appear to be an IPv4 or IPv6 network",
             "[listeners.echo]\nproxy_protocol = true\nproxy_from = []": "listeners.echo.proxy_from = []: "
             "must name those that may speak for others",
-            "[storage]\nurl = 'mysql:'": 'storage.url = "mysql:": must be sqlite:PATH, or sqlite: for the default',
+            "[storage]\nurl = 'mysql:'": 'storage.url = "mysql:": must be sqlite:PATH, '
+            "sqlite: for the default, or redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss:// (TLS), "
+            "redis+unix:///PATH[?db=DB] or redis+sentinel://HOST[:PORT],HOST.../SERVICE[/DB]",
+            "[storage]\nurl = 'redis+unix://x'": 'storage.url = "redis+unix://x": '
+            "must name the socket by its whole path: redis+unix:///PATH",
+            "[redis]\ncertificate = 'x'": 'redis.certificate = "x": needs redis.private_key beside it',
             "a = [": "not TOML: Invalid value (at end of document)",
         }
         for text, line in cases.items():
@@ -227,8 +232,14 @@ class WrongTests(ConfigCase):
             line = self.refusal(text)
             self.assertNotIn("hush", line)
             self.assertIn("(not shown)", line)
-        line = self.refusal("storage.url = 'redis://user:hush@host/0'")
-        self.assertEqual(line, 'storage.url = "redis://...@host/0": Redis is not built yet; use sqlite:PATH')
+        line = self.refusal("storage.url = 'redis://user:hush@host/zero'")
+        self.assertTrue(
+            line.startswith('storage.url = "redis://...@host/zero": must have the number of a database'), line
+        )
+
+    def test_a_redis(self) -> None:
+        config = self.config("[storage]\nurl = 'rediss://h/3'\n[redis]\nprefix = 'one'", BROKER__REDIS__PASSWORD="word")
+        self.assertEqual((config.redis.prefix, config.redis.password), ("one", "word"))
 
     def test_long_values_are_cut(self) -> None:
         self.assertLess(len(self.refusal(f"[broker]\nname = '{'x' * 5000}'")), 250)

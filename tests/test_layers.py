@@ -35,6 +35,7 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
         "broker.tls",
         "broker.simulate",
     ),
+    ("broker.storing",),
     ("broker.service",),
     ("broker.tap",),
     # The demo starts a whole broker as its user would, and asks the same configuration where that will listen.

@@ -23,7 +23,8 @@ from msgspec import inspect, structs
 S = TypeVar("S", bound=msgspec.Struct)
 
 _SECRET = re.compile(r"(^|_)(token|secret|password|passcode|app_key)s?$")
-_USER_INFO = re.compile(r"//[^/@\s]*@")
+#: A password may hold what ought to be encoded, so this reaches to the last "@".
+_USER_INFO = re.compile(r"//[^\s]*@")
 _PREFIX = "BROKER__"
 _SHOWN = 80
 

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from broker.events.settings import EventsTable, MailTable
 from broker.listening.settings import Limits
+from broker.storage.redis.settings import RedisTable
 
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
@@ -39,8 +40,11 @@ class BrokerTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class StorageTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where everything is kept that has to outlive the process."""
 
-    #: ``sqlite:`` for <data_dir>/broker.sqlite, ``sqlite:PATH`` for another file.
+    #: ``sqlite:`` for <data_dir>/broker.sqlite, ``sqlite:PATH`` for another file, or a Redis
+    #: (`broker.storage.redis.address` has the forms; the table ``[redis]`` is about that).
     url: str = "sqlite:"
+    #: Whether a Redis will do that throws keys away when it is full, or keeps nothing on disk.
+    allow_volatile: bool = False
     #: Bytes of the disk that uploaded files leave free, so that they do not take the database's room.
     reserve: Annotated[int, Meta(ge=0)] = 67_108_864
     #: Devices and gateways that were seen and not registered, of each protocol; those not seen for the longest time go.
@@ -100,6 +104,7 @@ class LimitsTable(Limits, frozen=True, kw_only=True, forbid_unknown_fields=True)
 GENERAL: dict[str, Any] = {
     "broker": BrokerTable,
     "storage": StorageTable,
+    "redis": RedisTable,
     "tls": TlsTable,
     "history": HistoryTable,
     "commands": CommandsTable,

@@ -1,8 +1,8 @@
-"""The journal of MQTT sessions and retained messages (`broker.mqtt.journal` is the contract), as part of a storage.
+"""The journal of MQTT sessions and retained messages (`broker.mqtt.journal` is the contract), as part of any storage.
 
 ::
 
-    append ... append ──turn's end──> merge (`session_batch`) ──> one job of the write lane (`session_sql`)
+    append ... append ──turn's end──> merge (`session_batch`) ──> one job of the storage
     append ... append   (the next batch gathers while that one is written)      │
     watchers <── (upto, None | error) ── next batch ───────────────────────── answer
 
@@ -17,42 +17,42 @@ Callers bound what may wait (``position - committed``) by not acknowledging; thi
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, Final
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from broker.model.sessions import NEW_WORK, SEEN, LoadedSession, Op, QueueRow, RetainedRow, WillRecord
-from broker.storage import session_sql
-from broker.storage.lane import Lane
-from broker.storage.session_batch import Slots, merge
+from broker.model.sessions import NEW_WORK, SEEN, Op
+from broker.storage.session_batch import Batch, Slots, merge
 
 #: Ops after which a batch ends with the turn: more would make those that came first wait for those that came last.
 MAX_OPS: Final = 20_000
 
 
-class SqliteSessionJournal:
-    """``reactor`` gives callLater."""
+class BatchJournal:
+    """All but loading and writing, which derived classes add. ``reactor`` gives callLater."""
 
     log: ClassVar[Logger] = Logger()
+    #: Whether what is tried again goes by itself: a storage that is full may have a way for what gives back room.
+    gives_back_alone = False
 
-    def __init__(self, write_lane: Lane, read_lane: Lane, reactor: Any) -> None:
+    def __init__(self, reactor: Any, slots: Slots) -> None:
         self.committed = 0
         #: Batches written; messages that were settled before they were written.
         self.batches = 0
         self.spared = 0
-        self._write_lane = write_lane
-        self._read_lane = read_lane
         self._reactor = reactor
-        self._slots = Slots()
+        self._slots = slots
         #: What gathers, the full batches before that (with the position of their last op), and how many ops went before
         #: what gathers.
         self._ops: list[Op] = []
         self._full: deque[tuple[list[Op], int]] = deque()
         self._before = 0
         self._again: list[Op] = []
+        #: Whether ``_again`` is the next batch.
+        self._alone = False
         self._busy = False
         self._last_try = False
         self._watchers: list[Any] = []
@@ -88,32 +88,6 @@ class SqliteSessionJournal:
             self._submit()
         return settled
 
-    # -- loading ---------------------------------------------------------------------------------------------------
-
-    def open(self) -> Deferred[None]:
-        """Before the first op."""
-        return self._write_lane.ask(session_sql.slots).addCallback(self._slots.load)
-
-    def load_sessions(self) -> Deferred[Sequence[LoadedSession]]:
-        """See the contract."""
-        return self._read_lane.ask(session_sql.load_sessions)
-
-    def load_wills(self) -> Deferred[Sequence[WillRecord]]:
-        """See the contract."""
-        return self._read_lane.ask(session_sql.load_wills)
-
-    def load_queue(self, session: int, after: int, limit: int) -> Deferred[Sequence[QueueRow]]:
-        """See the contract."""
-        return self._read_lane.ask(lambda db: session_sql.load_queue(db, session, after, limit))
-
-    def load_incoming(self, session: int) -> Deferred[Sequence[int]]:
-        """See the contract."""
-        return self._read_lane.ask(lambda db: session_sql.load_incoming(db, session))
-
-    def load_retained(self, after: str, limit: int) -> Deferred[Sequence[RetainedRow]]:
-        """See the contract."""
-        return self._read_lane.ask(lambda db: session_sql.load_retained(db, after, limit))
-
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _cut(self) -> None:
@@ -133,7 +107,8 @@ class SqliteSessionJournal:
 
     def _submit(self) -> None:
         """Hand the next batch to the lane. ``_busy`` is set."""
-        ops, upto = self._next()
+        alone, self._alone = self._alone and bool(self._again), False
+        ops, upto = ([], self.committed) if alone else self._next()
         whole = self._again + ops if self._again else ops
         try:
             batch = merge(whole, self._slots)
@@ -146,17 +121,22 @@ class SqliteSessionJournal:
             return
         self.spared += batch.spared
         if batch.empty:
-            self._written(upto, whole, None, None)
+            self._written(upto, whole, None)
         else:
             self.batches += 1
-            self._write_lane.tell(partial(session_sql.write, batch=batch), True, partial(self._written, upto, whole))
+            self.write(batch, partial(self._written, upto, whole))
 
-    def _written(self, upto: int, ops: list[Op], _: None, error: Exception | None) -> None:
+    def write(self, batch: Batch, done: Callable[[Exception | None], None]) -> None:
+        """Have it on disk, or nothing of it."""
+        raise NotImplementedError
+
+    def _written(self, upto: int, ops: list[Op], error: Exception | None) -> None:
         if error is None:
             self._again = []
             self._slots.keep()
         else:
             self._again = _left(ops)
+            self._alone = self.gives_back_alone and upto > self.committed
             self._slots.undo()
         self._told(upto, error)
 
@@ -169,7 +149,7 @@ class SqliteSessionJournal:
                     watcher(upto, error)
                 except Exception:
                     self.log.failure("a commit could not be told")
-        more = bool(self._ops or self._full)
+        more = bool(self._ops or self._full or self._alone)
         if more or (self._settling and self._again and not self._last_try):
             self._last_try = not more
             self._reactor.callLater(0, self._submit)

@@ -1,28 +1,20 @@
 """MQTT sessions, what is owed to them, and retained messages in SQL. Plain functions of an open connection.
 
-The numbers of the rows of ``queue`` and ``incoming`` are those of `session_batch`. A message is one BLOB, since each
-column that is bound costs nearly as much as the whole of a short row::
-
-    flags 1 | expires_at 8 | length of topic 2 | of properties 4 | topic | properties | payload      little-endian
-
-``flags``: the QoS and 4 for RETAIN; ``expires_at``: a double, infinity for never. What is released is the head alone,
-which no other row is: every message has a topic.
+The numbers of the rows of ``queue`` and ``incoming`` are those of `session_batch`. A message is one BLOB
+(`session_rows`), since each column that is bound costs nearly as much as the whole of a short row.
 """
 
 from __future__ import annotations
 
 from dataclasses import astuple, replace
 from itertools import chain
-from math import inf
 from sqlite3 import Connection
-from struct import Struct
 from typing import Any, Final
 
 from broker.model.sessions import RETAIN, LoadedSession, Op, QueueRow, RetainedRow, SessionRecord, WillRecord
 from broker.storage.session_batch import SEQ_BITS, Batch, runs
+from broker.storage.session_rows import HEAD, pack_message, unpack_message
 
-_HEAD: Final = Struct("<BdHI")
-_RETAIN_FLAG: Final = 4
 #: Rows of one statement: it costs half of what a statement for each would, and the interpreter's lock is handed over
 #: once in place of as many times, which a busy reactor would each time be slow to give back.
 _TOGETHER: Final = 50
@@ -30,9 +22,9 @@ _TOGETHER: Final = 50
 _SAVE_SESSION = """INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (number) DO UPDATE SET owner = excluded.owner, client_id = excluded.client_id,
         version = excluded.version, expiry = excluded.expiry, disconnected_at = excluded.disconnected_at"""
-_RELEASE = f"UPDATE queue SET data = substr(data, 1, {_HEAD.size}) WHERE id = ?"
+_RELEASE = f"UPDATE queue SET data = substr(data, 1, {HEAD.size}) WHERE id = ?"
 _LOAD_SESSIONS = f"""SELECT number, owner, client_id, version, expiry, disconnected_at,
-        max(q.id), count(q.id), sum(length(data) - {_HEAD.size})
+        max(q.id), count(q.id), sum(length(data) - {HEAD.size})
     FROM sessions LEFT JOIN queue q ON q.id >= slot << {SEQ_BITS} AND q.id < (slot + 1) << {SEQ_BITS}
     GROUP BY number ORDER BY number"""
 #: The session is looked up together with its rows: its slot may be somebody else's by the time that this is read.
@@ -93,7 +85,7 @@ def _delete(db: Connection, rows: list[int]) -> None:
 
 
 def _insert(db: Connection, puts: dict[int, Op]) -> None:
-    cells = list(chain.from_iterable([(row, _packed(op)) for row, op in sorted(puts.items())]))
+    cells = list(chain.from_iterable([(row, pack_message(op)) for row, op in sorted(puts.items())]))
     _in_groups(db, _INSERT_TOGETHER, _INSERT, cells, 2)
 
 
@@ -103,30 +95,6 @@ def _in_groups(db: Connection, together: str, single: str, cells: list[Any], wid
     whole = len(cells) - len(cells) % step
     db.executemany(together, [cells[n : n + step] for n in range(0, whole, step)])
     db.executemany(single, [cells[n : n + width] for n in range(whole, len(cells), width)])
-
-
-def _packed(op: Op) -> bytes:
-    _kind, _session, _seq, qos, expires_at, text, payload, properties, retain = op
-    flags = qos | _RETAIN_FLAG if retain else qos
-    topic = text.encode()
-    head = _HEAD.pack(flags, inf if expires_at is None else expires_at, len(topic), len(properties))
-    return head + topic + properties + payload  # type: ignore[no-any-return]  # an op is a tuple of anything
-
-
-def _unpacked(seq: int, data: bytes) -> QueueRow:
-    flags, expires_at, topic_size, properties_size = _HEAD.unpack_from(data)
-    middle = _HEAD.size + topic_size
-    end = middle + properties_size
-    return QueueRow(
-        seq=seq,
-        qos=flags & ~_RETAIN_FLAG,
-        expires_at=None if expires_at == inf else expires_at,
-        topic=data[_HEAD.size : middle].decode(),
-        payload=data[end:],
-        properties=data[middle:end],
-        retain=flags >= _RETAIN_FLAG,
-        released=len(data) == _HEAD.size,
-    )
 
 
 def _write_retained(db: Connection, batch: Batch) -> None:
@@ -199,7 +167,7 @@ def load_wills(db: Connection) -> list[WillRecord]:
 
 def load_queue(db: Connection, session: int, after: int, limit: int) -> list[QueueRow]:
     """The next rows of a session after a seq."""
-    return [_unpacked(seq, data) for seq, data in db.execute(_LOAD_QUEUE, (session, after, limit))]
+    return [unpack_message(seq, data) for seq, data in db.execute(_LOAD_QUEUE, (session, after, limit))]
 
 
 def load_incoming(db: Connection, session: int) -> list[int]:

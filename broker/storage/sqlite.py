@@ -10,8 +10,8 @@ answered or not, and is answered after the commit that it depends on. The read l
 turn comes, so every write that was answered before the list was asked for. Long lists never hold up a commit.
 
 The SQL is in `registry_sql`, `live_sql`, `commands_sql`, `records_sql` and `session_sql`; the MQTT journal in
-`session_journal`; threads in `lane`; transactions and failures in `writer`; files, modes and the lock in `place`;
-tables and versions in `schema`.
+`session_journal` and `session_sqlite`; threads in `lane`; transactions and failures in `writer`; files, modes and the
+lock in `place`; tables and versions in `schema`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from broker.storage.interface import Change, Done, IStorage, Readings
 from broker.storage.lane import Lane, Work
 from broker.storage.place import Place
 from broker.storage.rows import command_row, command_state
-from broker.storage.session_journal import SqliteSessionJournal
+from broker.storage.session_sqlite import SqliteSessionJournal
 from broker.storage.writer import ReadSession, WriteSession
 
 T = TypeVar("T")

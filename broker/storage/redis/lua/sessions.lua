@@ -1,0 +1,163 @@
+-- The journal of MQTT sessions.
+--
+--   sessions      hash  number -> record            seen          hash  number -> when it lost its connection
+--   subs:<n>      hash  filter -> options           q:<n>         zset  seq -> seq(5 bytes) message
+--   in:<n>        set   packet ids                  wills         hash  number -> will
+--   retained      hash  topic -> message            retained:t    zset  the topics, by their bytes
+--
+-- A batch is what `session_batch` made of the ops: the kinds are done in an order of their own. Each list has its
+-- length in front. What concerns a session that is not there has no effect.
+
+-- Bytes of a message that stay when it is released: the number and the head.
+local HEAD = 20
+-- Messages whose size is summed up in one step, when sessions are loaded.
+local SUMMED = 2000
+
+local known
+
+local function there(session)
+    if known[session] == nil then
+        known[session] = call('HEXISTS', P .. 'sessions', session) == 1
+    end
+    return known[session]
+end
+
+local function list()
+    local count, found = number(), {}
+    for n = 1, count do
+        found[n] = text()
+    end
+    return found
+end
+
+-- For each session of the next group: its number and its list.
+local function each(act)
+    for _ = 1, number() do
+        local session = text()
+        local items = list()
+        if there(session) then
+            act(session, items)
+        end
+    end
+end
+
+local function release(session, seqs)
+    local key = P .. 'q:' .. session
+    for _, seq in ipairs(seqs) do
+        local row = call('ZRANGEBYSCORE', key, seq, seq)[1]
+        if row and #row > HEAD then
+            call('ZREM', key, row)
+            call('ZADD', key, seq, string.sub(row, 1, HEAD))
+        end
+    end
+end
+
+-- first, last, first, last ...
+local function settle(session, runs)
+    for n = 1, #runs, 2 do
+        call('ZREMRANGEBYSCORE', P .. 'q:' .. session, runs[n], runs[n + 1])
+    end
+end
+
+local function retained()
+    local kept, gone = list(), list()
+    if #kept > 0 then
+        call_many('HSET', P .. 'retained', kept, 2)
+        local topics = {}
+        for n = 1, #kept, 2 do
+            topics[#topics + 1] = 0
+            topics[#topics + 1] = kept[n]
+        end
+        call_many('ZADD', P .. 'retained:t', topics, 2)
+    end
+    call_many('HDEL', P .. 'retained', gone, 1)
+    call_many('ZREM', P .. 'retained:t', gone, 1)
+end
+
+function OPS.sessions()
+    known = {}
+    call_many('HSET', P .. 'sessions', list(), 2)
+    for _ = 1, number() do
+        local session, at = text(), text()
+        if there(session) then
+            call('HSET', P .. 'seen', session, at)
+        end
+    end
+    each(release)
+    each(settle)
+    each(function(session, rows) call_many('ZADD', P .. 'q:' .. session, rows, 2) end)
+    each(function(session, ids) call_many('SREM', P .. 'in:' .. session, ids, 1) end)
+    each(function(session, ids) call_many('SADD', P .. 'in:' .. session, ids, 1) end)
+    retained()
+    each(function(session, given) call_many('HSET', P .. 'subs:' .. session, given, 2) end)
+    each(function(session, gone) call_many('HDEL', P .. 'subs:' .. session, gone, 1) end)
+    call_many('HSET', P .. 'wills', list(), 2)
+    call_many('HDEL', P .. 'wills', list(), 1)
+    for _, session in ipairs(list()) do
+        call('HDEL', P .. 'sessions', session)
+        call('HDEL', P .. 'seen', session)
+        call('UNLINK', P .. 'q:' .. session, P .. 'in:' .. session, P .. 'subs:' .. session)
+    end
+end
+
+function OPS.session_numbers()
+    return call('HKEYS', P .. 'sessions')
+end
+
+local function sum(key, from)
+    local size = 0
+    for _, row in ipairs(call('ZRANGE', key, from, from + SUMMED - 1)) do
+        size = size + #row - HEAD
+    end
+    return size
+end
+
+-- Of each: record, seen, subscriptions, the last seq, messages, their bytes (-1: too many for this step).
+function OPS.load_sessions()
+    local found = {}
+    for _, session in ipairs(list()) do
+        local record = call('HGET', P .. 'sessions', session)
+        if record then
+            local key = P .. 'q:' .. session
+            local count = call('ZCARD', key)
+            local last = call('ZREVRANGE', key, 0, 0, 'WITHSCORES')[2] or '0'
+            local size = count > STEP and -1 or sum(key, 0)
+            local seen = call('HGET', P .. 'seen', session)
+            found[#found + 1] = { session, record, seen, call('HGETALL', P .. 'subs:' .. session), last, count, size }
+        end
+    end
+    return found
+end
+
+function OPS.sum_queue()
+    local session, from = text(), number()
+    return { sum(P .. 'q:' .. session, from), SUMMED }
+end
+
+function OPS.load_queue()
+    local session, after, limit = text(), text(), number()
+    return call('ZRANGEBYSCORE', P .. 'q:' .. session, '(' .. after, '+inf', 'LIMIT', 0, limit)
+end
+
+function OPS.load_incoming()
+    return call('SMEMBERS', P .. 'in:' .. text())
+end
+
+-- topic, message, topic, message ...
+function OPS.load_retained()
+    local after, limit, found = text(), number(), {}
+    local topics = call('ZRANGEBYLEX', P .. 'retained:t', '(' .. after, '+', 'LIMIT', 0, limit)
+    for first = 1, #topics, MANY do
+        local last = math.min(first + MANY - 1, #topics)
+        local rows = call('HMGET', P .. 'retained', unpack(topics, first, last))
+        for n = first, last do
+            found[#found + 1] = topics[n]
+            found[#found + 1] = rows[n - first + 1]
+        end
+    end
+    return found
+end
+
+function OPS.load_wills()
+    return call('HVALS', P .. 'wills')
+end
