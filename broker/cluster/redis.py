@@ -17,7 +17,7 @@ from collections.abc import Callable
 from hashlib import sha1
 from typing import Any, ClassVar, Final
 
-from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -66,6 +66,8 @@ class RedisBackplane:
         self.epoch = 0
         self.renewals = 0
         self.fenced_times = 0
+        #: Waited for before we join again: nothing of before is written any more.
+        self.quiesce: Callable[[], Deferred[Any]] = lambda: succeed(None)
         self._name = name
         self._lease = lease
         self._reactor = reactor
@@ -128,7 +130,8 @@ class RedisBackplane:
 
     async def _join(self) -> None:
         milliseconds = int(self._lease * 1000)
-        joined = await self._script(scripts.JOIN, self._prefix, self._name, milliseconds, int(self._clock()))
+        now, writer = int(self._clock()), f"{self._prefix[:-2]}writer:{self._name}"
+        joined = await self._script(scripts.JOIN, self._prefix, self._name, milliseconds, now, writer)
         self.node, self.epoch, self._log_at = joined[0].decode(), int(joined[1]), joined[2]
         self._renewed = self._monotonic()
         await self._subscriber.subscribe(self._prefix + "ch", self.bus.published)
@@ -213,6 +216,7 @@ class RedisBackplane:
     async def _rejoin(self) -> None:
         while self._running:
             try:
+                await self.quiesce()
                 await self._join()
                 break
             except Unavailable as error:

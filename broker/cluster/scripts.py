@@ -41,12 +41,13 @@ local function split(entry)
 end
 """
 
-#: prefix, name, lease in ms, now, envelope for the log -> [node, epoch, id of the log's last entry]
+#: prefix, name, lease in ms, now, key of the storage's writer -> [node, epoch, id of the log's last entry]
 JOIN: Final = """
 local epoch = redis.call('INCR', ARGV[1] .. 'epoch')
 local node = ARGV[2] .. '.' .. epoch
 redis.call('SET', ARGV[1] .. 'lease:' .. node, '1', 'PX', ARGV[3])
 redis.call('HSET', ARGV[1] .. 'nodes', node, ARGV[4])
+redis.call('HSET', ARGV[5], 'fence', node)
 for _, name in ipairs({'in:', 'mq:'}) do
   redis.call('XADD', ARGV[1] .. name .. node, '1-1', 'e', '')
   redis.call('XDEL', ARGV[1] .. name .. node, '1-1')

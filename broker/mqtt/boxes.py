@@ -24,8 +24,6 @@ from broker.mqtt.remote import unpack
 
 #: Rows of a box read at once.
 PAGE: Final = 200
-#: Seconds until a box is read again that could not be.
-AGAIN: Final = 1.0
 
 
 class Boxes:
@@ -33,12 +31,12 @@ class Boxes:
 
     log: ClassVar[Logger] = Logger(namespace="broker.mqtt")
 
-    def __init__(self, journal: Any, topics: SessionIndex, all_sessions: Any, reactor: Any) -> None:
+    def __init__(self, journal: Any, topics: SessionIndex) -> None:
         self.sessions: dict[int, PersistentSession] = {}
         self.taken = 0
         self._journal = journal
         self._topics = topics
-        self._reactor = reactor
+        self._later: set[int] = set()
         #: Being read; True: there is news since.
         self._reading: dict[int, bool] = {}
         #: Up to where a box was read: what is taken may still lie there until the commit.
@@ -110,4 +108,9 @@ class Boxes:
         if not failure.check(Unavailable):
             self.log.failure("mqtt: fault while a box was read", failure)
             return
-        self._reactor.callLater(AGAIN, self.look_at, (number,))
+        self._later.add(number)
+
+    def tick(self) -> None:
+        """Read again what could not be read."""
+        later, self._later = self._later, set()
+        self.look_at(later)

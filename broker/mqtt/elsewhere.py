@@ -48,6 +48,8 @@ MAX_HOPS: Final = 3
 #: What became of a session that is not ours any more: given to who asked for it, or taken while we were thought dead.
 HANDED: Final = 1
 LOST: Final = 2
+#: Ticks between two looks for boxes of which nobody has told.
+LOOK_EVERY: Final = 5
 #: Keys taken at once.
 SWEEP: Final = 500
 
@@ -69,10 +71,11 @@ class Elsewhere:
         self.out = Outgoing(self._journal, self._cast)
         self.own = Own(self._tell, self._sessions.groups)
         self.others = Others(server.topics, self._sessions.groups, self.out)
-        self.boxes = Boxes(self._journal, server.topics, self._sessions, server.reactor)
+        self.boxes = Boxes(self._journal, server.topics)
         #: Persistent sessions of this process by number.
         self.numbers: dict[int, PersistentSession] = self.boxes.sessions
         self.takeovers = 0
+        self._ticks = 0
         self._greeted: set[str] = set()
         self._greeting: Deferred[None] | None = None
         self._is_ready = False
@@ -139,6 +142,16 @@ class Elsewhere:
         if greeting is not None:
             greeting.callback(None)
 
+    def tick(self) -> None:
+        """About once a second. Now and then look for boxes of which nobody has told: who put it there may be gone."""
+        self._ticks += 1
+        if not self._is_ready:
+            return
+        self.boxes.tick()
+        if self._ticks % LOOK_EVERY == 0:
+            looking = self._journal.load_boxes()
+            looking.addCallbacks(self.boxes.look_at, lambda failure: failure.trap(Unavailable))
+
     # -- whose session it is ---------------------------------------------------------------------------------------
 
     def acquire(self, key: Key) -> Deferred[None] | None:
@@ -191,6 +204,7 @@ class Elsewhere:
             self._restoring = False
 
     def _made(self, record: Any) -> PersistentSession:
+        self._journal.adopt(record.number)
         session: PersistentSession = self._server.restored(record)
         self.numbers[session.number] = session
         return session
@@ -231,6 +245,7 @@ class Elsewhere:
         session.moved = HANDED
         self._sessions.forget(session)
         self.numbers.pop(session.number, None)
+        self._journal.release(session.number)
         self.others.handed(session.number, session.key, subscriptions)
 
     # -- Neighbours: what sessions tell ----------------------------------------------------------------------------

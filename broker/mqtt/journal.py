@@ -167,6 +167,14 @@ class SharedSessionJournal(SessionJournal, Protocol):
         """The sessions in whose boxes something may lie."""
         ...
 
+    def adopt(self, session: int) -> None:
+        """A session that another process has made, or had, is this one's from now on."""
+        ...
+
+    def release(self, session: int) -> None:
+        """It is another process's: ops about it have no effect any more."""
+        ...
+
     def abandon(self) -> None:
         """What is not written yet never will be: whoever waits is told that it failed."""
         ...
@@ -317,6 +325,12 @@ class MemoryJournal:
     def load_boxes(self) -> Deferred[Sequence[int]]:
         """See `SharedSessionJournal`."""
         return succeed([int(name[4:]) for name, box in self.boxes.items() if box])
+
+    def adopt(self, session: int) -> None:
+        """See `SharedSessionJournal`."""
+
+    def release(self, session: int) -> None:
+        """See `SharedSessionJournal`."""
 
     def abandon(self) -> None:
         """See `SharedSessionJournal`."""

@@ -156,6 +156,8 @@ class MqttListener(Listener):
     def tick(self) -> None:
         super().tick()
         self.sessions.tick()
+        if self.elsewhere is not None:
+            self.elsewhere.tick()
         now = self.monotonic()
         if self._sys_due <= now and not self.stopping:
             self._sys_due = now + self.settings.sys_interval if self.settings.sys_interval else inf

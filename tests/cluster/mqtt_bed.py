@@ -1,4 +1,4 @@
-"""MQTT servers of several processes in one: each with a node of its own over a real Redis, all over one journal."""
+"""MQTT servers of several processes in one: each with a node and a storage of its own over a real Redis."""
 
 from __future__ import annotations
 
@@ -9,53 +9,26 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 
 from broker.cluster.redis import RedisBackplane
-from broker.cluster.wire import envelope
 from broker.mqtt import packets as p
-from broker.mqtt.interest import decode, encode
-from broker.mqtt.journal import MemoryJournal
 from broker.mqtt.server import MqttListener
 from broker.routing.outbox import Turn
+from broker.storage.redis.storage import RedisStorage
 from tests.cluster.bed import Nodes, until
 from tests.mqtt.fakes import Bench, Client, publishes
-
-SHARED = ("sessions", "subscriptions", "wills", "queues", "incoming", "retained", "boxes")
-
-
-class SharedMemoryJournal(MemoryJournal):
-    """The journal of one process over what ``other`` keeps; what goes to other processes goes over Redis."""
-
-    def __init__(self, plane: RedisBackplane, other: SharedMemoryJournal | None) -> None:
-        super().__init__()
-        self.plane = plane
-        for name in SHARED if other is not None else ():
-            setattr(self, name, getattr(other, name))
-        self.on_send = self._to_redis
-        self.sent = 0
-
-    def _send(self, stream: str, body: bytes) -> None:
-        if stream.startswith("box:") and int(stream[4:]) in self.sessions:
-            self.boxes.setdefault(stream, {})[b"%020d" % time.monotonic_ns()] = body
-        elif not stream.startswith("box:"):
-            self.on_send(stream, body)
-
-    def _to_redis(self, stream: str, body: bytes) -> None:
-        self.sent += 1
-        plane = self.plane
-        data = envelope(plane.node, 0, [tuple(decode(body))]) if stream == "log" else encode([body])
-        key = plane._prefix + stream
-        plane._commands.call("XADD", key, *(() if stream == "log" else ("NOMKSTREAM",)), "*", "e", data)
-
 
 class NodeBench(Bench):
     """One process. `start` it."""
 
-    def __init__(self, plane: RedisBackplane, other: NodeBench | None, **settings: Any) -> None:
+    def __init__(self, plane: RedisBackplane, storage: RedisStorage, **settings: Any) -> None:
         self.plane = plane
-        self._journal = SharedMemoryJournal(plane, None if other is None else other.journal)  # type: ignore[arg-type]
+        self.storage = storage
+        self.sent: list[str] = []
+        storage.sessions.node = lambda: plane.node
+        plane.quiesce = storage.abandon
         super().__init__(**settings)
 
     def _new_server(self) -> MqttListener:
-        self.journal = self._journal
+        self.journal = self.storage.sessions  # type: ignore[assignment]
         self.clock = reactor  # type: ignore[assignment]
         return MqttListener(
             self.settings,
@@ -72,7 +45,10 @@ class NodeBench(Bench):
 
     @inlineCallbacks
     def start(self) -> Any:
+        yield self.storage.open()
         yield self.plane.start()
+        send = self.server.elsewhere.out.send
+        self.server.elsewhere.out.send = lambda stream, body: (self.sent.append(stream), send(stream, body))[1]
         yield Deferred.fromCoroutine(self.server.prepare())
 
     @inlineCallbacks
@@ -116,10 +92,23 @@ class Crowd:
         self.nodes = Nodes(case)
         self.settings = settings
         self.benches: list[NodeBench] = []
+        case.addCleanup(self.stop)
+
+    @inlineCallbacks
+    def stop(self) -> Any:
+        for bench in self.benches:
+            if bench.plane.node:
+                bench.server.stopping = True
+            yield bench.storage.close()
 
     @inlineCallbacks
     def start(self, name: str) -> Any:
-        bench = NodeBench(self.nodes.build(name), self.benches[0] if self.benches else None, **self.settings)
+        plane = self.nodes.build(name)
+        clock: Any = reactor
+        storage = RedisStorage(
+            plane._commands.address, self.nodes.settings, clock, time.time, node=name, allow_volatile=True
+        )
+        bench = NodeBench(plane, storage, **self.settings)
         self.benches.append(bench)
         yield bench.start()
         return bench

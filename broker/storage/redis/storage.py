@@ -136,6 +136,10 @@ class RedisStorage:
         for node in dead:
             await self._write_lane.ask("forget_node", node, kind=CHANGE)
 
+    def abandon(self) -> Deferred[None]:
+        """Another process has what this one had: what waits is refused. Fires when nothing is under way any more."""
+        return self._write_lane.abandon()
+
     @deferred
     async def close(self) -> None:
         await self.sessions.settle()
