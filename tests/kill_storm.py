@@ -24,6 +24,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from typing import cast
@@ -57,6 +58,8 @@ class Client:
         #: What the server told us makes it certain that it has our session on disk.
         self.certain = False
         self.pongs = 0
+        #: Whether the server may say that it takes nobody now: its storage may be away.
+        self.may_be_refused = False
         self._decoder = Decoder(1 << 20, "client", version)
 
     def connect(self, port: int) -> bool:
@@ -101,6 +104,9 @@ class Client:
             return
         answers: list[Packet] = []
         for packet in self._decoder.feed(data):
+            if self.may_be_refused and _refuses(packet):
+                self.drop()
+                return
             if isinstance(packet, p.ConnAck):
                 assert packet.code == 0, (self.name, packet)
                 assert packet.session_present or not self.certain, f"{self.name}: the session was forgotten"
@@ -118,6 +124,11 @@ class Client:
 
     def got(self, packet: Packet) -> list[Packet]:
         raise NotImplementedError
+
+
+def _refuses(packet: Packet) -> bool:
+    """Server unavailable, in the words of 3.1.1 and of 5.0."""
+    return isinstance(packet, p.Disconnect) or (isinstance(packet, p.ConnAck) and packet.code in (3, 0x88))
 
 
 class Subscriber(Client):
@@ -213,11 +224,11 @@ class Publisher(Client):
 
 
 class Storm:
-    """The broker in ``folder`` and its clients. ``pairs`` of each QoS and version."""
+    """The broker in ``folder`` and its clients. ``pairs`` of each QoS and version; ``settings`` of the broker."""
 
-    def __init__(self, folder: Path, seed: int, pairs: int = 1) -> None:
+    def __init__(self, folder: Path, seed: int, pairs: int = 1, settings: Mapping[str, str] | None = None) -> None:
         self._random = Random(seed)
-        self.broker = RealBroker(folder, {"history.enabled": "false"})
+        self.broker = RealBroker(folder, {"history.enabled": "false", **(settings or {})})
         self.broker.start()
         secret = self.broker.made("/applications", {"id": USER, "kind": "mqtt"})["secret"]
         self.publishers: list[Publisher] = []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import queue
 import re
 import signal
@@ -14,10 +15,15 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from broker.simulate.process import broker_arguments, broker_environment, nothing_else
+
+#: The URL of a Redis on which all of these brokers are to store, each under a prefix of its own: for whoever wants to
+#: see tests pass on it that otherwise run on SQLite.
+STORAGE = os.environ.get("TEST_STORAGE", "")
 
 #: Seconds for anything to happen; nothing here takes a tenth of it.
 PATIENCE = 30.0
@@ -46,6 +52,11 @@ class RealBroker:
             "broker.data_dir": json.dumps(str(self.data_dir)),
             **{f"listeners.{name}.bind": LOOPBACK for name in ("http", "mqtt", "novacloud", "gservice", "loracenter")},
             "listeners.lorawan.bind": LOOPBACK_UDP,
+            **(
+                {"storage.url": STORAGE, "redis.prefix": sha256(str(folder).encode()).hexdigest()[:16]}
+                if STORAGE
+                else {}
+            ),
             **(settings or {}),
         }
         self.output: list[str] = []

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,9 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from broker.model.messages import FINAL_STATES
+from broker.storage.redis.storage import RedisStorage
 from broker.storage.sqlite import SqliteStorage
+from tests.storage.places import storage_at
 
 reactor: Any = reactor_module
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,13 +30,12 @@ ROUNDS = 4
 
 CHILD = """
 import os, sys, time
-from pathlib import Path
 from twisted.internet import reactor
 from broker.model.messages import SUCCEEDED, Command
 from broker.model.records import DeviceRecord
-from broker.storage.sqlite import SqliteStorage
+from tests.storage.places import storage_at
 
-storage = SqliteStorage(Path(sys.argv[1]), reactor, time.time)
+storage = storage_at(sys.argv[1])
 number = int(sys.argv[2])
 
 def acknowledged(word, command):
@@ -69,9 +69,10 @@ reactor.run()
 
 
 class Child(ProcessProtocol):
-    """Is killed ``delay`` seconds after its first line; ``ended`` gives the lines it wrote."""
+    """Is killed ``delay`` seconds after its first line (None: by `kill`); ``ended`` gives the lines it wrote."""
 
-    def __init__(self, delay: float) -> None:
+    def __init__(self, delay: float | None) -> None:
+        self.began: Deferred[None] = Deferred()
         self.ended: Deferred[list[str]] = Deferred()
         self._delay = delay
         self._output = b""
@@ -79,13 +80,15 @@ class Child(ProcessProtocol):
 
     def outReceived(self, data: bytes) -> None:
         if not self._output:
-            reactor.callLater(self._delay, self._kill)
+            if self._delay is not None:
+                reactor.callLater(self._delay, self.kill)
+            self.began.callback(None)
         self._output += data
 
     def errReceived(self, data: bytes) -> None:
         self._errors += data
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
         assert self.transport is not None
         self.transport.signalProcess("KILL")
 
@@ -100,30 +103,25 @@ class Child(ProcessProtocol):
 class KillTests(TestCase):
     timeout = 120
 
+    def where(self) -> str:
+        return str(Path(self.mktemp()).absolute())
+
     async def test_everything_acknowledged_is_there(self) -> None:
-        path = Path(self.mktemp()).absolute()
+        where = self.where()
         chance = random.Random(9)
         acknowledged: list[str] = []
         for number in range(ROUNDS):
-            child = Child(chance.uniform(0.01, 0.4))
-            reactor.spawnProcess(
-                child,
-                sys.executable,
-                [sys.executable, "-c", CHILD, str(path), str((number + 1) * 1_000_000)],
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-            )
+            child = start(CHILD, Child(chance.uniform(0.01, 0.4)), where, str((number + 1) * 1_000_000))
             lines = await child.ended
             self.assertGreater(len(lines), 20)
             acknowledged += lines
-            await self.check(path, acknowledged)
+            await self.check(where, acknowledged)
 
-    async def check(self, path: Path, acknowledged: list[str]) -> None:
-        storage = SqliteStorage(path, reactor, time.time)
+    async def check(self, where: str, acknowledged: list[str]) -> None:
+        storage = storage_at(where)
         await storage.open()
         try:
-            self.assertEqual(
-                await storage._read_lane.ask(lambda db: db.execute("PRAGMA integrity_check").fetchall()), [("ok",)]
-            )
+            await check_soundness(self, storage)
             open_ones = {command.id for command in await storage.open_commands()}
             for line in acknowledged:
                 word, id = line.split()
@@ -135,3 +133,17 @@ class KillTests(TestCase):
                     self.assertNotIn(id, open_ones)
         finally:
             await storage.close()
+
+
+def start(program: str, child: Child, *arguments: str) -> Child:
+    """The child as a process of its own."""
+    command = [sys.executable, "-c", program, *arguments]
+    reactor.spawnProcess(child, sys.executable, command, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    return child
+
+
+async def check_soundness(case: TestCase, storage: SqliteStorage | RedisStorage) -> None:
+    """What SQLite can say of its file."""
+    if isinstance(storage, SqliteStorage):
+        sound = await storage._read_lane.ask(lambda db: db.execute("PRAGMA integrity_check").fetchall())
+        case.assertEqual(sound, [("ok",)])

@@ -7,33 +7,26 @@ is about to have settled: no other may be missing.
 
 from __future__ import annotations
 
-import os
 import random
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
-from twisted.internet import reactor as reactor_module
 from twisted.trial.unittest import TestCase
 
-from broker.storage.sqlite import SqliteStorage
-from tests.storage.test_kill import ROOT, Child
+from tests.storage.places import storage_at
+from tests.storage.test_kill import Child, check_soundness, start
 
-reactor: Any = reactor_module
 ROUNDS = 6
 SESSIONS = 5
 
 CHILD = """
 import os, random, sys, time
 from collections import deque
-from pathlib import Path
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from broker.model.sessions import ACK, IN, OUT, PUT, REC, RETAIN, SESSION, SessionRecord
-from broker.storage.sqlite import SqliteStorage
+from tests.storage.places import storage_at
 
-storage = SqliteStorage(Path(sys.argv[1]), reactor, time.time)
+storage = storage_at(sys.argv[1])
 journal = storage.sessions
 chance = random.Random(int(sys.argv[2]))
 waiting = deque()
@@ -100,32 +93,32 @@ reactor.run()
 class KillTests(TestCase):
     timeout = 120
 
+    def where(self) -> str:
+        return str(Path(self.mktemp()).absolute())
+
     async def test_what_was_safe_is_there(self) -> None:
-        path = Path(self.mktemp()).absolute()
+        where = self.where()
         chance = random.Random(11)
         lines: list[str] = []
         for number in range(ROUNDS):
-            child = Child(chance.uniform(0.01, 0.4))
             # A new range of seqs each time: the child knows of no message that it had not been told of.
-            command = [sys.executable, "-c", CHILD, str(path), str(number), str((number + 1) * 10_000_000)]
-            reactor.spawnProcess(child, sys.executable, command, env={**os.environ, "PYTHONPATH": str(ROOT)})
-            new = await child.ended
+            arguments = where, str(number), str((number + 1) * 10_000_000)
+            new = await start(CHILD, Child(chance.uniform(0.01, 0.4)), *arguments).ended
             self.assertGreater(len(new), 20)
             lines += new
-            await self.check(path, lines)
+            await self.check(where, lines)
 
-    async def check(self, path: Path, lines: list[str]) -> None:
+    async def check(self, where: str, lines: list[str]) -> None:
         told: dict[str, set[tuple[int, int]]] = {
             word: set() for word in ("put", "ask", "ack", "rec", "retain", "session")
         }
         for line in lines:
             word, *numbers = line.split()
             told[word].add((int(numbers[0]), int(numbers[1])))
-        storage = SqliteStorage(path, reactor, time.time)
+        storage = storage_at(where)
         await storage.open()
         try:
-            sound = await storage._read_lane.ask(lambda db: db.execute("PRAGMA integrity_check").fetchall())
-            self.assertEqual(sound, [("ok",)])
+            await check_soundness(self, storage)
             found = {}
             for session in range(1, SESSIONS + 1):
                 for row in await storage.sessions.load_queue(session, 0, 1_000_000):

@@ -348,6 +348,9 @@ class _Watched:
         self._endpoint = endpoint
         self._failed = failed
 
+    def __repr__(self) -> str:
+        return "to Redis"
+
     def connect(self, factory: Any) -> Deferred[Any]:
         attempt: Deferred[Any] = self._endpoint.connect(factory)
         return attempt.addErrback(self._note)

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, TypeAlias
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -156,19 +156,17 @@ class Lane:
     def settle(self) -> Deferred[None]:
         """Take no more; answers when all that was taken is answered."""
         self.ended = self.ended or "the storage is closed"
-        if not self.pending:
-            return succeed(None)
         settled: Deferred[None] = Deferred()
         self._settling.append(settled)
+        if not self.pending:
+            self._all_answered()
         return settled
 
     # -- the connection --------------------------------------------------------------------------------------------
 
     def _up(self) -> None:
         self._away = False
-        patience, self._patience = self._patience, None
-        if patience is not None:
-            patience.cancel()
+        self._wait_no_more()
         if not self._busy and self._queue:
             self._busy = True
             self._submit()
@@ -181,6 +179,11 @@ class Lane:
         """For the connection to come back, for so long and no longer."""
         if self._patience is None and not self._away:
             self._patience = self._reactor.callLater(self._settings.doubt_timeout, self._give_up)
+
+    def _wait_no_more(self) -> None:
+        patience, self._patience = self._patience, None
+        if patience is not None:
+            patience.cancel()
 
     def _give_up(self) -> None:
         """It has been away for too long: nothing is waited for."""
@@ -257,9 +260,14 @@ class Lane:
             except Exception:
                 self.log.failure("an answer of the storage could not be taken")
         if not self.pending:
-            settling, self._settling = self._settling, []
-            for settled in settling:
-                settled.callback(None)
+            self._all_answered()
+
+    def _all_answered(self) -> None:
+        if self.ended:
+            self._wait_no_more()
+        settling, self._settling = self._settling, []
+        for settled in settling:
+            settled.callback(None)
 
     def presentable(self, failure: Failure) -> BrokerError:
         """Only the errors of the contract come out; any other is a fault of ours and is logged as one."""

@@ -19,6 +19,7 @@ import hiredis
 from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 from broker.model.errors import BrokerError, Unavailable
@@ -140,6 +141,8 @@ def plainly(failure: Failure) -> str:
         return error.message
     if isinstance(error, (SSL.Error, VerificationError, CertificateError)):
         return f"TLS: {_of_tls(error)}"
+    if isinstance(error, ConnectionDone):
+        return "the server ended it"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return failure.getErrorMessage().rstrip(".")
@@ -232,8 +235,9 @@ def _linked(base: Any) -> Any:
         def connectionLost(self, why: Any) -> None:
             if not self.link.why:
                 self.link.why = plainly(why)
-            super().connectionLost(why)
+            # Told first: who hears that his command is lost shall not take this connection for one that is there.
             self.link.lost()
+            super().connectionLost(why)
 
         def dataReceived(self, data: bytes, unpause: bool = False) -> None:
             self.link.heard()

@@ -106,7 +106,8 @@ class WriteLane(Lane):
         if reply[0] == b"held":
             holder = msgspec.json.decode(reply[2], type=Holder)
             if not holder.is_dead():
-                kind = Unfit if holder.space == _pid_space() else Unavailable
+                # What runs here will not go away by itself; of another machine's nobody knows more than its time.
+                kind = Unfit if holder.space and holder.space == _pid_space() else Unavailable
                 raise kind(f"another broker named {self.node!r} uses it ({holder}): each needs a name of its own")
             reply = await self._claim(call, mode, reply[1])
         if reply[0] != b"ok":

@@ -35,7 +35,7 @@ local function batch()
     local key = P .. 'writer:' .. ARGV[2]
     local held = call('HMGET', key, 'epoch', 'fence')
     if held[1] ~= ARGV[3] then
-        return { 'stale' }
+        return { held[1] and 'stale' or 'lost' }
     end
     -- What the process has of its own, others have taken over by now: see `broker.cluster`.
     if held[2] and call('EXISTS', P .. 'c:dead:' .. held[2]) == 1 then
