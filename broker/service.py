@@ -25,6 +25,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
+from broker.clustering import Clustering, backplane_of, problem_of
 from broker.config import Config, ConfigError
 from broker.core import Core
 from broker.data_dir import DataDir, DataDirError
@@ -115,6 +116,7 @@ class BrokerService(Service):
         self._recorder: Any = None
         self._events: Any = None
         self._metrics: Metrics | None = None
+        self._clustering: Clustering | None = None
         self._starting: Deferred[None] | None = None
         self._stopping: Deferred[None] | None = None
         self._loops: list[LoopingCall] = []
@@ -190,7 +192,9 @@ class BrokerService(Service):
         for part in (core.files, core.quarantine):
             await part.open()
             self._closers.append(part.close)
-        core.commands.restore(await self._storage.open_commands())
+        clustering = self._clustering = Clustering(core, self._reactor, self._recorder.write_now)
+        await clustering.start()
+        self._closers.append(clustering.stop)
         self._recorder.start()
         self._closers.append(self._recorder.stop)
         await self._events.open()
@@ -256,6 +260,7 @@ class BrokerService(Service):
             quarantine=quarantine,
             events=events,
             event_side=side,
+            backplane=backplane_of(config, storage, reactor, at_turn_end(reactor), clock, self._monotonic),
             default_expires=limits.default_expires,
             name=config.broker.name,
             started_at=started_at,
@@ -304,7 +309,8 @@ class BrokerService(Service):
 
     def problems(self) -> list[str]:
         """Why no work is taken now; empty when it is."""
-        return [problem for problem in (self._problem, self._storage_problem) if problem]
+        problems = (self._problem, self._storage_problem, problem_of(self.core))
+        return [problem for problem in problems if problem]
 
     def troubles(self) -> list[str]:
         """What listeners have to say of themselves."""
@@ -327,7 +333,8 @@ class BrokerService(Service):
             log.warn("the TLS certificate has to be renewed: {sentence}", sentence=warning)
 
     def _figures(self) -> dict[str, float]:
-        return counters_of(self._storage, self._recorder)
+        clustering = self._clustering
+        return counters_of(self._storage, self._recorder) | ({} if clustering is None else clustering.counters())
 
     def _loop(self, call: Callable[[], None], seconds: float) -> None:
         loop = LoopingCall(call)
@@ -365,6 +372,8 @@ class BrokerService(Service):
         assert self.core is not None
         try:
             self.core.commands.tick()
+            if self._clustering is not None:
+                self._clustering.tick()
         except Exception:
             log.failure("fault in the commands' tick")
 
@@ -445,7 +454,7 @@ def at_turn_end(reactor: Any) -> Callable[[Callable[[], None]], object]:
 def restart_keys(old: Config, fresh: Config) -> list[str]:
     """The keys outside [listeners] that changed and only count at a start."""
     keys = []
-    for table in ("broker", "storage", "redis", "history", "events", "mail"):
+    for table in ("broker", "storage", "redis", "cluster", "history", "events", "mail"):
         before, after = getattr(old, table), getattr(fresh, table)
         keys += [f"{table}.{key}" for key in after.__struct_fields__ if getattr(before, key) != getattr(after, key)]
     return keys

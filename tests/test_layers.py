@@ -35,7 +35,8 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
         "broker.tls",
         "broker.simulate",
     ),
-    ("broker.storing",),
+    ("broker.storing", "broker.clustering"),
+    ("broker.clustering",),
     ("broker.service",),
     ("broker.tap",),
     # The demo starts a whole broker as its user would, and asks the same configuration where that will listen.

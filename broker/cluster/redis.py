@@ -74,6 +74,8 @@ class RedisBackplane:
         self._clock = clock
         self._monotonic = monotonic
         self._prefix = f"{settings.prefix}:c:"
+        #: Where our storage knows us by: it looks there for whether we may write.
+        self._writer = f"{settings.prefix}:writer:{name}"
         make = (address, settings, reactor)
         self._commands = RedisConnection(*make, f"{name}-cluster", monotonic=monotonic)
         self._reader = RedisConnection(*make, f"{name}-streams", monotonic=monotonic)
@@ -118,7 +120,7 @@ class RedisBackplane:
         if self._renewing.running:
             self._renewing.stop()
         try:
-            await self._run(scripts.LEAVE)
+            await self._run(scripts.LEAVE, self._writer)
         except Unavailable as error:
             self.log.warn("the other processes will see when our lease is over: {why}", why=error.message)
         self.node = ""
@@ -130,8 +132,8 @@ class RedisBackplane:
 
     async def _join(self) -> None:
         milliseconds = int(self._lease * 1000)
-        now, writer = int(self._clock()), f"{self._prefix[:-2]}writer:{self._name}"
-        joined = await self._script(scripts.JOIN, self._prefix, self._name, milliseconds, now, writer)
+        now = int(self._clock())
+        joined = await self._script(scripts.JOIN, self._prefix, self._name, milliseconds, now, self._writer)
         self.node, self.epoch, self._log_at = joined[0].decode(), int(joined[1]), joined[2]
         self._renewed = self._monotonic()
         await self._subscriber.subscribe(self._prefix + "ch", self.bus.published)

@@ -86,10 +86,11 @@ redis.call('DEL', ARGV[1] .. 'in:' .. ARGV[3], ARGV[1] .. 'mq:' .. ARGV[3], ARGV
 return 1
 """
 
-#: prefix, node -> it has gone of its own accord: what it had may be taken at once
+#: prefix, node, key of the storage's writer -> it has gone of its own accord: what it had may be taken at once
 LEAVE: Final = f"""
 redis.call('SET', ARGV[1] .. 'dead:' .. ARGV[2], '1', 'EX', {MARK})
 redis.call('DEL', ARGV[1] .. 'lease:' .. ARGV[2])
+redis.call('HDEL', ARGV[3], 'fence')
 return 1
 """
 

@@ -65,6 +65,16 @@ class IConsumer(Interface):
         """A command changed its state (it is the life cycle's own object: read it now, do not keep it)."""
 
 
+class IFarConsumer(IConsumer):
+    """A consumer that also hears of devices that are connected to other processes, as far as it says so.
+
+    The others hear only of the devices of this process: each process has its own history, topics and rules for those.
+    """
+
+    def interests() -> set[str]:
+        """``*`` for all devices, ``d:<id>`` for one, ``a:<application>`` for those bound to it. Asked often."""
+
+
 class IProtocol(Interface):
     """A protocol as `twistd broker` finds it (``getPlugins(IProtocol)``); built-in and third-party alike.
 

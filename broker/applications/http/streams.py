@@ -22,7 +22,7 @@ from broker.events.event import Event, seen_by
 from broker.listening.frames import text_frame
 from broker.listening.stats import ListenerStats
 from broker.model.errors import LimitExceeded
-from broker.model.interfaces import IConsumer
+from broker.model.interfaces import IFarConsumer
 from broker.model.jsontext import encode
 from broker.model.messages import KINDS, Command, Presence, Uplink
 from broker.routing.router import Router
@@ -100,7 +100,7 @@ class StreamClient(WebSocketPeer):
             self.dropped = 0
 
 
-@implementer(IConsumer)
+@implementer(IFarConsumer)
 class Streams:
     """All stream clients, and the one consumer that serves them."""
 
@@ -120,11 +120,23 @@ class Streams:
         if not self.clients:
             self._router.listen(self)
         self.clients.add(client)
+        for told in self._router.on_listening:
+            told()
 
     def remove(self, client: StreamClient) -> None:
         self.clients.discard(client)
         if not self.clients:
             self._router.ignore(self)
+
+    def interests(self) -> set[str]:
+        """See `IFarConsumer`."""
+        wanted: set[str] = set()
+        for client in self.clients:
+            if client.wish.devices:
+                wanted.update(f"d:{device}" for device in client.wish.devices)
+            else:
+                wanted.add("*" if client.caller.is_admin else f"a:{client.caller.application}")
+        return wanted
 
     # -- IConsumer -------------------------------------------------------------------------------------------------
 
