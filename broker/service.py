@@ -96,6 +96,7 @@ class BrokerService(Service):
         reread: Callable[[], Config] | None = None,
         on_failure: Callable[[], None] = lambda: None,
         lines: Lines | None = None,
+        worker: bool = False,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -107,6 +108,8 @@ class BrokerService(Service):
         self._reread = reread
         self._on_failure = on_failure
         self._lines = lines
+        #: Whether we are one of several processes in one data folder, on the same ports.
+        self._worker = worker
         self._clock = clock
         self._monotonic = monotonic
         self._data_dir: DataDir | None = None
@@ -163,7 +166,7 @@ class BrokerService(Service):
     def _take_hold(self) -> None:
         """Everything that another process could have, or that could be missing."""
         config = self.config
-        self._data_dir = DataDir(config.data_dir)
+        self._data_dir = DataDir(config.data_dir, lock=not self._worker)
         self._token = config.broker.admin_token
         if self._token:
             log.info("admin token: broker.admin_token of {source}", source=config.source)
@@ -172,7 +175,7 @@ class BrokerService(Service):
             log.info("admin token: in the file {file}", file=str(file))
         self._certificate = Certificate(config.tls, self._data_dir.path)
         for name, settings in config.listeners.items():
-            served = Served(name, settings, self._reactor, self._certificate)
+            served = Served(name, settings, self._reactor, self._certificate, self._worker)
             self.served.append(served)
             served.reserve()
 

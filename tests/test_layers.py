@@ -38,6 +38,7 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("broker.storing", "broker.clustering"),
     ("broker.clustering",),
     ("broker.service",),
+    ("broker.workers",),
     ("broker.tap",),
     # The demo starts a whole broker as its user would, and asks the same configuration where that will listen.
     ("twisted.plugins", "broker.simulate.demo", "broker.simulate.commands", "broker.simulate.__main__"),

@@ -343,11 +343,12 @@ class RedisBackplane:
         self._reading.addErrback(lambda failure: self.log.failure("fault while reading the streams", failure))
 
     async def _read_on(self, node: str) -> None:
-        names = ["log", f"in:{node}", *(f"{name}:{node}" for name in self._streams)]
-        at = {name: b"0" for name in names}
-        at["log"] = self._log_at
-        keys = {(self._prefix + name).encode(): name for name in names}
+        at = {"log": self._log_at}
         while self._running and self.node == node:
+            # Whoever reads one of our streams may have come only now: it is read from its beginning.
+            names = ("log", f"in:{node}", *(f"{name}:{node}" for name in self._streams))
+            at = {name: at.get(name, b"0") for name in names}
+            keys = {(self._prefix + name).encode(): name for name in names}
             try:
                 reply = await self._reader.call(
                     "XREAD", "COUNT", COUNT, "BLOCK", int(BLOCK * 1000), "STREAMS", *keys, *at.values(), wait=BLOCK

@@ -6,16 +6,23 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
+from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from paho.mqtt.client import Client as Mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+from pamoja import lorawan as pamoja
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from tests.cluster.bed import SERVER
+from tests.devices.lorawan.bed import APP_S_KEY, GATEWAY, NWK_S_KEY
+from tests.devices.lorawan.test_real import UdpForwarder
 from tests.real import RealBroker, eventually
 from tests.websocket import WebSocketClient
 
@@ -229,6 +236,105 @@ class Processes(TestCase):
                 self.assertIn(message["device"], devices)
                 if message["type"] == "uplink":
                     seen.add(message["device"])
+
+
+    # -- LoRaWAN ---------------------------------------------------------------------------------------------------
+
+    def test_a_mote_that_both_hear(self) -> Any:
+        return deferToThread(self._mote)
+
+    def _mote(self) -> None:
+        settings = {"listeners.lorawan.region": "\"eu868\"", "listeners.lorawan.unknown": "\"accept\""}
+        a, b = self.start("a", **settings), self.start("b", **settings)
+        mote = {"id": "AA00000000000001", "dev_addr": "26011BDA", "nwk_s_key": NWK_S_KEY, "app_s_key": APP_S_KEY}
+        status, answer = self.call(b, "POST", "/devices", {"protocol": "lorawan", **mote})
+        self.assertEqual(status, 201, answer)
+        stream = WebSocketClient(b.ports["http"], "/api/v1/stream?kind=raw", "admin")
+        near, far = UdpForwarder(b.ports["lorawan"]), UdpForwarder(a.ports["lorawan"], "4247010099999999")
+        for forwarder in (near, far):
+            self.addCleanup(forwarder.close)
+            forwarder.pull()
+        session = pamoja.session(0x26011BDA, bytes.fromhex(NWK_S_KEY), bytes.fromhex(APP_S_KEY))
+        time.sleep(0.6)
+
+        def says(number: int, *forwarders: UdpForwarder) -> Any:
+            phy = session.encode_uplink(number, 5, b"%d" % number, False, False, False, None)
+            for forwarder in forwarders:
+                forwarder.hears(phy)
+            return stream.next(lambda message: message["type"] == "uplink")
+
+        for number in range(3):
+            uplink = says(number, far, near)
+            self.assertEqual(uplink["payload_base64"], b64encode(b"%d" % number).decode())
+            self.assertEqual(len(uplink["meta"]["gateways"]), 2)
+        # A downlink through the gateway of the process that has not got the network, whichever that is.
+        for number, (broker, forwarder) in enumerate(((a, near), (b, far)), 3):
+            time.sleep(2.5)  # until the windows of the last uplink are over
+            order = {"payload_base64": b64encode(b"down").decode(), "port": 7}
+            status, command = self.call(broker, "POST", f"/devices/{mote['id']}/commands", order)
+            self.assertEqual(status, 202, command)
+            says(number, forwarder)
+            _, frame = forwarder.told()
+            self.assertEqual(session.decode(frame, number - 3).payload, b"down")
+            self.final(broker, command["id"], "succeeded")
+        a.kill()
+        eventually(lambda: any("the network is this process's" in line for line in b.output), "b to take the network")
+        uplink = says(7, near)
+        self.assertEqual([one["eui"] for one in uplink["meta"]["gateways"]], [GATEWAY])
+
+    # -- MQTT ------------------------------------------------------------------------------------------------------
+
+    def test_mqtt_when_a_process_is_killed(self) -> Any:
+        return deferToThread(self._mqtt)
+
+    def client(self, broker: RealBroker, client_id: str, clean: bool = True) -> Any:
+        """Connected; ``got`` holds what came."""
+        client = Mqtt(CallbackAPIVersion.VERSION2, client_id, clean_session=clean)
+        client.got = []
+        client.up = threading.Event()
+        client.on_connect = lambda *_: client.up.set()
+        client.on_message = lambda _c, _u, message: client.got.append((message.topic, message.payload))
+        client.connect("127.0.0.1", broker.ports["mqtt"])
+        client.loop_start()
+        self.addCleanup(client.loop_stop)
+        assert client.up.wait(20)
+        return client
+
+    def subscribe(self, client: Any, topic: str, qos: int) -> None:
+        done = threading.Event()
+        client.on_subscribe = lambda *_: done.set()
+        client.subscribe(topic, qos)
+        assert done.wait(20)
+
+    def _mqtt(self) -> None:
+        brokers = [self.start(name) for name in "abc"]
+        a, b, c = brokers
+        keeper = self.client(a, "keeper", clean=False)
+        self.subscribe(keeper, "q/#", 2)
+        keeper.disconnect()
+        reader = self.client(b, "reader")
+        self.subscribe(reader, "q/#", 1)
+        time.sleep(0.3)
+        writers = [self.client(broker, f"writer-{number}") for number, broker in enumerate((b, c))]
+        acknowledged: list[bytes] = []
+
+        def publish(first: int, last: int) -> None:
+            for number in range(first, last):
+                for which, writer in enumerate(writers):
+                    payload = b"%d-%d" % (which, number)
+                    writer.publish(f"q/{which}", payload, number % 2 + 1).wait_for_publish(20)
+                    acknowledged.append(payload)
+
+        publish(0, 30)
+        a.kill()
+        publish(30, 60)
+        back = self.client(c, "keeper", clean=False)
+        publish(60, 70)
+        eventually(lambda: len({payload for _, payload in back.got}) == len(acknowledged), "all to come")
+        payloads = [payload for _, payload in back.got]
+        self.assertEqual(len(payloads), len(set(payloads)))
+        eventually(lambda: len({payload for _, payload in reader.got}) == len(acknowledged), "the reader's")
+        self.assertEqual(set(payloads), set(acknowledged))
 
 
 def deferred_call(call: Any) -> Any:
