@@ -259,14 +259,15 @@ class IBackplane(Interface):
         """``call(node, body)`` for each `cast` and `tell` of this kind."""
 
     def ask(node: str, kind: str, body: bytes) -> Any:
-        """Deferred of the answer (bytes). Fails with the BrokerError of whoever answers; Unavailable: none came, and the
-        question may have been acted upon."""
+        """Deferred of the answer (bytes). Fails with the BrokerError of whoever answers; Unavailable: none came, and
+        the question may have been acted upon."""
 
     def answer(kind: str, call: Callable[[str, bytes], Any]) -> None:
         """``call(node, body)`` gives the answer, or a Deferred of it, or raises a BrokerError."""
 
     def take(space: str, key: str, note: str = "") -> Any:
-        """Deferred of a `broker.model.cluster.Taken`: ours now, unless a node that lives has it. Fails with Unavailable.
+        """Deferred of a `broker.model.cluster.Taken`: ours now, unless a node that lives has it. Fails with
+        Unavailable.
 
         ``note`` is kept with it, or what is there if it is empty; taking again what is ours changes the note.
         """
@@ -286,6 +287,6 @@ class IBackplane(Interface):
         joined: Callable[[], Any] | None = None,
         left: Callable[[str], object] | None = None,
     ) -> None:
-        """``left(node)``: that node is no more, told to all. ``gone(node)``: it is for us, and no one else, to take over
-        what it had; a Deferred is waited for. ``fenced()``: all that we had may belong to others by now: stop it at
-        once, as if it had never been. ``joined()``: we are a new node since then."""
+        """``left(node)``: that node is no more, told to all. ``gone(node)``: it is for us, and no one else, to take
+        over what it had; a Deferred is waited for. ``fenced()``: all that we had may belong to others by now: stop it
+        at once, as if it had never been. ``joined()``: we are a new node since then."""

@@ -237,8 +237,8 @@ def arguments_of(batch: Batch) -> list[Argument]:
     taken = [(int(name[4:]), tuple(ids)) for name, ids in batch.taken.items() if name.startswith("box:")]
     _add_groups(arguments, taken)
     _add(arguments, [cell for name, bodies in batch.sent.items() if name[:4] != "box:" for cell in (name, bodies[0])])
-    ids = [cell for name, all_ids in batch.taken.items() if name[:4] != "box:" for one in all_ids for cell in (name, one)]
-    _add(arguments, ids)
+    streams = [(name, entry) for name, entries in batch.taken.items() if name[:4] != "box:" for entry in entries]
+    _add(arguments, [cell for pair in streams for cell in pair])
     _add(arguments, [str(base >> SEQ_BITS) for base in batch.drops])
     return [one.encode() if isinstance(one, str) else one for one in arguments]
 
