@@ -158,7 +158,7 @@ class EnvironmentTests(ConfigCase):
             "BROKER__COLOUR": (
                 "red",
                 "there is no such table; allowed tables: "
-                "broker, cluster, commands, events, history, limits, listeners, log, mail, redis, storage, tls",
+                "broker, campaigns, cluster, commands, events, history, limits, listeners, log, mail, redis, storage, tls",
             ),
             "BROKER__BROKER": ("3", "must be a table"),
         }
@@ -179,9 +179,9 @@ class WrongTests(ConfigCase):
             "[broker]\nnam = 'x'": 'broker.nam = "x": there is no such key; '
             "allowed keys: admin_token, data_dir, name, workers",
             "[brokr]": "[brokr]: there is no such table; allowed tables: "
-            "broker, cluster, commands, events, history, limits, listeners, log, mail, redis, storage, tls",
+            "broker, campaigns, cluster, commands, events, history, limits, listeners, log, mail, redis, storage, tls",
             "x = 1": "x = 1: there is no such table; allowed tables: "
-            "broker, cluster, commands, events, history, limits, listeners, log, mail, redis, storage, tls",
+            "broker, campaigns, cluster, commands, events, history, limits, listeners, log, mail, redis, storage, tls",
             "broker = 3": "broker = 3: must be a table",
             "listeners = []": "listeners = []: must be a table",
             "[broker]\nname = 'a b'": 'broker.name = "a b": must be a string that matches ^[A-Za-z0-9._-]{1,64}$',

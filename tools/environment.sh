@@ -3,9 +3,10 @@
 #
 #     run     the broker
 #     check   also ruff, mypy and the Python packages of the tests
-#     test    also the clients that the tests run and that are no Python packages: mosquitto_pub and mosquitto_sub, and
-#             Node.js with MQTT.js. An own Node.js of at least version 18 is used as it is. And mosquitto, the MQTT broker
-#             that stands between the tests' ChirpStack and us, and redis-server, on which the broker stores.
+#     test    also the clients that the tests run and that are no Python packages: mosquitto_pub and mosquitto_sub,
+#             Chromium, and Node.js with MQTT.js. An own Node.js of at least version 18 is used as it is. And mosquitto,
+#             the MQTT broker that stands between the tests' ChirpStack and us, and redis-server, on which the broker
+#             stores.
 #
 # Debian packages are installed where root runs this, and no service of theirs is started or enabled. What is missing is
 # said in one line, with exit status 1.
@@ -70,6 +71,9 @@ missing_packages() {
     command -v redis-server >/dev/null || echo redis-server
     suitable_node || echo nodejs
     node_ready || command -v npm >/dev/null || echo npm
+    command -v chromium >/dev/null || echo chromium
+    # without it, screenshots of the Chinese pages are empty boxes
+    [ -e /usr/share/fonts/truetype/wqy ] || echo fonts-wqy-microhei
 }
 
 # It is in sbin, which is not on everybody's PATH.

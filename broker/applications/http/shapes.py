@@ -68,6 +68,7 @@ class DeviceShape(msgspec.Struct, kw_only=True):
     values: dict[str, ReadingShape]
     unmapped: dict[str, ReadingShape]
     info: dict[str, Any]
+    tags: list[str]
     secret: str | UnsetType = UNSET
 
 
@@ -256,6 +257,7 @@ def device_shape(
         values=readings_shape(values),
         unmapped=readings_shape(unmapped),
         info=record.info if live is None else live.info,
+        tags=record.tags,
     )
 
 

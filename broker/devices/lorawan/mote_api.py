@@ -6,7 +6,7 @@ change is on disk when it is answered; the mote is told after its next uplinks, 
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -17,7 +17,8 @@ from broker.devices.lorawan.motes import PROTOCOL
 from broker.devices.lorawan.network import Network
 from broker.devices.lorawan.settings import RegionName
 from broker.model.errors import NotFound
-from broker.model.records import DeviceRecord
+from broker.model.interfaces import ILoraNetwork
+from broker.model.records import DeviceQuery, DeviceRecord
 from broker.web.routes import ADMIN, API, Call, Route
 
 Hertz = Annotated[int, Meta(ge=100_000_000, le=1_677_721_500, multiple_of=100)]
@@ -92,14 +93,43 @@ class StatusShape(msgspec.Struct, kw_only=True):
 
 
 class MoteShape(msgspec.Struct, kw_only=True):
-    """A mote. ``dev_addr`` is null without a session, ``mac`` of one that was asked nothing yet."""
+    """A mote. ``dev_addr`` is null without a session, ``mac`` of one that was asked nothing yet.
+
+    ``joined``: it has a session. ``up`` and ``down``: the next frame counters. ``gateways``: EUIs of those that heard
+    its last frame, the best first. ``queued``: commands that wait for its windows.
+    """
 
     dev_eui: str
+    name: str
+    device_class: Literal["A", "C"] = msgspec.field(name="class")
+    network: Literal["own", "chirpstack"]
+    online: bool
+    last_seen: float | None
+    joined: bool
+    up: int | None
+    down: int | None
+    gateways: list[str]
+    queued: int
     region: RegionName | None
     dev_addr: str | None
     set: MoteSettings
     mac: MacShape | None
     status: StatusShape | None
+
+
+class MoteFilter(msgspec.Struct, kw_only=True):
+    """Which motes; ``q`` is looked for in id and name. ``cursor``: the ``next`` of the page before."""
+
+    q: Annotated[str, Meta(max_length=128)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
+    cursor: Annotated[str, Meta(max_length=255)] | None = None
+
+
+class MotePage(msgspec.Struct):
+    """Motes by DevEUI."""
+
+    items: list[MoteShape]
+    next: str | None
 
 
 class MoteCalls:
@@ -110,10 +140,19 @@ class MoteCalls:
 
     def routes(self) -> list[Route]:
         one = f"{API}/lorawan/motes/{{eui}}"
+        every = f"{API}/lorawan/motes"
         return [
+            Route("GET", every, self.list_motes, ADMIN, query=MoteFilter, answers=MotePage),
             Route("GET", one, self.get_mote, ADMIN, answers=MoteShape),
             Route("PATCH", one, self.change_mote, ADMIN, body=MoteChanges, answers=MoteShape),
         ]
+
+    async def list_motes(self, call: Call) -> MotePage:
+        """All motes, with their session, counters, gateways and queue."""
+        wish: MoteFilter = call.query
+        query = DeviceQuery(protocol=PROTOCOL, q=wish.q)
+        records, cursor = await self._network.core.registry.list_devices(query, wish.limit, wish.cursor)
+        return MotePage([self._shape(record) for record in records], cursor)
 
     async def get_mote(self, call: Call) -> MoteShape:
         """What a mote is set to, and is to be set to."""
@@ -142,9 +181,23 @@ class MoteCalls:
         if state is not None and state.status is not None:
             status = dict(zip(("battery", "margin", "at"), state.status, strict=True))
         fields = record.attributes
+        core = self._network.core
+        live = core.devices.get(record.id)
+        lora: ILoraNetwork = core.lora
+        last_seen = record.last_seen if live is None else live.last_seen
         return msgspec.convert(
             {
                 "dev_eui": record.id,
+                "name": record.name,
+                "class": "C" if fields.get("class") == "C" else "A",
+                "network": fields.get("network") or "own",
+                "online": live is not None and live.online,
+                "last_seen": None if last_seen is None else round(last_seen, 3),
+                "joined": lora.class_of(record.id) is not None,
+                "up": None if mote is None else mote.up,
+                "down": None if mote is None else mote.down,
+                "gateways": list(lora.gateways_of(record.id)),
+                "queued": core.commands.queued(record.id),
                 "region": fields.get("region"),
                 "dev_addr": None if mote is None else f"{mote.dev_addr:08X}",
                 "set": {name: fields.get(name) for name in FIELDS},

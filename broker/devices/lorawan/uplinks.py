@@ -22,6 +22,7 @@ from functools import partial
 from typing import Any, Final
 
 from broker.core import Core
+from broker.devices.lorawan import tracing
 from broker.devices.lorawan.counter import MAX_COUNTER, reconstruct, repeated
 from broker.devices.lorawan.counters import LorawanCounters
 from broker.devices.lorawan.downlinks import Downlinks
@@ -42,6 +43,7 @@ from broker.devices.lorawan.settings import Settings
 from broker.devices.lorawan.store import Store
 from broker.devices.lorawan.windows import margin
 from broker.model.messages import EVENT, RAW, STATUS, DeviceRef, Uplink
+from broker.routing.traces import IN
 from broker.routing.values import LastValues
 
 #: Gateways that are remembered as near a mote.
@@ -126,6 +128,8 @@ class Uplinks:
         mote.prompt = frame.adr_ack_req
         mote.answers = b""
         clear = frame.decrypt(mote.nwk_s_key, mote.app_s_key, fcnt) if frame.port is not None else b""
+        if mote.tell is not None:
+            mote.tell(IN, heard.phy, tracing.uplink(heard, frame, fcnt, clear))
         said = clear if frame.port == 0 else frame.fopts
         commands = self._commands(mote, heard, said) if said else ()
         if self._dialogue.heard(mote, heard, fcnt, frame.adr, commands):

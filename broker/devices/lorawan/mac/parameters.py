@@ -162,7 +162,7 @@ def wanted(start: Parameters, region: Region, own: Own | None, settings: Setting
     here = region.name == settings.region
     offset = settings.rx1_offset if of.rx1_offset is None else of.rx1_offset
     rate = of.rx2_rate if of.rx2_rate is not None else settings.rx2_rate if here and settings.rx2_rate >= 0 else None
-    if rate is None or rate not in region.rates_down:
+    if rate is None or rate not in region.rates_down or not region.max_payload[rate]:
         rate = start.rx2_rate
     frequency = of.rx2_frequency or (settings.rx2_frequency if here else 0) or start.rx2_frequency
     up, down = _dwell(start, region, settings.dwell_time if here else "region")

@@ -1,0 +1,142 @@
+// All devices: searched on the server, of the rows only those that are seen are drawn.
+import {useEffect, useRef, useState} from "preact/hooks";
+import {get, post} from "console/api.mjs";
+import {link} from "console/state.mjs";
+import {ago, texts} from "console/texts.mjs";
+import {Copyable, Dialog, Field, Head, Opens, html, note, why} from "console/ui.mjs";
+import {Device} from "console/page-device.mjs";
+import {PROTOCOLS, protocolName} from "console/page-overview.mjs";
+
+const t = texts({
+  title: ["Devices", "设备"],
+  search: ["Search in id and name", "按编号或名称搜索"],
+  protocol: ["Protocol", "协议"],
+  any: ["any", "全部"],
+  presence: ["Presence", "状态"],
+  online: ["online", "在线"],
+  offline: ["offline", "离线"],
+  name: ["Name", "名称"],
+  id: ["Id", "编号"],
+  seen: ["Last seen", "最后在线"],
+  found: ["{count} shown", "已显示 {count} 台"],
+  more: ["{count} shown, scroll for more", "已显示 {count} 台，滚动加载更多"],
+  nobody: ["No device fits.", "没有符合条件的设备。"],
+  add: ["Add a device", "添加设备"],
+  save: ["Add", "添加"],
+  product: ["Product", "产品"],
+  optional: ["may be left empty", "可留空"],
+  made: ["Added. The secret is shown this once:", "已添加。密钥仅显示一次："],
+  fields: ["Further fields, as JSON", "其他字段（JSON）"],
+  fieldsHint: ['such as {"join_eui": "0000000000000001"} for LoRaWAN', '例如 LoRaWAN：{"join_eui": "0000000000000001"}'],
+});
+
+/** Of one row, in CSS pixels; style.css has the same. */
+const ROW = 44;
+const PAGE = 100;
+
+export function Devices({at}) {
+  return at[1] ? html`<${Device} id=${at[1]} tab=${at[2] || "now"} key=${at[1]} />` : html`<${List} />`;
+}
+
+function asked() {
+  const given = new URLSearchParams(location.hash.split("?")[1] || "");
+  return {q: given.get("q") || "", protocol: given.get("protocol") || "", online: given.get("online") || ""};
+}
+
+function List() {
+  const [wish, setWish] = useState(asked);
+  const [rows, setRows] = useState([]);
+  const [next, setNext] = useState(null);
+  const [busy, setBusy] = useState(true);
+  const [error, setError] = useState("");
+  const turn = useRef(0);
+
+  async function load(cursor) {
+    const mine = cursor ? turn.current : (turn.current += 1);
+    setBusy(true);
+    try {
+      const page = await get("/devices", {...wish, limit: PAGE, cursor});
+      if (mine !== turn.current) return;
+      setRows((before) => (cursor ? [...before, ...page.items] : page.items));
+      setNext(page.next);
+      setError("");
+    } catch (problem) {
+      if (mine === turn.current) setError(why(problem));
+    } finally {
+      if (mine === turn.current) setBusy(false);
+    }
+  }
+
+  useEffect(() => {
+    const timer = setTimeout(() => load(null), 150);
+    const query = new URLSearchParams(Object.entries(wish).filter(([, value]) => value));
+    history.replaceState(null, "", `${link("devices")}${query.size ? `?${query}` : ""}`);
+    return () => clearTimeout(timer);
+  }, [wish.q, wish.protocol, wish.online]);
+
+  const change = (name) => (event) => setWish((before) => ({...before, [name]: event.target.value}));
+  return html`<${Head} title=${t.title}>
+      <${Opens} label=${t.add} main>${(close) => html`<${AddDevice} close=${close} added=${() => load(null)} />`}</${Opens}>
+    </${Head}>
+    <div class="row card">
+      <input class="grow" type="search" placeholder=${t.search} aria-label=${t.search} value=${wish.q} onInput=${change("q")} />
+      <select aria-label=${t.protocol} value=${wish.protocol} onChange=${change("protocol")}>
+        <option value="">${t.protocol}: ${t.any}</option>
+        ${Object.entries(PROTOCOLS).map(([key, name]) => html`<option value=${key}>${name}</option>`)}
+      </select>
+      <select aria-label=${t.presence} value=${wish.online} onChange=${change("online")}>
+        <option value="">${t.presence}: ${t.any}</option>
+        <option value="true">${t.online}</option><option value="false">${t.offline}</option>
+      </select>
+    </div>
+    ${error && html`<p class="bad" role="alert">${error}</p>`}
+    <p class="soft small" role="status">${rows.length ? (next ? t.more : t.found)({count: rows.length}) : busy ? "…" : t.nobody}</p>
+    <${Window} rows=${rows} end=${() => next && !busy && load(next)} />`;
+}
+
+/** Draws the rows that are seen, and some above and below. */
+function Window({rows, end}) {
+  const element = useRef(null);
+  const [first, setFirst] = useState(0);
+  function scrolled() {
+    const box = element.current;
+    setFirst(Math.max(0, Math.floor(box.scrollTop / ROW) - 10));
+    if (box.scrollTop + box.clientHeight > (rows.length - 15) * ROW) end();
+  }
+  useEffect(scrolled, [rows]);
+  const shown = rows.slice(first, first + 60);
+  return html`<div class="window" ref=${element} onScroll=${scrolled} tabindex="0" role="region" aria-label=${t.title}>
+    <div class="line names"><span>${t.name}</span><span>${t.id}</span><span>${t.presence}</span><span>${t.protocol}</span><span>${t.seen}</span></div>
+    <svg width="1" height=${first * ROW} aria-hidden="true"></svg>
+    ${shown.map((device) => html`<a class="line" key=${device.id} href=${link("devices", device.id)}>
+      <span>${device.name || device.id}</span><span class="mono">${device.id}</span>
+      <span class=${device.online ? "good dot" : "soft dot"}>${device.online ? t.online : t.offline}</span>
+      <span>${protocolName(device.protocol)}</span><span class="soft">${ago(device.last_seen)}</span></a>`)}
+    <svg width="1" height=${Math.max(0, rows.length - first - shown.length) * ROW} aria-hidden="true"></svg>
+  </div>`;
+}
+
+function AddDevice({close, added}) {
+  const [made, setMade] = useState(null);
+  async function submit(values) {
+    const {fields, ...rest} = values;
+    const device = await post("/devices", {...rest, ...(fields ? JSON.parse(fields) : {})});
+    added();
+    if (!device.secret) {
+      note(device.id);
+      return true;
+    }
+    setMade(device);
+    return false; // the dialog stays, with the secret in it, until it is closed
+  }
+  if (made) {
+    return html`<${Dialog} title=${made.id} close=${close}><p>${t.made}</p><${Copyable} text=${made.secret} /></${Dialog}>`;
+  }
+  return html`<${Dialog} title=${t.add} action=${t.save} submit=${submit} close=${close}>
+    <${Field} label=${t.protocol}><select name="protocol">${Object.entries(PROTOCOLS).map(([key, name]) => html`<option value=${key}>${name}</option>`)}</select></${Field}>
+    <${Field} label=${t.id} hint=${t.optional}><input name="id" maxlength="128" /></${Field}>
+    <${Field} label=${t.name} hint=${t.optional}><input name="name" maxlength="128" /></${Field}>
+    <${Field} label=${t.product} hint=${t.optional}><input name="product" maxlength="128" /></${Field}>
+    <${Field} label=${t.fields} hint=${t.fieldsHint}><textarea name="fields"></textarea></${Field}>
+  </${Dialog}>`;
+}
