@@ -65,6 +65,8 @@ setup(
             "openapi-spec-validator>=0.7,<1",
             # drives Chromium, which is Debian's
             "playwright>=1.60,<2",
+            # reads deploy/compose.yaml
+            "pyyaml>=6,<7",
             # a mail server of somebody else
             "aiosmtpd>=1.4.6,<2",
             "coverage>=7.10,<8",
@@ -74,6 +76,7 @@ setup(
         "dev": [
             "mypy>=2.4,<3",
             "mypy-zope>=1.0.17,<2",
+            "types-PyYAML>=6,<7",
             "ruff>=0.17,<0.18",
         ],
     },

@@ -255,6 +255,11 @@ class Campaigns:
     def fetched(self, order_id: str) -> None:
         self._about(order_id, lambda work: work.outcomes.fetched(work))
 
+    def exchanged(self, device_id: str, why: str) -> None:
+        work = self._roster.by_device.get(device_id)
+        if work is not None:
+            work.outcomes.exchanged(work, why)
+
     def reported(self, device_id: str, info: dict[str, Any]) -> Deferred[None]:
         work = self._roster.by_device.get(device_id)
         return succeed(None) if work is None else work.outcomes.reported(work, info)

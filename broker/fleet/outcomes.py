@@ -124,6 +124,19 @@ class Outcomes:
         self._lines.keep(work.line, "it has fetched the image")
         self.allow(work)
 
+    def exchanged(self, work: Work, why: str) -> None:
+        """Another piece of hardware is the device: it has fetched nothing, and was told nothing that has left."""
+        line = work.line
+        had_begun = line.fetching_at is not None
+        line.fetching_at = line.fetched_at = line.reported = None
+        work.order.fetched = work.doubt = False
+        if work.under_way and line.state != states.QUEUED:
+            self._fail(work, states.FAILED, why)
+        elif had_begun:
+            self._lines.keep(line, why)
+        if not work.under_way:  # the one before may still fetch at the address that it knows
+            self._roster.by_order.pop(work.order.id, None)
+
     @deferred
     async def reported(self, work: Work, info: dict[str, Any]) -> None:
         """Fails with Unavailable."""

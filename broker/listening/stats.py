@@ -9,7 +9,9 @@ from typing import Final, NamedTuple
 from broker.model.names import CLOSE_REASONS, DROP_REASONS
 
 #: Ends of connections that nobody need look at.
-USUAL: Final = frozenset({"client_closed", "connection_lost", "shutdown", "takeover", "idle", "removed", "replaced"})
+USUAL: Final = frozenset(
+    {"client_closed", "connection_lost", "shutdown", "takeover", "idle", "removed", "replaced", "resting"}
+)
 #: Of the others, the last so many are kept.
 RECENT: Final = 50
 

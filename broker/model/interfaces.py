@@ -375,6 +375,9 @@ class IUpdateProgress(Interface):
     def fetched(order_id: str) -> None:
         """The last byte was handed to its connection."""
 
+    def exchanged(device_id: str, why: str) -> None:
+        """Another piece of hardware is the device now: what the one before was told, and has fetched, is void."""
+
     def reported(device_id: str, info: dict[str, Any]) -> Any:
         """A device has told what it has; ``info`` is what is known of it now. Deferred: what follows is on disk.
 

@@ -188,12 +188,17 @@ class BrowserCase(TestCase):
                 return
             folder = Path(self.mktemp()).absolute()
             folder.mkdir(parents=True)
-            stage = Stage(folder)
+            stage = Stage(folder, self.settings())
             # Trial has no place for what several tests share: it goes with the reactor.
             reactor.callFromThread(reactor.addSystemEventTrigger, "before", "shutdown", stage.stop)
             stage.start()
             self.populate(stage)
             self._stages[type(self)] = stage
+
+    @classmethod
+    def settings(cls) -> dict[str, str]:
+        """Of its broker, besides those of every stage."""
+        return {}
 
     @classmethod
     def populate(cls, stage: Stage) -> None:

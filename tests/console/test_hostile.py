@@ -79,7 +79,9 @@ class HostileTests(BrowserCase):
         made = broker.made("/devices", {"protocol": "novacloud", "name": NAME, "product": "evil"})
         assert broker.call("PUT", f"/applications/evil/devices/{made['id']}")[0] == 204
         device = Device(stage, made)
-        payload = dict(zip(EVIL, reversed(EVIL), strict=True))
+        payload: dict[str, Any] = dict(zip(EVIL, reversed(EVIL), strict=True))
+        # Names that objects of the page's language have of themselves.
+        payload |= {"constructor": 1, "__proto__": 2, "toString": 3}
         device.say({"type": "data", "payload": payload}, {"type": "status", "payload": {EVIL[0]: EVIL[1]}})
         other = broker.made("/devices", {"protocol": "novacloud", "name": "flood"})
         cls.devices = {"evil": made, "socket": device, "flood": other}
@@ -127,8 +129,10 @@ class HostileTests(BrowserCase):
             visit.go("devices", id)
             visit.page.wait_for_selector("[data-online]")
             self.assertIn(NAME, visit.page.inner_text("h1"))
-            self.devices["socket"].say({"type": "data", "payload": {EVIL[3]: 5}})
-            visit.page.wait_for_function("() => document.querySelectorAll('[data-chart]').length >= 1")
+            self.devices["socket"].say({"type": "data", "payload": {EVIL[3]: 5, "constructor": 6, "__proto__": 7}})
+            for key in ("constructor", "__proto__"):
+                visit.page.wait_for_selector(f"[data-chart='{key}'] .plot")
+            visit.page.wait_for_function("() => document.querySelectorAll('[data-chart]').length >= 3")
 
         return self.visit(work)
 

@@ -47,6 +47,9 @@ class Progress:
     def fetched(self, order_id: str) -> None:
         self.told.append(("fetched", order_id))
 
+    def exchanged(self, device_id: str, why: str) -> None:
+        self.told.append(("exchanged", device_id, why))
+
     def reported(self, device_id: str, info: dict[str, Any]) -> Deferred[None]:
         if self.broken:
             return fail(Unavailable("the disk is full"))

@@ -400,6 +400,47 @@ class PaceTests(BedCase):
         self.assertEqual(self.bed.states(campaign), {"A": "skipped"})
 
 
+class ExchangeTests(BedCase):
+    """A device is another piece of hardware from now on."""
+
+    def test_what_the_one_before_has_fetched_does_not_count_for_the_next(self) -> None:
+        self.bed.device("A", "wait")
+        campaign = self.bed.campaign()
+        self.bed.tick(2)
+        (work,) = self.bed.at_work.values()
+        self.bed.updater.fetch(work.order.id)
+        self.bed.campaigns.exchanged("A", "it was replaced")
+        self.bed.report("A", NEW)  # it came with that version
+        self.bed.updater.fetch(work.order.id)  # the one before, at the address that it was given
+        self.bed.report("A", NEW)
+        self.bed.tick(3)
+        line = self.bed.lines(campaign)["A"]
+        self.assertEqual((line.state, line.reason, line.fetched_at), ("failed", "it was replaced", None))
+        self.recounted(campaign)
+
+    def test_the_next_one_has_a_turn_of_its_own(self) -> None:
+        self.bed.device("A", "wait")
+        campaign = self.bed.campaign(pace=Pace(retries=Retries(count=1, after=5)))
+        self.bed.tick(2)
+        self.bed.updater.behaviour["A"] = "good"
+        self.bed.campaigns.exchanged("A", "it was replaced")
+        self.bed.tick(15)
+        line = self.bed.lines(campaign)["A"]
+        self.assertEqual((line.state, line.attempt, line.failures), ("confirmed", 2, 1))
+        self.assertEqual(len(self.bed.updater.given), 2)
+
+    def test_one_that_waits_goes_on_waiting(self) -> None:
+        self.bed.device("A", online=False)
+        self.bed.device("B", "stuck")
+        campaign = self.bed.campaign()
+        for device in ("A", "B", "C"):
+            self.bed.campaigns.exchanged(device, "it was replaced")
+        self.assertEqual(self.bed.states(campaign), {"A": "waiting", "B": "queued"})
+        self.bed.on("A")
+        self.bed.tick(5)
+        self.assertEqual(self.bed.states(campaign)["A"], "confirmed")
+
+
 class RetryTests(BedCase):
     def test_by_itself(self) -> None:
         self.bed.device("A", "refuse")

@@ -15,6 +15,7 @@ Gateways in trouble have a record each, so that a restart neither forgets the fa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -67,10 +68,17 @@ class Trouble(msgspec.Struct, kw_only=True, frozen=True):
 
 @implementer(IConsumer)
 class BackupCare:
-    """Looks after the backups of all gateways. ``newest`` has the age of each one's newest: (UNIX seconds, file id)."""
+    """Looks after the backups of all gateways. ``newest`` is each one's newest; ``rests``: it has no gateway now."""
 
-    def __init__(self, core: Core, settings: Settings, operations: Operations) -> None:
+    def __init__(
+        self,
+        core: Core,
+        settings: Settings,
+        operations: Operations,
+        rests: Callable[[str], bool] = lambda device: False,
+    ) -> None:
         self._core = core
+        self._rests = rests
         self._operations = operations
         self._records = Records(core.storage, TABLE, Trouble)
         self.settings = settings
@@ -129,19 +137,23 @@ class BackupCare:
         if change.protocol != PROTOCOL or not change.final or operation_of(change) != codec.DATAFILE_BACKUP:
             return
         self._running.pop(change.id, None)
-        if change.status == SUCCEEDED:
-            self._arrived(change)
+        if change.late:  # it has been told how it ended; the data may have come all the same
+            late = change.late[-1]
+            if late["status"] == SUCCEEDED:
+                self._arrived(change.device, late["result"])
+        elif change.status == SUCCEEDED:
+            self._arrived(change.device, change.result)
         elif change.status != CANCELLED and not (change.origin == ORIGIN and change.status == EXPIRED):
             # One of ours that did not get its turn is no failure: it is due again in the next round.
             self._failed(change)
 
-    def _arrived(self, command: Command) -> None:
-        name = command.result.get("backup") if isinstance(command.result, dict) else None
+    def _arrived(self, mac: str, result: Any) -> None:
+        name = result.get("backup") if isinstance(result, dict) else None
         finding: Deferred[Any] = self._core.files.get(BACKUPS, str(name))
         finding.addCallback(lambda info: None if info is None else self._note(info))
         finding.addErrback(self._not_known)
-        if command.device in self.trouble:
-            self._set(command.device, None)
+        if mac in self.trouble:
+            self._set(mac, None)
 
     def _failed(self, command: Command) -> None:
         before = self.trouble.get(command.device, Trouble())
@@ -216,6 +228,8 @@ class BackupCare:
 
     def every(self, record: DeviceRecord) -> float:
         """Seconds between two backups of a gateway; 0: none are made."""
+        if self._rests(record.id):
+            return 0.0
         own = record.attributes.get(BACKUP_EVERY)
         return self.settings.backup_every if own is None else float(own)
 

@@ -38,6 +38,7 @@ from broker.devices.gateway88.codec import GATEWAY_INFO
 from broker.devices.gateway88.container import FLAVOURS
 from broker.devices.gateway88.conversation import GIVE_UP, Conversation, Incoming, Sent
 from broker.devices.gateway88.counters import Gateway88Counters
+from broker.devices.gateway88.exchange import Exchange
 from broker.devices.gateway88.frames import Damage, FrameDecoder, Item
 from broker.devices.gateway88.identity import PROTOCOL, Shown, mac_text
 from broker.devices.gateway88.mapping import Session
@@ -455,7 +456,8 @@ class Gateway88Listener(Listener):
         core.updaters[PROTOCOL] = self.updates
         self.succession = Succession(core)
         self.admission = Admission(core, settings, self.succession)
-        self.backup_care = BackupCare(core, settings, self.operations)
+        self.backup_care = BackupCare(core, settings, self.operations, self.succession.rests)
+        self.exchange = Exchange(core, self.succession, self.operations, self.updates, self.moved)
         core.registry.on_change.append(self._changed)
 
     def reload(self, settings: Settings) -> tuple[str, ...]:
@@ -470,6 +472,7 @@ class Gateway88Listener(Listener):
         """Read who stands in for whom, and which backups there are. Raises Unavailable."""
         await self.succession.open()
         await self.backup_care.open()
+        await self.exchange.open()
 
     def tick(self) -> None:
         super().tick()
@@ -479,8 +482,11 @@ class Gateway88Listener(Listener):
         """The frames of ``mac`` belong to another device now: whoever is connected has to come in anew."""
         for id in {device, mac}:
             live = self.core.devices.get(id)
-            if live is not None and isinstance(live.link, Gateway88Connection):
-                live.link.close_link("replaced")
+            if live is not None:
+                live.bridges.pop(PROTOCOL, None)  # what was sent was sent to another one
+                rests = id != device and self.succession.rests(id)
+                if isinstance(live.link, Gateway88Connection) and (id == device or rests):
+                    live.link.close_link("resting" if rests else "replaced")
         for id in {device, mac}:
             self.admission.look_again(id)
 

@@ -14,17 +14,17 @@ it. If it was connected, its connection is ended, so that it comes back as what 
 from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
+from uuid import uuid4
 
 import msgspec
 from msgspec import Meta
 
 from broker.core import Core
-from broker.devices.gateway88 import codec
 from broker.devices.gateway88.backups import BACKUPS, GATEWAY, backups_of
-from broker.devices.gateway88.identity import CERTIFICATE, PROTOCOL, canonical_mac
+from broker.devices.gateway88.identity import CERTIFICATE, PROTOCOL, canonical_certificate, canonical_mac
 from broker.devices.gateway88.protocol import Gateway88Listener
 from broker.devices.gateway88.succession import Step, Successor
-from broker.model.errors import BrokerError, Conflict, Invalid, NotFound
+from broker.model.errors import Conflict, Invalid, NotFound
 from broker.model.records import DeviceRecord
 from broker.storage.files import FileInfo
 from broker.web.answers import Answer
@@ -33,8 +33,6 @@ from broker.web.routes import ADMIN, API, Call, Route
 
 PATH: Final = f"{API}/gateways/{{mac}}/replacement"
 NEWEST: Final = "newest"
-#: Seconds that the backup waits for a gateway that has yet to be mounted.
-WAIT: Final = 30 * 86_400.0
 
 Text = Annotated[str, Meta(min_length=1, max_length=255)]
 
@@ -108,32 +106,27 @@ class ReplacementCalls:
         body: ReplacementBody = call.body
         record = await self._device(call)
         by = self._mac(body.by)
-        self._succession.check(record.id, by)
+        if not self._begun(record.id, by):
+            self._succession.check(record.id, by)
         backup = await self._backup(record.id, body.backup)
         if not body.confirm:
             raise Conflict(f"{await self._consequences(record, by, backup)}. confirm: true does it")
-        bound_to = str(record.attributes.get(CERTIFICATE) or "")
-        step = Step(by=by, at=self._core.clock(), certificate=bound_to)
-        successor: Successor = await self._succession.begin(record.id, step)
-        if bound_to or body.certificate:
-            await self._core.registry.update_device(record.id, {CERTIFICATE: body.certificate})
-        before = successor.steps[-2].by if len(successor.steps) > 1 else record.id
-        self._listener.moved(record.id, before)
-        self._listener.moved(record.id, by)
-        await self._leave_quarantine(by)
-        command = None if backup is None else await self._recover(record.id, by, backup, call.caller.name)
-        if command is not None and backup is not None:
-            successor = await self._succession.note(record.id, backup.id, command.id)
-        details = {"by": by, "before": before, "backup": None if backup is None else backup.id}
-        self._core.events.emit("gateway_replaced", record.id, details, PROTOCOL)
-        return Answer(
-            202,
-            ReplacementTaken(
-                id=None if command is None else command.id,
-                status="none" if command is None else command.status,
-                replacement=shape(record.id, successor),
-            ),
+        step = Step(
+            by=by,
+            at=self._core.clock(),
+            certificate=str(record.attributes.get(CERTIFICATE) or ""),
+            backup="" if backup is None else backup.id,
+            command="" if backup is None else str(uuid4()),
+            bind="" if body.certificate is None else canonical_certificate(body.certificate),
+            done=False,
         )
+        successor: Successor = await self._listener.exchange.replace(record.id, step)
+        taken = shape(record.id, successor)
+        status: Any = "none"
+        if taken.command is not None:
+            command = self._core.commands.get(taken.command)
+            status = "queued" if command is None else command.status
+        return Answer(202, ReplacementTaken(id=taken.command, status=status, replacement=taken))
 
     async def preview(self, call: Call) -> Any:
         """What replacing this gateway would do."""
@@ -156,15 +149,7 @@ class ReplacementCalls:
     async def take_back(self, call: Call) -> Any:
         """The gateway before is the device again, as it is: it is given nothing."""
         record = await self._device(call)
-        step: Step = await self._succession.back(record.id)
-        await self._core.registry.update_device(record.id, {CERTIFICATE: step.certificate or None})
-        successor = self._succession.of(record.id)
-        self._listener.moved(record.id, step.by)
-        again = record.id if successor is None else successor.mac
-        self._listener.moved(record.id, again)
-        self._core.events.emit(
-            "gateway_replaced", record.id, {"by": again, "before": step.by, "backup": None}, PROTOCOL
-        )
+        await self._listener.exchange.take_back(record.id)
 
     async def every(self, call: Call) -> Any:
         """All that are in force."""
@@ -186,6 +171,11 @@ class ReplacementCalls:
         if mac is None:
             raise Invalid("by is a MAC, 12 hexadecimal digits")
         return mac
+
+    def _begun(self, device: str, by: str) -> bool:
+        """A call for the same has begun, and could not be completed."""
+        left = self._succession.undone(device)
+        return left is not None and left.undo is None and left.mac == by
 
     async def _backup(self, device: str, wanted: str | None) -> FileInfo | None:
         """Raises NotFound."""
@@ -215,29 +205,6 @@ class ReplacementCalls:
         if await self._core.registry.find_device(by) is not None:
             what += f"; the device {by} that is registered would rest meanwhile"
         return what
-
-    async def _leave_quarantine(self, mac: str) -> None:
-        try:
-            await self._core.quarantine.forget(mac, PROTOCOL)
-        except NotFound:
-            return  # it was not there
-
-    async def _recover(self, device: str, by: str, backup: FileInfo, origin: str) -> Any:
-        """Order the recovery. If it is refused, nothing was replaced: raises what it was refused with."""
-        asked = {
-            "backup": backup.id,
-            "from": backup.meta.get(GATEWAY),
-            "to": by,
-            "size": backup.size,
-            "md5": backup.md5,
-        }
-        try:
-            return await self._listener.operations.order(device, codec.DATAFILE_RECOVERY, asked, origin, expires=WAIT)
-        except BrokerError:
-            step: Step = await self._succession.back(device)
-            await self._core.registry.update_device(device, {CERTIFICATE: step.certificate or None})
-            self._listener.moved(device, by)
-            raise
 
 
 def shape(device: str, successor: Successor) -> ReplacementShape:

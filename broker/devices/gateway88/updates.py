@@ -154,6 +154,11 @@ class GatewayUpdater:
         if self._progress is not None:
             self._progress.reported(device_id, info).addErrback(self._not_kept, device_id)
 
+    def exchanged(self, device_id: str, why: str) -> None:
+        """Another gateway is the device from now on."""
+        if self._progress is not None:
+            self._progress.exchanged(device_id, why)
+
     def fetching(self, command: Command) -> Deferred[None]:
         """A gateway asks for an image; it may go when this answers. Fails with Unavailable."""
         return succeed(None) if self._progress is None else self._progress.fetching(command.id)

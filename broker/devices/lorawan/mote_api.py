@@ -12,11 +12,12 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from broker.devices.lorawan.identity import canonical_eui
-from broker.devices.lorawan.mac.parameters import FIELDS, MAX_CHANNELS
+from broker.devices.lorawan.mac.parameters import FIELDS
 from broker.devices.lorawan.motes import PROTOCOL
 from broker.devices.lorawan.network import Network
+from broker.devices.lorawan.regions.plan import MAX_CHANNELS
 from broker.devices.lorawan.settings import RegionName
-from broker.model.errors import NotFound
+from broker.model.errors import Invalid, NotFound
 from broker.model.interfaces import ILoraNetwork
 from broker.model.records import DeviceQuery, DeviceRecord
 from broker.web.routes import ADMIN, API, Call, Route
@@ -164,8 +165,19 @@ class MoteCalls:
         record = await self._record(call)
         changes = {name: value for name in wish.__struct_fields__ if (value := getattr(wish, name)) is not UNSET}
         if changes:
+            self._check(record, wish)
             record, _ = await self._network.core.registry.update_device(record.id, changes)
         return self._shape(record)
+
+    def _check(self, record: DeviceRecord, wish: MoteChanges) -> None:
+        """By the region that it was heard in, if it names none itself; the registry looks at one that it names."""
+        mote = self._network.motes.get(record.id)
+        if mote is None or mote.mac is None or record.attributes.get("region") is not None:
+            return
+        rate = wish.rx2_rate if isinstance(wish.rx2_rate, int) else None
+        fault = mote.mac.region.unfit(rate, wish.channels or ())
+        if fault is not None:
+            raise Invalid(fault)
 
     async def _record(self, call: Call) -> DeviceRecord:
         eui = canonical_eui(call.path["eui"])

@@ -50,7 +50,6 @@ from broker.storage.registry import Change
 
 #: Hz that a packet can have been received on.
 FREQUENCIES: Final = range(100_000_000, 3_000_000_000)
-TMST: Final = range(1 << 32)
 #: Seconds in which counters are gathered for one commit. Downlinks are decided later than that, and would wait.
 GATHER: Final = 0.025
 #: Changes of the registry after which a mote is looked at again.
@@ -208,7 +207,7 @@ class Network:
             counted.bad_packets += 1
             return
         frequency = round(packet.freq * 1e6)
-        if frequency not in FREQUENCIES or (packet.tmst is not None and packet.tmst not in TMST):
+        if frequency not in FREQUENCIES:
             counted.bad_packets += 1
             return
         gateway.forwarded += 1

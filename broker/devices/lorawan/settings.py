@@ -139,3 +139,8 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
         region = REGIONS[self.region]
         if region.fixed and self.channel_block >= region.blocks:
             raise ValueError(f"channel_block of {region.name} is 0 to {region.blocks - 1}, or -1")
+        fault = region.unfit(self.rx2_rate if self.rx2_rate >= 0 else None, self.channels)
+        if fault is not None:
+            raise ValueError(fault)
+        if self.dwell_time in ("up", "down", "both") and not region.tx_param_setup:
+            raise ValueError(f"{region.name} has no dwell times that could be switched on (dwell_time)")

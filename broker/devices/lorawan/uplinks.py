@@ -27,6 +27,7 @@ from broker.devices.lorawan.counter import MAX_COUNTER, reconstruct, repeated
 from broker.devices.lorawan.counters import LorawanCounters
 from broker.devices.lorawan.downlinks import Downlinks
 from broker.devices.lorawan.frames import DataUp
+from broker.devices.lorawan.gps import gps_seconds
 from broker.devices.lorawan.mac import codec
 from broker.devices.lorawan.mac.codec import (
     Command,
@@ -150,7 +151,7 @@ class Uplinks:
                 told = LinkCheckAns(max(0, min(MAX_MARGIN, int(best))), min(255, len(heard.receptions)))
                 mote.answers += codec.encode(told)
             elif kind is DeviceTimeReq:
-                mote.answers += codec.encode(DeviceTimeAns.at(codec.gps_seconds(heard.ended_at())))
+                mote.answers += codec.encode(DeviceTimeAns.at(gps_seconds(heard.ended_at())))
             elif isinstance(command, DevStatusAns):
                 self._dialogue.status(mote, command, heard.at)
                 status = {"battery": command.battery, "margin": command.margin}

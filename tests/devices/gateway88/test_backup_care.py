@@ -257,6 +257,21 @@ class FailureTests(CareCase):
         self.answer(mac)
         self.assertEqual(self.care.trouble, {})
 
+    def test_one_that_arrives_after_all(self) -> None:
+        """Its time was up, which was told; then the data came."""
+        mac = self.gateway(1)
+        self.rounds()
+        command = self.links[mac].asked[-1]
+        self.core.commands.reply(mac, Reply(command.id, PENDING, None, self.core.clock()), 30.0)
+        self.rounds(2)
+        self.assertEqual((self.care.trouble[mac].failures, self.told), (1, [("backup_failed", mac)]))
+        self.clock.advance(RETRY / 2)
+        result = {"backup": (info := self.files.add(mac)).id}
+        self.core.commands.reply(mac, Reply(command.id, SUCCEEDED, result, self.core.clock()))
+        self.assertEqual((self.care.newest[mac], self.care.trouble), (info, {}))
+        self.rounds(int(RETRY / ROUND) + 1)
+        self.assertEqual((self.asked(mac), self.told), (1, [("backup_failed", mac)]))
+
     def test_what_did_not_get_its_turn_is_no_failure(self) -> None:
         mac = self.gateway(1)
         other = Command("other", mac, "gateway88", {}, "admin", self.core.clock(), self.core.clock() + DAY)

@@ -141,7 +141,8 @@ class ReplacementTests(RealCase):
         taken = await self.call(202, "POST", f"/gateways/{old.id}/remote_control", {"cmd": {"a": 1}})
         self.assertEqual((await self.command(taken["id"], *FINAL))["status"], "succeeded")
         self.assertEqual((old.counts.commands, new.counts.commands), (0, 1))
-        self.assertFalse((await self.call(200, "GET", f"/devices/{new.id}"))["online"])
+        rests = await self.call(200, "GET", f"/devices/{new.id}")
+        self.assertEqual((rests["online"], rests["presence"]["reason"]), (False, "resting"))
         third = await self.known(2)
         refusal = await self.call(409, "POST", f"/gateways/{third.id}/replacement", {"by": new.id, "confirm": True})
         self.assertIn(f"stands in for {old.id}", refusal["detail"])
@@ -149,3 +150,55 @@ class ReplacementTests(RealCase):
         taken = await self.call(202, "POST", f"/gateways/{new.id}/remote_control", {"cmd": {"a": 1}})
         self.assertEqual((await self.command(taken["id"], *FINAL))["status"], "succeeded")
         self.assertEqual((old.counts.commands, new.counts.commands), (0, 2))
+
+    async def test_a_refused_certificate_replaces_nothing(self) -> None:
+        old = await self.known(0)
+        asked = {"by": self.gateway(1).id, "backup": None, "certificate": "sha256:zz", "confirm": True}
+        await self.call(400, "POST", f"/gateways/{old.id}/replacement", asked)
+        await self.call(404, "GET", f"/gateways/{old.id}/replacement")
+        self.assertNotIn("certificate", await self.call(200, "GET", f"/devices/{old.id}"))
+        await self.call(202, "POST", f"/gateways/{old.id}/replacement", {**asked, "certificate": "hall"})
+        self.assertEqual((await self.call(200, "GET", f"/devices/{old.id}"))["certificate"], "hall")
+        await self.call(204, "DELETE", f"/gateways/{old.id}/replacement")
+        self.assertNotIn("certificate", await self.call(200, "GET", f"/devices/{old.id}"))
+
+    async def test_an_update_of_the_gateway_before_is_not_the_one_of_the_next(self) -> None:
+        """It has said that it will; the next one, of that version already, has never heard of it."""
+        status, answer = await deferToThread(self.broker.call, "PUT", "/files/relay.bin", b"an image")
+        self.assertIn(status, (200, 201), answer)
+        old = await self.known(0, update="idles")
+        new = self.gateway(1)
+        new.version = "2.4"
+        plan = {
+            "protocol": "gateway88",
+            "image": "relay.bin",
+            "version": "2.4",
+            "targets": {"devices": [old.id]},
+        }
+        campaign = (await self.call(201, "POST", "/campaigns", plan))["id"]
+        await self.call(200, "POST", f"/campaigns/{campaign}/start")
+        await self.until(lambda: old.counts.updates == 1, "it has its order")
+        line = f"/campaigns/{campaign}/lines/{old.id}"
+        while (await self.call(200, "GET", line))["state"] != "accepted":
+            pass
+        asked = {"by": new.id, "backup": None, "confirm": True}
+        await self.call(202, "POST", f"/gateways/{old.id}/replacement", asked)
+        new.start()
+        await self.until(lambda: new.online, "the new one is there")
+        shown = await self.call(200, "GET", line)
+        self.assertEqual(
+            (shown["state"], shown["reason"]), ("failed", f"the gateway {old.id} was replaced by {new.id}")
+        )
+        listed = await self.call(200, "GET", f"/devices/{old.id}/commands")
+        self.assertEqual([one["status"] for one in listed["items"]], ["failed"])
+
+    async def test_the_way_back_before_the_new_one_was_mounted(self) -> None:
+        old = await self.known(0)
+        await self.backed_up(old)
+        await old.stop()
+        taken = await self.call(202, "POST", f"/gateways/{old.id}/replacement", {"by": "02AABBCCDDEE", "confirm": True})
+        await self.call(204, "DELETE", f"/gateways/{old.id}/replacement")
+        old.start()
+        asked = await self.call(202, "POST", f"/gateways/{old.id}/remote_control", {"cmd": {"a": 1}})
+        self.assertEqual((await self.command(asked["id"], *FINAL))["status"], "succeeded")
+        self.assertEqual((await self.call(200, "GET", f"/commands/{taken['id']}"))["status"], "cancelled")

@@ -60,7 +60,11 @@ class CommandsShape(msgspec.Struct, kw_only=True):
 
 
 class OverviewShape(msgspec.Struct, kw_only=True):
-    """The broker at a glance. ``problems``: why it takes no work, empty when it does. ``at`` is its own clock."""
+    """The broker at a glance. ``at`` is its own clock.
+
+    ``problems``: why it takes no work, empty when it does; ``troubles``: what of its surroundings does not work, while
+    it takes work (as ``/healthz`` has it).
+    """
 
     at: float
     version: str
@@ -68,6 +72,7 @@ class OverviewShape(msgspec.Struct, kw_only=True):
     started_at: float
     storage: str
     problems: list[str]
+    troubles: list[str]
     devices: DevicesShape
     applications: dict[str, int]
     uplinks: int
@@ -92,6 +97,7 @@ async def get_overview(call: Call) -> Any:
         started_at=round(core.started_at, 3),
         storage=str(core.summary.get("storage", "")),
         problems=core.ready(),
+        troubles=core.troubles(),
         devices=DevicesShape(registered=registered, online=dict(core.devices.online_by_protocol)),
         applications=applications,
         uplinks=core.router.uplinks,

@@ -1,5 +1,5 @@
 // The broker's HTTP API and stream, as any other client uses them; the cookie of the sign-in goes along by itself.
-import {session} from "console/state.mjs";
+import {reachable, session} from "console/state.mjs";
 
 const API = "/api/v1";
 
@@ -13,11 +13,26 @@ export class Refused extends Error {
   }
 }
 
-/** One call. `query`: parameters (undefined ones are left out); `body`: an object, or a Blob as it is. */
-export async function call(method, path, {query, body, signal} = {}) {
+/** One call. `query`: parameters (undefined ones are left out, lists are several); `body`: an object, or a Blob as it is. */
+export async function call(method, path, options = {}) {
+  try {
+    return await attempted(method, path, options);
+  } catch (error) {
+    if (error.status !== 403 || method === "GET" || !session.value) throw error;
+    // Another window of this browser may have signed in anew: the cookie is its then, and our CSRF token is the old one.
+    const now = await attempted("GET", "/session", {});
+    if (!now || now.csrf === session.value.csrf) throw error;
+    session.set(now);
+    return attempted(method, path, options);
+  }
+}
+
+async function attempted(method, path, {query, body, signal}) {
   const address = new URL(API + path, location.href);
   for (const [name, value] of Object.entries(query || {})) {
-    if (value !== undefined && value !== null && value !== "") address.searchParams.set(name, value);
+    for (const one of [value].flat()) {
+      if (one !== undefined && one !== null && one !== "") address.searchParams.append(name, one);
+    }
   }
   const headers = {};
   if (method !== "GET" && session.value) headers["X-CSRF-Token"] = session.value.csrf;
@@ -30,8 +45,10 @@ export async function call(method, path, {query, body, signal} = {}) {
     answer = await fetch(address, {method, headers, body, signal, credentials: "same-origin", redirect: "error"});
   } catch (error) {
     if (error.name === "AbortError") throw error;
+    reachable.set(false);
     throw new Refused(0, "unreachable", "");
   }
+  reachable.set(true);
   if (answer.status === 204) return null;
   const content = (answer.headers.get("Content-Type") || "").includes("json") ? await answer.json() : await answer.text();
   if (answer.ok) return content;
@@ -74,6 +91,11 @@ export function stream(filter, told, state = () => {}, most = 500) {
   let again = null;
   let delay = 1000;
   let over = false;
+  const back = reachable.watch((up) => {
+    if (!up || again === null) return;
+    clearTimeout(again);
+    open();
+  });
 
   function flush() {
     timer = null;
@@ -85,6 +107,7 @@ export function stream(filter, told, state = () => {}, most = 500) {
   }
 
   function open() {
+    again = null;
     const address = new URL(`${API}/stream`, location.href);
     address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
     for (const [name, values] of Object.entries(filter)) {
@@ -114,6 +137,7 @@ export function stream(filter, told, state = () => {}, most = 500) {
   open();
   return () => {
     over = true;
+    back();
     clearTimeout(timer);
     clearTimeout(again);
     socket.close();

@@ -2,7 +2,7 @@
 import {h, render} from "preact";
 import {useEffect, useRef, useState} from "preact/hooks";
 import {call, get} from "console/api.mjs";
-import {link, place, session, theme, useValue} from "console/state.mjs";
+import {link, place, reachable, session, theme, useValue} from "console/state.mjs";
 import {language, texts} from "console/texts.mjs";
 import {Notes, attempt, html} from "console/ui.mjs";
 import {PAGES} from "console/pages.mjs";
@@ -20,6 +20,7 @@ const t = texts({
   dark: ["dark", "深色"],
   missing: ["There is no such page.", "页面不存在。"],
   wait: ["One moment…", "请稍候…"],
+  away: ["The broker does not answer. What is shown is from before; trying again…", "服务器无响应，当前显示的是之前的数据，正在重试…"],
 });
 
 function Side({current}) {
@@ -56,7 +57,8 @@ function Content({at}) {
   const page = PAGES.find((one) => one.key === (at[0] || "overview"));
   const first = useRef(true);
   useEffect(() => {
-    // Who moves by keyboard or by ear has to begin with the new page.
+    // Who moves by keyboard or by ear has to begin with the new page; who goes from tab to tab stays at the tabs.
+    if (document.activeElement && document.activeElement.closest(".tabs")) return;
     if (!first.current) element.current.focus({preventScroll: true});
     first.current = false;
     scrollTo(0, 0);
@@ -64,6 +66,20 @@ function Content({at}) {
   return html`<main id="content" ref=${element} tabindex="-1">
     ${page ? h(page.view, {at, key: page.key}) : html`<h1>${t.missing}</h1>`}
   </main>`;
+}
+
+/** Every so many milliseconds an unreachable broker is asked again. */
+const AGAIN = 2000;
+
+/** Says that the broker is away, until it is back; whoever is not signed in any more is asked for the token then. */
+function Reach() {
+  const up = useValue(reachable);
+  useEffect(() => {
+    if (up) return undefined;
+    const timer = setInterval(() => get("/session").then((now) => now || session.set(null), () => {}), AGAIN);
+    return () => clearInterval(timer);
+  }, [up]);
+  return html`<div role="alert">${!up && html`<p class="away">${t.away}</p>`}</div>`;
 }
 
 function App() {
@@ -76,6 +92,7 @@ function App() {
       event.preventDefault();
       document.getElementById("content").focus();
     }}>${t.skip}</a>
+    <${Reach} />
     <div class="shell"><${Side} current=${at[0] || "overview"} /><${Content} at=${at} /></div><${Notes} />`;
 }
 

@@ -4,12 +4,14 @@ import {useState} from "preact/hooks";
 import {get, path, post} from "console/api.mjs";
 import {texts} from "console/texts.mjs";
 import {Field, attempt, html, useData} from "console/ui.mjs";
+import {GatewayOrders} from "console/gateway-orders.mjs";
 
 const t = texts({
   send: ["Send", "发送"],
   title: ["Send a command", "发送命令"],
   taken: ["Taken.", "已接受。"],
   json: ["Payload, as JSON", "内容（JSON）"],
+  cmd: ["remote_control: cmd, as JSON", "remote_control 的 cmd（JSON）"],
   hex: ["Payload, in hexadecimal", "内容（十六进制）"],
   port: ["Port", "端口"],
   confirm: ["Confirmed", "需确认"],
@@ -61,7 +63,7 @@ export function CommandBox({device, sent}) {
     <form onSubmit=${submit} aria-label=${t.title}>
       ${BYTES.has(device.protocol) && html`<div class="row" role="radiogroup" aria-label=${t.title}>
         ${["hex", "json"].map((one) => html`<label class="row"><input type="radio" name="form" checked=${form === one} onChange=${() => setForm(one)} />${t[one]}</label>`)}</div>`}
-      <${Field} label=${form === "hex" ? t.hex : t.json}>
+      <${Field} label=${form === "hex" ? t.hex : device.protocol === "gateway88" ? t.cmd : t.json}>
         <textarea name="payload" class="mono" spellcheck=${false} placeholder=${form === "hex" ? "01 02 ff" : '{"light": "ON"}'}></textarea></${Field}>
       <div class="row">
         ${device.protocol === "lorawan" && html`
@@ -74,7 +76,8 @@ export function CommandBox({device, sent}) {
       </div>
       ${error && html`<p class="bad" role="alert">${error}</p>`}
       <button class="main">${t.send}</button>
-    </form>`;
+    </form>
+    ${device.protocol === "gateway88" && html`<${GatewayOrders} device=${device} sent=${sent} />`}`;
 }
 
 /** On and off for what can be both, a field for everything else. */

@@ -2,6 +2,7 @@
 import {useEffect} from "preact/hooks";
 import {get, path} from "console/api.mjs";
 import {texts} from "console/texts.mjs";
+import {word} from "console/words.mjs";
 import {Tag, html, useData} from "console/ui.mjs";
 
 const t = texts({
@@ -24,5 +25,5 @@ export function Follow({id}) {
   if (!one) return null;
   return html`<div class="card row" role="status" data-followed=${one.status}><span class="grow">${t.command({device: one.device})}</span>
     <span class="mono small">${one.result === null || one.result === undefined ? "" : JSON.stringify(one.result)}</span>
-    <${Tag} kind=${KINDS[one.status] || "bad"}>${one.status}</${Tag}>${!over && html`<progress aria-label=${one.status}></progress>`}</div>`;
+    <${Tag} kind=${KINDS[one.status] || "bad"}>${word(one.status)}</${Tag}>${!over && html`<progress aria-label=${word(one.status)}></progress>`}</div>`;
 }

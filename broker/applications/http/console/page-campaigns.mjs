@@ -4,13 +4,14 @@ import {get, path, post, remove, stream} from "console/api.mjs";
 import {link} from "console/state.mjs";
 import {ago, moment, number, texts} from "console/texts.mjs";
 import {Confirm, Dialog, Facts, Field, Head, Json, Loaded, More, Opens, Table, Tag, attempt, html, note, useData} from "console/ui.mjs";
+import {word} from "console/words.mjs";
 import {protocolName} from "console/page-overview.mjs";
 
 const t = texts({
-  title: ["Campaigns", "升级活动"],
-  back: ["All campaigns", "全部活动"],
-  add: ["New campaign", "新建活动"],
-  none: ["No campaign was made yet.", "暂无活动。"],
+  title: ["Campaigns", "升级任务"],
+  back: ["All campaigns", "全部任务"],
+  add: ["New campaign", "新建任务"],
+  none: ["No campaign was made yet.", "暂无升级任务。"],
   name: ["Name", "名称"],
   image: ["Image: the name of a file, or the number of a Gizwits image", "固件：文件名，或 Gizwits 固件编号"],
   version: ["Version that devices report afterwards", "升级后上报的版本"],
@@ -72,7 +73,7 @@ function List() {
       {name: t.name, cell: (one) => html`<a href=${link("campaigns", one.id)}>${one.name || one.id}</a>`},
       {name: t.protocol, cell: (one) => protocolName(one.protocol)},
       {name: t.version, cell: (one) => one.version},
-      {name: t.state, cell: (one) => html`<${Tag} kind=${colour(one.state)}>${one.state}</${Tag}>`},
+      {name: t.state, cell: (one) => html`<${Tag} kind=${colour(one.state)}>${word(one.state)}</${Tag}>`},
       {name: t.progress, cell: (one) => html`<${Bar} one=${one} />`},
       {name: t.created, cell: (one) => ago(one.created_at)},
     ]} />`}</${Loaded}></section>`;
@@ -160,7 +161,7 @@ function One({id}) {
   });
   return html`<p><a href=${link("campaigns")}>← ${t.back}</a></p>
     <${Loaded} data=${data}>${(one) => html`<${Head} title=${one.name || one.id}>
-        <span data-campaign=${one.state}><${Tag} kind=${colour(one.state)}>${one.state}</${Tag}></span>
+        <span data-campaign=${one.state}><${Tag} kind=${colour(one.state)}>${word(one.state)}</${Tag}></span>
         <${Opens} label=${t.preview}>${(close) => html`<${PreviewOf} where=${where} close=${close} />`}</${Opens}>
         ${one.state === "draft" && html`<button class="main" onClick=${() => act("start")}>${t.start}</button>`}
         ${one.state === "running" && html`<button onClick=${() => act("pause")}>${t.pause}</button>`}
@@ -175,7 +176,7 @@ function One({id}) {
       ${one.reason && html`<p class="card warn" role="status">${one.reason}</p>`}
       ${one.opens_at && html`<p class="soft" role="status">${t.opens({at: moment(one.opens_at)})}</p>`}
       <section class="card"><h2>${t.progress}</h2><${Bar} one=${one} />
-        <div class="row">${LINES.filter((name) => one.counts[name]).map((name) => html`<button class="plain" onClick=${() => setState(name)}><${Tag} kind=${colour(name)}>${name} ${number(one.counts[name])}</${Tag}></button>`)}</div></section>
+        <div class="row">${LINES.filter((name) => one.counts[name]).map((name) => html`<button class="plain" onClick=${() => setState(name)}><${Tag} kind=${colour(name)}>${word(name)} ${number(one.counts[name])}</${Tag}></button>`)}</div></section>
       <${Lines} where=${where} state=${state} setState=${setState} tick=${tick} />
       <section class="card"><h2>${t.plan}</h2><${Facts} pairs=${[
         [t.protocol, protocolName(one.protocol)],
@@ -195,17 +196,17 @@ function Lines({where, state, setState, tick}) {
     if (page) setMore([...more, page]);
   };
   return html`<section class="card"><div class="row"><h2 class="grow">${t.lines}</h2>
-      <select aria-label=${t.state} value=${state} onChange=${(event) => setState(event.target.value)}><option value="">${t.any}</option>${LINES.map((name) => html`<option value=${name}>${name}</option>`)}</select></div>
+      <select aria-label=${t.state} value=${state} onChange=${(event) => setState(event.target.value)}><option value="">${t.any}</option>${LINES.map((name) => html`<option value=${name}>${word(name)}</option>`)}</select></div>
     <${Loaded} data=${data}>${(page) => html`<${Table} label=${t.lines} items=${[page, ...more].flatMap((one) => one.items)} rowKey=${(one) => one.device} columns=${[
       {name: t.device, cell: (one) => html`<a class="mono" href=${link("devices", one.device)}>${one.device}</a>`},
-      {name: t.state, cell: (one) => html`<span data-line=${one.state}><${Tag} kind=${colour(one.state)}>${one.state}</${Tag}></span>`},
+      {name: t.state, cell: (one) => html`<span data-line=${one.state}><${Tag} kind=${colour(one.state)}>${word(one.state)}</${Tag}></span>`},
       {name: t.since, cell: (one) => ago(one.since)},
       {name: t.reported, cell: (one) => `${one.version || "?"} / ${one.reported || "–"}`},
       {name: t.why, cell: (one) => one.reason},
       {name: t.history, cell: (one) => html`<${Opens} label="…">${(close) => html`<${Dialog} title=${one.device} close=${close}>
         <${Table} label=${t.history} items=${one.history} columns=${[
           {name: t.since, cell: (step) => moment(step.at)},
-          {name: t.state, cell: (step) => step.state},
+          {name: t.state, cell: (step) => word(step.state)},
           {name: t.why, cell: (step) => step.note},
         ]} /></${Dialog}>`}</${Opens}>`},
     ]} /><${More} next=${last && last.next} more=${next} />`}</${Loaded}></section>`;

@@ -1,6 +1,6 @@
 // All devices: searched on the server, of the rows only those that are seen are drawn.
 import {useEffect, useRef, useState} from "preact/hooks";
-import {get, post} from "console/api.mjs";
+import {get, post, stream} from "console/api.mjs";
 import {link} from "console/state.mjs";
 import {ago, texts} from "console/texts.mjs";
 import {Copyable, Dialog, Field, Head, Opens, html, note, why} from "console/ui.mjs";
@@ -26,8 +26,12 @@ const t = texts({
   product: ["Product", "产品"],
   optional: ["may be left empty", "可留空"],
   made: ["Added. The secret is shown this once:", "已添加。密钥仅显示一次："],
-  fields: ["Further fields, as JSON", "其他字段（JSON）"],
-  fieldsHint: ['such as {"join_eui": "0000000000000001"} for LoRaWAN', '例如 LoRaWAN：{"join_eui": "0000000000000001"}'],
+  idMade: ["made if left empty", "留空则自动生成"],
+  region: ["Region (empty: as configured)", "区域（留空按配置）"],
+  added: ["Added: {id}", "已添加：{id}"],
+  badJson: ["This is no JSON: {why}", "不是有效的 JSON：{why}"],
+  fields: ["Further fields", "其他字段"],
+  fieldsHint: ["As JSON, as the HTTP API has them: class, dev_addr, tags, parent…", "JSON 格式，与 HTTP 接口相同：class、dev_addr、tags、parent 等"],
 });
 
 /** Of one row, in CSS pixels; style.css has the same. */
@@ -43,10 +47,14 @@ function asked() {
   return {q: given.get("q") || "", protocol: given.get("protocol") || "", online: given.get("online") || ""};
 }
 
+/** The list as it was left, for who comes back to it: {query, rows, next, top}. */
+let left = null;
+
 function List() {
   const [wish, setWish] = useState(asked);
-  const [rows, setRows] = useState([]);
-  const [next, setNext] = useState(null);
+  const [kept] = useState(() => (left && left.query === JSON.stringify(asked()) ? left : null));
+  const [rows, setRows] = useState(kept ? kept.rows : []);
+  const [next, setNext] = useState(kept ? kept.next : null);
   const [busy, setBusy] = useState(true);
   const [error, setError] = useState("");
   const turn = useRef(0);
@@ -67,12 +75,32 @@ function List() {
     }
   }
 
+  const first = useRef(true);
   useEffect(() => {
-    const timer = setTimeout(() => load(null), 150);
+    const again = first.current && kept;
+    first.current = false;
+    const timer = again ? null : setTimeout(() => load(null), 150);
+    if (again) setBusy(false);
     const query = new URLSearchParams(Object.entries(wish).filter(([, value]) => value));
     history.replaceState(null, "", `${link("devices")}${query.size ? `?${query}` : ""}`);
     return () => clearTimeout(timer);
   }, [wish.q, wish.protocol, wish.online]);
+  useEffect(() => {
+    left = {query: JSON.stringify(wish), rows, next, top: left ? left.top : 0};
+  }, [wish, rows, next]);
+  useEffect(() => {
+    const end = stream({kind: "presence"}, (messages) => {
+      const now = new Map(messages.filter((one) => one.type === "presence").map((one) => [one.device, one]));
+      setRows((before) => (before.some((row) => now.has(row.id)) ? before.map((row) => (now.has(row.id) ? {...row, online: now.get(row.id).online, last_seen: now.get(row.id).at} : row)) : before));
+    });
+    // The menu's link leads to the list without filters, and an address may be typed.
+    const moved = () => /^#\/devices(\?|$)/.test(location.hash) && setWish(asked());
+    addEventListener("hashchange", moved);
+    return () => {
+      end();
+      removeEventListener("hashchange", moved);
+    };
+  }, []);
 
   const change = (name) => (event) => setWish((before) => ({...before, [name]: event.target.value}));
   return html`<${Head} title=${t.title}>
@@ -91,18 +119,22 @@ function List() {
     </div>
     ${error && html`<p class="bad" role="alert">${error}</p>`}
     <p class="soft small" role="status">${rows.length ? (next ? t.more : t.found)({count: rows.length}) : busy ? "…" : t.nobody}</p>
-    <${Window} rows=${rows} end=${() => next && !busy && load(next)} />`;
+    <${Window} rows=${rows} top=${kept ? kept.top : 0} end=${() => next && !busy && load(next)} />`;
 }
 
 /** Draws the rows that are seen, and some above and below. */
-function Window({rows, end}) {
+function Window({rows, top, end}) {
   const element = useRef(null);
   const [first, setFirst] = useState(0);
   function scrolled() {
     const box = element.current;
+    if (left) left.top = box.scrollTop;
     setFirst(Math.max(0, Math.floor(box.scrollTop / ROW) - 10));
     if (box.scrollTop + box.clientHeight > (rows.length - 15) * ROW) end();
   }
+  useEffect(() => {
+    if (top) element.current.scrollTop = top;
+  }, []);
   useEffect(scrolled, [rows]);
   const shown = rows.slice(first, first + 60);
   return html`<div class="window" ref=${element} onScroll=${scrolled} tabindex="0" role="region" aria-label=${t.title}>
@@ -116,14 +148,29 @@ function Window({rows, end}) {
   </div>`;
 }
 
+/** What a protocol asks for besides id and name: [name, text, is it needed]. */
+const OWN = {
+  lorawan: [["join_eui", "JoinEUI (AppEUI)", true], ["secret", "AppKey", false], ["region", "region", false]],
+  gizwits: [["mac", "MAC", true]],
+};
+
 function AddDevice({close, added}) {
   const [made, setMade] = useState(null);
+  const [protocol, setProtocol] = useState("novacloud");
+  const [json, setJson] = useState(false); // what is needed may be in it
+  const needsId = protocol === "lorawan" || protocol === "gateway88";
   async function submit(values) {
     const {fields, ...rest} = values;
-    const device = await post("/devices", {...rest, ...(fields ? JSON.parse(fields) : {})});
+    let more = {};
+    try {
+      more = fields ? JSON.parse(fields) : {};
+    } catch (problem) {
+      throw new Error(t.badJson({why: problem.message}));
+    }
+    const device = await post("/devices", {...rest, ...more});
     added();
     if (!device.secret) {
-      note(device.id);
+      note(t.added({id: device.id}));
       return true;
     }
     setMade(device);
@@ -132,11 +179,13 @@ function AddDevice({close, added}) {
   if (made) {
     return html`<${Dialog} title=${made.id} close=${close}><p>${t.made}</p><${Copyable} text=${made.secret} /></${Dialog}>`;
   }
+  const idName = {lorawan: "DevEUI", gateway88: "MAC", gizwits: "DID"}[protocol] || t.id;
   return html`<${Dialog} title=${t.add} action=${t.save} submit=${submit} close=${close}>
-    <${Field} label=${t.protocol}><select name="protocol">${Object.entries(PROTOCOLS).map(([key, name]) => html`<option value=${key}>${name}</option>`)}</select></${Field}>
-    <${Field} label=${t.id} hint=${t.optional}><input name="id" maxlength="128" /></${Field}>
+    <${Field} label=${t.protocol}><select name="protocol" value=${protocol} onChange=${(event) => setProtocol(event.target.value)}>${Object.entries(PROTOCOLS).map(([key, name]) => html`<option value=${key}>${name}</option>`)}</select></${Field}>
+    <${Field} label=${idName} hint=${needsId ? undefined : t.idMade}><input name="id" maxlength="128" required=${needsId} class="mono" /></${Field}>
+    ${(OWN[protocol] || []).map(([name, text, needed]) => html`<${Field} key=${name} label=${t[text] || text} hint=${name === "secret" ? t.idMade : needed ? undefined : t.optional}><input name=${name} maxlength="64" required=${needed && !json} class="mono" autocomplete="off" /></${Field}>`)}
     <${Field} label=${t.name} hint=${t.optional}><input name="name" maxlength="128" /></${Field}>
-    <${Field} label=${t.product} hint=${t.optional}><input name="product" maxlength="128" /></${Field}>
-    <${Field} label=${t.fields} hint=${t.fieldsHint}><textarea name="fields"></textarea></${Field}>
+    <${Field} label=${t.product} hint=${protocol === "gizwits" ? undefined : t.optional}><input name="product" maxlength="128" required=${protocol === "gizwits"} /></${Field}>
+    <details><summary>${t.fields}</summary><${Field} label=${t.fieldsHint}><textarea name="fields" class="mono" onInput=${(event) => setJson(event.target.value.trim() !== "")}></textarea></${Field}></details>
   </${Dialog}>`;
 }

@@ -3,7 +3,8 @@ import {useEffect, useState} from "preact/hooks";
 import {all, call, get, path, post, remove, stream} from "console/api.mjs";
 import {link} from "console/state.mjs";
 import {ago, bytes, moment, number, span, texts} from "console/texts.mjs";
-import {Confirm, Dialog, Facts, Field, Head, Json, Loaded, More, Opens, Table, Tabs, Tag, attempt, html, note, useData, why} from "console/ui.mjs";
+import {Confirm, Dialog, Field, Head, Json, Loaded, More, Opens, Table, Tabs, Tag, attempt, html, note, useData} from "console/ui.mjs";
+import {word} from "console/words.mjs";
 import {Follow} from "console/follow.mjs";
 import {protocolName} from "console/page-overview.mjs";
 
@@ -18,14 +19,19 @@ const t = texts({
   seen: ["Heard", "最近"],
   memory: ["Memory in use", "内存占用"],
   flash: ["Flash in use", "闪存占用"],
-  version: ["Version", "版本"],
+  search: ["Search in MAC and name", "按 MAC 或名称搜索"],
+  state: ["State", "状态"],
+  any: ["any", "全部"],
+  nobodyFits: ["No gateway fits.", "没有符合条件的网关。"],
+  before60: ["Before", "上一页"],
+  next60: ["Next", "下一页"],
   none: ["No gateway is registered.", "没有已注册的网关。"],
   nobody: ["Nobody waits.", "没有待批准的设备。"],
   protocol: ["Protocol", "协议"],
   from: ["From", "来源"],
   first: ["First seen", "首次出现"],
   count: ["Times", "次数"],
-  says: ["What it says of itself", "自述信息"],
+  says: ["What it says of itself", "上报信息"],
   approve: ["Approve", "批准"],
   approved: ["Approved.", "已批准。"],
   forget: ["Forget", "移除"],
@@ -64,7 +70,6 @@ const t = texts({
   removed: ["Removed.", "已删除。"],
   removeIt: ["Remove", "删除"],
   removeText: ["Updates that are under way and have not fetched it will fail.", "尚未下载的升级将失败。"],
-  close: ["Close", "关闭"],
 });
 
 export function Gateways({at}) {
@@ -79,24 +84,43 @@ export function Gateways({at}) {
 
 const part = (used, whole) => (typeof used === "number" && typeof whole === "number" && whole > 0 ? Math.max(0, Math.min(1, used / whole)) : null);
 
+/** Gateways on one page of the board: only of them heartbeats are followed, however many there are. */
+const SHOWN = 60;
+
 function Board() {
-  const data = useData(() => all("/devices", {protocol: "gateway88", limit: 200}, 2000), [], 15000);
+  const [wish, setWish] = useState({q: "", online: ""});
+  const [cursors, setCursors] = useState([]);
+  const cursor = cursors[cursors.length - 1];
+  const data = useData((signal) => get("/devices", {protocol: "gateway88", ...wish, limit: SHOWN, cursor}, signal), [wish.q, wish.online, cursor], 15000);
   const [beats, setBeats] = useState({});
-  useEffect(
-    () =>
-      stream({protocol: "gateway88", kind: ["status", "presence"]}, (messages) =>
-        setBeats((before) => {
-          const after = {...before};
-          for (const message of messages) {
-            if (message.type === "uplink") after[message.device] = {...after[message.device], at: message.at, hb: message.payload.hb || message.payload, count: ((after[message.device] || {}).count || 0) + 1};
-            if (message.type === "presence") after[message.device] = {...after[message.device], online: message.online};
-          }
-          return after;
-        }),
-      ),
-    [],
-  );
-  return html`<${Loaded} data=${data}>${(devices) => (devices.length ? html`<div class="grid">${devices.map((device) => html`<${Beat} key=${device.id} device=${device} beat=${beats[device.id] || {}} />`)}</div>` : html`<p class="soft">${t.none}</p>`)}</${Loaded}>`;
+  const seen = data.value ? data.value.items.map((one) => one.id).join(" ") : "";
+  useEffect(() => {
+    if (!seen) return undefined;
+    return stream({device: seen.split(" "), kind: ["status", "presence"]}, (messages) =>
+      setBeats((before) => {
+        const after = {...before};
+        for (const message of messages) {
+          if (message.type === "uplink") after[message.device] = {...after[message.device], at: message.at, hb: message.payload.hb || message.payload, count: ((after[message.device] || {}).count || 0) + 1};
+          if (message.type === "presence") after[message.device] = {...after[message.device], online: message.online};
+        }
+        return after;
+      }),
+    );
+  }, [seen]);
+  function change(name, value) {
+    setCursors([]);
+    setBeats({});
+    setWish((before) => ({...before, [name]: value}));
+  }
+  return html`<div class="row card">
+      <input class="grow" type="search" aria-label=${t.search} placeholder=${t.search} onInput=${(event) => change("q", event.target.value)} />
+      <select aria-label=${t.state} onChange=${(event) => change("online", event.target.value)}>
+        <option value="">${t.state}: ${t.any}</option><option value="true">${word("online")}</option><option value="false">${word("offline")}</option></select>
+    </div>
+    <${Loaded} data=${data}>${(page) => html`
+      ${page.items.length ? html`<div class="grid">${page.items.map((device) => html`<${Beat} key=${device.id} device=${device} beat=${beats[device.id] || {}} />`)}</div>` : html`<p class="soft">${wish.q || wish.online ? t.nobodyFits : t.none}</p>`}
+      <div class="row">${cursors.length > 0 && html`<button onClick=${() => setCursors(cursors.slice(0, -1))}>← ${t.before60}</button>`}
+        ${page.next && html`<button onClick=${() => setCursors([...cursors, page.next])}>${t.next60} →</button>`}</div>`}</${Loaded}>`;
 }
 
 function Beat({device, beat}) {

@@ -1,6 +1,6 @@
 // LoRaWAN: gateways with their last stat and air time, motes with session, counters and queue, multicast groups.
 import {useState} from "preact/hooks";
-import {call, get, patch, path, post, put, remove} from "console/api.mjs";
+import {get, patch, path, post, put, remove} from "console/api.mjs";
 import {link} from "console/state.mjs";
 import {ago, moment, number, texts} from "console/texts.mjs";
 import {Confirm, Dialog, Facts, Field, Head, Json, Loaded, More, Opens, Table, Tabs, Tag, attempt, html, note, useData} from "console/ui.mjs";
@@ -20,11 +20,10 @@ const t = texts({
   offline: ["offline", "离线"],
   stat: ["Received / sent", "接收 / 发送"],
   statHint: ["packets with a good CRC of all, downlinks asked for and sent", "CRC 正确/全部，下行请求/发送"],
-  duty: ["Air time in the last hour", "近一小时空口时间"],
+  duty: ["Air time in the last hour", "近一小时空中时间"],
   address: ["Address", "地址"],
   add: ["Add a gateway", "添加网关"],
   save: ["Save", "保存"],
-  saved: ["Saved.", "已保存。"],
   edit: ["Change", "修改"],
   gain: ["Antenna gain, dBi", "天线增益（dBi）"],
   removeIt: ["Remove", "删除"],
@@ -35,16 +34,16 @@ const t = texts({
   joined: ["joined", "已入网"],
   notJoined: ["not joined", "未入网"],
   klass: ["Class", "类别"],
-  counters: ["Counters up / down", "计数器 上 / 下"],
+  counters: ["Counters up / down", "帧计数（上行/下行）"],
   best: ["Best gateway", "最佳网关"],
   queue: ["Queue", "队列"],
   rate: ["Data rate", "速率"],
-  battery: ["Battery, margin", "电量、余量"],
+  battery: ["Battery, margin", "电量、链路余量"],
   mains: ["mains", "外部供电"],
-  mac: ["Set to", "参数"],
+  mac: ["MAC state", "MAC 状态"],
   pending: ["not answered: {names}", "未应答：{names}"],
   refused: ["refused: {names}", "已拒绝：{names}"],
-  counter: ["Next counter", "下一计数器"],
+  counter: ["Next counter", "下一帧计数"],
   keys: ["What its members have to be given; GET /lorawan/groups/…/keys has it again.", "需写入成员的密钥，可通过 GET /lorawan/groups/…/keys 再次查看。"],
   members: ["Members", "成员"],
   frequency: ["Frequency", "频率"],

@@ -3,11 +3,13 @@ import {useEffect, useRef, useState} from "preact/hooks";
 import {get} from "console/api.mjs";
 import {link} from "console/state.mjs";
 import {bytes, moment, number, span, texts} from "console/texts.mjs";
+import {word} from "console/words.mjs";
 import {Chart, Facts, Head, Loaded, Table, Tag, html, useData} from "console/ui.mjs";
 
 const t = texts({
   title: ["Overview", "概览"],
   ready: ["The broker takes work.", "服务正常。"],
+  trouble: ["Degraded: {trouble}", "部分功能受限：{trouble}"],
   online: ["Devices online", "在线设备"],
   of: ["of {count} registered", "共注册 {count} 台"],
   rate: ["Messages a second", "每秒消息"],
@@ -23,9 +25,10 @@ const t = texts({
   connections: ["Connections", "连接"],
   messages: ["In / out", "收 / 发"],
   volume: ["Bytes in / out", "字节 收 / 发"],
-  troubles: ["Refused, malformed, dropped", "拒绝、畸形、丢弃"],
+  troubles: ["Refused, malformed, dropped, closed", "拒绝、格式错误、丢弃、断开"],
   none: ["none", "无"],
-  malformed: ["malformed", "畸形"],
+  malformed: ["malformed", "格式错误"],
+  dropped: ["dropped,", "丢弃，"],
   wrong: ["failed log-ins", "登录失败"],
   refusals: ["Last refusals", "最近的拒绝"],
   noRefusals: ["Nobody was refused since the start.", "启动以来没有拒绝。"],
@@ -68,6 +71,7 @@ export function Overview() {
   return html`<${Head} title=${t.title} />
     <${Loaded} data=${data}>${(now) => html`
       ${now.problems.map((problem) => html`<p class="card bad" role="alert">${problem}</p>`)}
+      ${now.troubles.map((trouble) => html`<p class="card warn" role="status" data-trouble>${t.trouble({trouble})}</p>`)}
       <div class="grid">
         <section class="card" aria-label=${t.online}>
           <h2>${t.online}</h2>
@@ -80,13 +84,13 @@ export function Overview() {
         <section class="card" aria-label=${t.applications}>
           <h2>${t.applications}</h2>
           <div class="figure">${number(sum(now.applications))}</div>
-          ${Object.entries(now.applications).map(([kind, count]) => html`<div class="row"><span class="grow">${kind}</span><span>${number(count)}</span></div>`)}
+          ${Object.entries(now.applications).map(([kind, count]) => html`<div class="row"><span class="grow">${word(kind)}</span><span>${number(count)}</span></div>`)}
         </section>
         <section class="card" aria-label=${t.commands}>
           <h2>${t.commands}</h2>
           <div class="figure">${number(now.commands.open)}</div>
           <p class="soft">${t.taken({count: number(now.commands.submitted)})}</p>
-          ${Object.entries(now.commands.ended).map(([status, count]) => html`<div class="row"><span class="grow">${status}</span><span>${number(count)}</span></div>`)}
+          ${Object.entries(now.commands.ended).map(([status, count]) => html`<div class="row"><span class="grow">${word(status)}</span><span>${number(count)}</span></div>`)}
         </section>
         <section class="card" aria-label=${t.node}>
           <h2>${t.node}</h2>
@@ -120,18 +124,21 @@ export function Overview() {
         <${Table} label=${t.refusals} items=${now.refusals} empty=${t.noRefusals} columns=${[
           {name: t.when, cell: (one) => moment(one.at)},
           {name: t.listener, cell: (one) => one.listener},
-          {name: t.reason, cell: (one) => html`<${Tag} kind="warn">${one.reason}</${Tag}>`},
+          {name: t.reason, cell: (one) => html`<${Tag} kind="warn">${word(one.reason)}</${Tag}>`},
           {name: t.from, cell: (one) => html`<span class="mono">${one.host} ${one.identity}</span>`},
         ]} />
       </section>`}</${Loaded}>`;
 }
 
+/** Ends of connections that say nothing about anybody's faults. */
+const ORDINARY = new Set(["client_closed", "connection_lost", "shutdown", "takeover", "removed", "replaced"]);
+
 function troubles(one) {
-  const found = [
-    ...Object.entries(one.refused),
-    ...(one.malformed ? [[t.malformed, one.malformed]] : []),
-    ...(one.logins_failed ? [[t.wrong, one.logins_failed]] : []),
-    ...Object.entries(one.dropped),
-  ];
-  return found.length ? found.map(([name, count]) => html`<span class="warn">${name} ${number(count)} </span>`) : html`<span class="soft">${t.none}</span>`;
+  const counts = {...one.refused};
+  for (const [name, count] of Object.entries(one.closed)) if (!ORDINARY.has(name)) counts[name] = (counts[name] || 0) + count;
+  const found = Object.entries(counts).map(([name, count]) => [word(name), count]);
+  if (one.malformed && !counts.malformed) found.push([t.malformed, one.malformed]);
+  if (one.logins_failed) found.push([t.wrong, one.logins_failed]);
+  for (const [name, count] of Object.entries(one.dropped)) found.push([`${t.dropped} ${word(name)}`, count]);
+  return found.length ? found.map(([name, count]) => html`<div class="warn small">${name}: ${number(count)}</div>`) : html`<span class="soft">${t.none}</span>`;
 }

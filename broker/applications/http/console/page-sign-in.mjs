@@ -1,6 +1,6 @@
 // Signing in with the administrator's token.
 import {useEffect, useRef, useState} from "preact/hooks";
-import {post} from "console/api.mjs";
+import {get, post} from "console/api.mjs";
 import {session} from "console/state.mjs";
 import {language, texts} from "console/texts.mjs";
 import {html, why} from "console/ui.mjs";
@@ -20,6 +20,14 @@ export function SignIn() {
   useEffect(() => {
     document.title = "broker";
     field.current.focus();
+    // Another window of this browser may have signed in meanwhile.
+    const look = () => document.hidden || get("/session").then((now) => now && session.set(now), () => {});
+    document.addEventListener("visibilitychange", look);
+    addEventListener("focus", look);
+    return () => {
+      document.removeEventListener("visibilitychange", look);
+      removeEventListener("focus", look);
+    };
   }, []);
   async function send(event) {
     event.preventDefault();

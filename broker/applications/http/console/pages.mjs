@@ -13,7 +13,7 @@ const t = texts({
   overview: ["Overview", "概览"],
   devices: ["Devices", "设备"],
   gateways: ["Gateways", "网关"],
-  campaigns: ["Campaigns", "升级活动"],
+  campaigns: ["Campaigns", "升级任务"],
   lorawan: ["LoRaWAN", "LoRaWAN"],
   applications: ["Applications", "应用"],
   events: ["Events", "事件"],

@@ -57,6 +57,9 @@ theme.watch((value) => {
 /** `{csrf, expires_at}` of who is signed in; null: nobody; undefined: not known yet. */
 export const session = state(undefined);
 
+/** Whether the broker has answered the last call. */
+export const reachable = state(true);
+
 /** Where the page is: the part of the address behind `#/`, cut at slashes. */
 export const place = state(here());
 addEventListener("hashchange", () => place.set(here()));

@@ -3,7 +3,8 @@
 import {setting} from "console/state.mjs";
 
 const LANGUAGES = ["en", "zh"];
-const usual = (navigator.languages || [navigator.language]).some((tag) => tag.toLowerCase().startsWith("zh")) ? "zh" : "en";
+/** The first of the browser's languages that we have. */
+const usual = (navigator.languages || [navigator.language]).map((tag) => tag.toLowerCase().slice(0, 2)).find((tag) => LANGUAGES.includes(tag)) || "en";
 
 /** The language of the page: en or zh. */
 export const language = setting("language", usual, LANGUAGES);
@@ -42,6 +43,13 @@ export const clock = (at) =>
   new Intl.DateTimeFormat(locale(), {hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 1}).format(
     new Date(at * 1000),
   );
+
+/** The same without them, for axes of charts; `fine`: with seconds. */
+export const hour = (at, fine) =>
+  new Intl.DateTimeFormat(locale(), {hour: "2-digit", minute: "2-digit", ...(fine ? {second: "2-digit"} : {}), hourCycle: "h23"}).format(new Date(at * 1000));
+
+/** A number as short as it is said: 1.2M, 120万. */
+export const brief = (value) => new Intl.NumberFormat(locale(), {notation: "compact", maximumSignificantDigits: 4}).format(value);
 
 const STEPS = [
   [86400, "day"],

@@ -3,12 +3,13 @@ import {h} from "preact";
 import {useCallback, useEffect, useRef, useState} from "preact/hooks";
 import htm from "htm";
 import {Refused} from "console/api.mjs";
-import {state, theme, useValue} from "console/state.mjs";
-import {language, texts} from "console/texts.mjs";
+import {reachable, state, theme, useValue} from "console/state.mjs";
+import {brief, hour, language, moment, texts} from "console/texts.mjs";
 
 export const html = htm.bind(h);
 
 const t = texts({
+  time: ["Time", "时间"],
   loading: ["Loading…", "加载中…"],
   again: ["Try again", "重试"],
   unreachable: ["The broker does not answer.", "服务器无响应。"],
@@ -23,7 +24,7 @@ const t = texts({
 });
 
 /** What went wrong, for people. */
-export const why = (error) => (error instanceof Refused && error.slug !== "unreachable" ? error.message : error instanceof Refused ? t.unreachable : String(error));
+export const why = (error) => (error instanceof Refused && error.slug !== "unreachable" ? error.message : error instanceof Refused ? t.unreachable : error.message || String(error));
 
 // -- notes: what has just been done, or was refused
 
@@ -85,6 +86,11 @@ export function useData(load, keys = [], every = 0) {
       clearInterval(timer);
     };
   }, [reload, every]);
+  // What could not be had while the broker was away is asked for when it is back.
+  const up = useValue(reachable);
+  useEffect(() => {
+    if (up && shown.error && shown.error.slug === "unreachable") reload();
+  }, [up]);
   return {...shown, reload, set: (value) => set({value, error: null})};
 }
 
@@ -121,6 +127,16 @@ export function Table({label, columns, items, empty, rowKey}) {
       )}</tbody>
     </table>
   </div>`;
+}
+
+/** Rows of a long table that are drawn before somebody asks for more. */
+const ROWS = 100;
+
+/** A table of which only the first rows are drawn until more are asked for: lists that come as a whole. */
+export function LongTable(given) {
+  const [most, setMost] = useState(ROWS);
+  const hidden = given.items.length > most;
+  return html`<${Table} ...${given} items=${hidden ? given.items.slice(0, most) : given.items} /><${More} next=${hidden} more=${() => setMost(most + 2 * ROWS)} />`;
 }
 
 /** Pairs of a name and what it is; those that are undefined are left out. */
@@ -229,10 +245,10 @@ export const Tabs = ({items, current, label}) => html`<nav class="tabs" aria-lab
 export const More = ({next, more}) => (next ? html`<p><button onClick=${more}>${t.more}</button></p>` : null);
 
 /**
- * A chart over time. `data`: uPlot's [times in UNIX seconds, values…]; `series` [{label, unit?}]; drawn anew at most as
- * often as it is given new data.
+ * A chart over time. `data`: uPlot's [times in UNIX seconds, values…]; `series` [{label}]; `write`: a value as a text, for
+ * the axis; drawn anew at most as often as it is given new data.
  */
-export function Chart({label, data, series, height = 170}) {
+export function Chart({label, data, series, write = brief, height = 170}) {
   const element = useRef(null);
   const plot = useRef(null);
   const colours = useValue(theme);
@@ -249,9 +265,12 @@ export function Chart({label, data, series, height = 170}) {
       {
         width: element.current.clientWidth || 300,
         height,
-        series: [{}, ...series.map((one, at) => ({label: one.label, stroke: strokes[at % 4], width: 2, spanGaps: true, value: (self, value) => (value === null || value === undefined ? "–" : `${+value.toPrecision(5)}${one.unit ? ` ${one.unit}` : ""}`)}))],
+        series: [{label: t.time, value: (self, at) => moment(at)}, ...series.map((one, at) => ({label: one.label, stroke: strokes[at % 4], width: 2, spanGaps: true, value: (self, value) => (value === null || value === undefined ? "–" : write(value))}))],
         scales: {x: {range: (self, low, high) => (low === null ? [0, 1] : [Math.min(low, high - 60), high])}},
-        axes: [{stroke: ink, grid, ticks: grid}, {stroke: ink, grid, ticks: grid, size: 58}],
+        axes: [
+          {stroke: ink, grid, ticks: grid, size: 34, space: 72, values: (self, times, axis, space, step) => times.map((at) => hour(at, step < 60))},
+          {stroke: ink, grid, ticks: grid, size: 70, values: (self, values) => values.map(write)},
+        ],
         legend: {show: series.length > 1},
       },
       drawn,

@@ -22,13 +22,13 @@ from broker.devices.lorawan.multicast.shapes import (
     GroupChanges,
     GroupFilter,
     GroupKeys,
+    GroupMessagePage,
+    GroupMessageShape,
     GroupPage,
     GroupShape,
     MadeGroup,
     Member,
     MemberPage,
-    MessagePage,
-    MessageShape,
     MessageTaken,
     NewGroup,
     NewMessage,
@@ -86,9 +86,11 @@ class GroupCalls:
                 status=202,
                 also=waiting,
             ),
-            Route("GET", f"{one}/messages", self.list_group_messages, APPLICATION, query=Page, answers=MessagePage),
-            Route("GET", message, self.get_group_message, APPLICATION, answers=MessageShape),
-            Route("DELETE", message, self.cancel_group_message, APPLICATION, answers=MessageShape, also=over),
+            Route(
+                "GET", f"{one}/messages", self.list_group_messages, APPLICATION, query=Page, answers=GroupMessagePage
+            ),
+            Route("GET", message, self.get_group_message, APPLICATION, answers=GroupMessageShape),
+            Route("DELETE", message, self.cancel_group_message, APPLICATION, answers=GroupMessageShape, also=over),
         ]
 
     # -- groups ----------------------------------------------------------------------------------------------------
@@ -236,21 +238,21 @@ class GroupCalls:
         )
         return MessageTaken(id=message.record.id, status="queued")
 
-    async def list_group_messages(self, call: Call) -> MessagePage:
+    async def list_group_messages(self, call: Call) -> GroupMessagePage:
         """What was sent to a group and what waits, the newest first."""
         wish: Page = call.query
         found = await self._messages.page(self._group(call), wish.limit + 1, wish.cursor)
         shown = found[: wish.limit]
         more = len(found) > len(shown)
-        return MessagePage(
+        return GroupMessagePage(
             items=[message_shape(message) for message in shown], next=shown[-1].record.id if more else None
         )
 
-    async def get_group_message(self, call: Call) -> MessageShape:
+    async def get_group_message(self, call: Call) -> GroupMessageShape:
         """A message and what became of it at each gateway."""
         return message_shape(await self._message(call))
 
-    async def cancel_group_message(self, call: Call) -> MessageShape:
+    async def cancel_group_message(self, call: Call) -> GroupMessageShape:
         """Take a message back: what has not been sent of it is not sent any more."""
         group = self._group(call)
         message = await self._message(call)

@@ -25,6 +25,7 @@ from broker.devices.lorawan.multicast.records import (
     MESSAGES,
     GroupRecord,
     MessageRecord,
+    Waiting,
     pack_counter,
     unpack_counter,
 )
@@ -50,7 +51,7 @@ class Message:
         #: The repetition that is being worked on; the record's is the last of which an emission has begun.
         self.turn = max(record.turn, 1)
         #: Why it does not go on: a word of `sending.WAITS`, empty while nothing keeps it.
-        self.waiting = ""
+        self.waiting: Waiting = ""
         #: Since when this life of the broker has been trying.
         self.looked_at: float | None = None
         #: It is to end as soon as what is under way has an answer.
@@ -263,9 +264,9 @@ class Groups:
         region = REGIONS.get(record.region)
         if region is None:
             raise Invalid(f"region must be one of: {', '.join(sorted(REGIONS))}")
-        if record.data_rate is not None and record.data_rate not in region.rates_down:
+        if record.data_rate is not None and record.data_rate not in region.rx2_rates:
             raise Invalid(
-                f"data_rate of a downlink in {region.name} is one of: {', '.join(map(str, region.rates_down))}"
+                f"data_rate of a downlink in {region.name} is one of: {', '.join(map(str, region.rx2_rates))}"
             )
         same = [group for group in self if group.record.dev_addr == record.dev_addr and group is not present]
         if same:

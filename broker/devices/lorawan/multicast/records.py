@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 from struct import Struct
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -35,6 +35,12 @@ FAILED: Final = "failed"
 EXPIRED: Final = "expired"
 CANCELLED: Final = "cancelled"
 FINAL: Final = frozenset({SENT, PARTLY_SENT, FAILED, EXPIRED, CANCELLED})
+
+#: Why a message does not go on.
+#:
+#: no_gateway: none near a member that is left is on-line, or nobody knows where the members are; duty_cycle: they have
+#: used up their air time; busy: the transmitter is booked; storage: the disk does not take it.
+Waiting = Literal["", "no_gateway", "duty_cycle", "busy", "storage"]
 
 _counter: Final = Struct(">I")
 

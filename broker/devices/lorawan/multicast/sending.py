@@ -15,7 +15,7 @@
 * That an emission begins is on disk before it does, and with the first one the frame counter. After a crash none is
   repeated: what was begun and not answered counts as made, and its members are reached by the next turn.
 * A gateway that refuses is passed over for that turn, and the members near it are left to others.
-* What cannot go on says why in ``waiting`` (`WAITS`), and ends with its time.
+* What cannot go on says why in ``waiting`` (`records.Waiting`), and ends with its time.
 * A member whose gateways are all off-line is waited for during ``multicast_patience`` from the first emission on (or
   from the start of the broker); while nobody at all can be reached, as long as the message lasts.
 """
@@ -50,6 +50,7 @@ from broker.devices.lorawan.multicast.records import (
     SENT,
     MessageRecord,
     Share,
+    Waiting,
     pack_counter,
 )
 from broker.devices.lorawan.settings import Settings
@@ -57,13 +58,6 @@ from broker.devices.lorawan.transmitter import Transmission, Transmitter
 from broker.devices.lorawan.windows import MAX_NEIGHBOURS, Plan
 from broker.storage.records import Change
 
-#: Why a message does not go on. ``{word: what it says}``.
-WAITS: Final[dict[str, str]] = {
-    "no_gateway": "no gateway near a member that is left is on-line, or nobody knows where the members are",
-    "duty_cycle": "the gateways have used up their air time for now",
-    "busy": "the gateway's transmitter is booked",
-    "storage": "the disk does not take it",
-}
 #: Seconds between two emissions of one message.
 GAP: Final = 0.1
 #: Groups that wait and are looked at in one tick.
@@ -200,7 +194,7 @@ class Sender:
             return False
         return any(not self._tried(message, gateway) for target in targets for gateway in target)
 
-    def _wait(self, group: Group, message: Message, why: str) -> None:
+    def _wait(self, group: Group, message: Message, why: Waiting) -> None:
         message.waiting = why
         self._waiting[group] = None
 

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from broker.devices.lorawan.multicast.groups import Group, Message
+from broker.devices.lorawan.multicast.records import Waiting
 from broker.devices.lorawan.settings import RegionName, Settings
 from broker.devices.lorawan.windows import rx2
 from broker.model.errors import Invalid
@@ -174,7 +175,7 @@ class GatewayPart(msgspec.Struct, kw_only=True):
     error: str
 
 
-class MessageShape(msgspec.Struct, kw_only=True):
+class GroupMessageShape(msgspec.Struct, kw_only=True):
     """A message to a group and where it stands.
 
     ``turn``: the repetition that has begun, of ``tries``. ``waiting``: what keeps it now (no_gateway, duty_cycle, busy,
@@ -191,7 +192,7 @@ class MessageShape(msgspec.Struct, kw_only=True):
     priority: int
     status: Status
     error: str
-    waiting: str
+    waiting: Waiting
     fcnt: int | None
     turn: int
     gateways: list[GatewayPart]
@@ -202,10 +203,10 @@ class MessageShape(msgspec.Struct, kw_only=True):
     expires_at: float
 
 
-class MessagePage(msgspec.Struct, kw_only=True):
+class GroupMessagePage(msgspec.Struct, kw_only=True):
     """Messages, the newest first."""
 
-    items: list[MessageShape]
+    items: list[GroupMessageShape]
     next: str | None
 
 
@@ -247,9 +248,9 @@ def group_keys(group: Group) -> GroupKeys:
     )
 
 
-def message_shape(message: Message) -> MessageShape:
+def message_shape(message: Message) -> GroupMessageShape:
     record = message.record
-    return MessageShape(
+    return GroupMessageShape(
         id=record.id,
         group=record.group,
         ref=record.ref,
