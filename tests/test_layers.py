@@ -39,7 +39,6 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
         "broker.simulate",
     ),
     ("broker.storing", "broker.clustering"),
-    ("broker.clustering",),
     ("broker.service",),
     ("broker.workers",),
     ("broker.tap",),
