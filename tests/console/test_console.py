@@ -196,7 +196,7 @@ class ConsoleTests(BrowserCase):
         def work(visit: Visit) -> None:
             visit.go("gateways")
             visit.page.wait_for_function(
-                f"() => +document.querySelector('[data-gateway=\"{FIRST}\"]')?.dataset.beats >= 2"
+                f"() => +document.querySelector('[data-gateway=\"{SECOND}\"]')?.dataset.beats >= 2"
             )
 
         return self.visit(work)
@@ -366,7 +366,7 @@ class ConsoleTests(BrowserCase):
             *PAGES,
             "applications/dashboard",
             f"devices/{device}",
-            *(f"devices/{device}/{tab}" for tab in ("messages", "commands", "settings")),
+            *(f"devices/{device}/{tab}" for tab in ("messages", "commands", "presence", "settings")),
         )
         chinese = re.compile("[\u4e00-\u9fff]")
 
