@@ -4,7 +4,7 @@
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench storm coverage clean
+.PHONY: help run test lint bench storm faults coverage clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
@@ -30,6 +30,10 @@ bench: ## measure what a message costs
 storm: ## kill the broker a hundred times under load: nothing may be lost
 	@sh tools/environment.sh check
 	@.venv/bin/python -m tests.kill_storm
+
+faults: ## let everything fail under three processes and a Redis for some minutes: nothing may be lost
+	@sh tools/environment.sh test
+	@.venv/bin/python -m tests.faults
 
 coverage: ## run the tests and show the lines that none of them reaches
 	@sh tools/environment.sh test
