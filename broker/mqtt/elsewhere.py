@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -158,6 +158,8 @@ class Elsewhere:
         """Have the client's session, if it has one, in this process; None when it is. Fails with Unavailable."""
         if self._sessions.get(key) is not None:
             return None
+        if not self._is_ready:  # what a client published now would find none of the others' subscribers
+            return fail(Unavailable("this process is joining the others again"))
         return Deferred.fromCoroutine(self._acquire(key))
 
     async def _acquire(self, key: Key) -> None:
