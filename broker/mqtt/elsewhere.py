@@ -224,7 +224,9 @@ class Elsewhere:
             session = self._sessions.get(key)
         if not isinstance(session, PersistentSession):
             if session is None:
-                self._backplane.leave(SPACE, name)
+                # Perhaps it was let go before, and Redis did not take that: what is told must not lose its number.
+                given = (str(one.number) for one in self.others.sessions.values() if one.key == key)
+                self._backplane.leave(SPACE, name, next(given, ""))
             await self._backplane.find(SPACE, name)
             return b""
         self._sessions.wills.back(key, session.principal)

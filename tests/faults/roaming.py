@@ -30,6 +30,7 @@ class Ghost:
 
     def __init__(self, name: str, left: socket.socket, broker: RealBroker) -> None:
         self.name = name
+        left.setblocking(False)
         self.socket = left
         self.broker = broker
         #: Seconds that it has lived since its client was welcome elsewhere; not while its process could not act.
@@ -41,7 +42,7 @@ class Ghost:
     def closed(self) -> bool:
         """Whether the broker has ended it. What it still sends is of no interest, as its client is elsewhere."""
         try:
-            while data := self.socket.recv(1 << 16, socket.MSG_DONTWAIT):
+            while data := self.socket.recv(1 << 16):
                 assert data
         except BlockingIOError:
             return False
