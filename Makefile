@@ -4,14 +4,14 @@
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench storm faults coverage clean
+.PHONY: help run test lint bench storm faults campaigns coverage clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
 
 # A recipe of one plain command: make starts it without a shell in between, so Ctrl-C and SIGTERM reach it and
 # its exit status comes back.
-run: ## start the broker and a small simulated fleet (Ctrl-C stops both)
+run: ## start the broker with devices of every protocol and applications of every kind (Ctrl-C stops all)
 	@sh tools/environment.sh run
 	@.venv/bin/python -m broker.simulate demo
 
@@ -34,6 +34,10 @@ storm: ## kill the broker a hundred times under load: nothing may be lost
 faults: ## let everything fail under three processes and a Redis for some minutes: nothing may be lost
 	@sh tools/environment.sh test
 	@.venv/bin/python -m tests.faults
+
+campaigns: ## firmware for 200 gateways and 200 modules, through two kills: every line has to be true
+	@sh tools/environment.sh test
+	@BROKER_TEST_CAMPAIGN=200 .venv/bin/python -m twisted.trial tests.fleet.test_campaign_real
 
 coverage: ## run the tests and show the lines that none of them reaches
 	@sh tools/environment.sh test

@@ -24,8 +24,16 @@ setup(
     python_requires=">=3.11,<3.14",
     # "twisted.plugins" is named because it must have no __init__.py, and find_packages sees only folders with one.
     packages=[*find_packages(include=["broker", "broker.*"]), "twisted.plugins"],
-    package_data={"broker": ["py.typed", "storage/redis/lua/*.lua"]},
+    package_data={
+        "broker": [
+            "py.typed",
+            "applications/http/console/*",
+            "applications/http/console/*/*",
+            "storage/redis/lua/*.lua",
+        ]
+    },
     zip_safe=False,
+    entry_points={"console_scripts": ["broker-admin=broker.admin.cli:main"]},
     install_requires=[
         "twisted[tls,websocket]>=26.10,<27",
         "pyopenssl>=26,<27",
@@ -41,6 +49,10 @@ setup(
         "msgspec>=0.20,<1",
         "cryptography>=46,<51",
         "prometheus_client>=0.26,<1",
+        # tables and progress bars of broker-admin and the demo
+        "rich>=14,<16",
+        # time zones, for machines that have none of their own
+        "tzdata>=2025.1",
     ],
     extras_require={
         "test": [
@@ -51,6 +63,10 @@ setup(
             "pamoja-lorawan>=0.1.17,<0.2",
             # validates the OpenAPI document
             "openapi-spec-validator>=0.7,<1",
+            # drives Chromium, which is Debian's
+            "playwright>=1.60,<2",
+            # reads deploy/compose.yaml
+            "pyyaml>=6,<7",
             # a mail server of somebody else
             "aiosmtpd>=1.4.6,<2",
             "coverage>=7.10,<8",
@@ -60,6 +76,7 @@ setup(
         "dev": [
             "mypy>=2.4,<3",
             "mypy-zope>=1.0.17,<2",
+            "types-PyYAML>=6,<7",
             "ruff>=0.17,<0.18",
         ],
     },

@@ -1,19 +1,21 @@
-"""What the SQLite storage costs: `python -m benchmarks.storage [folder]`. CPU is that of the process, all threads.
+"""What a storage costs: `python -m benchmarks.storage [--redis [URL]] [folder]`. CPU is that of this process.
 
-The folder decides which disk is measured (default: a temporary one). Every write is durable when it is answered.
+The folder decides which disk is measured (default: a temporary one). Every write is durable when it is answered. With
+``--redis`` it is a Redis: without a URL one that is started here, with AOF always, in the folder; its own CPU is shown
+beside. With a URL everything under the prefix ``benchmark`` is left there.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 from twisted.internet import reactor as reactor_module
@@ -22,16 +24,24 @@ from twisted.internet.defer import Deferred, gatherResults
 from broker.devices.novacloud.identity import DeviceRules
 from broker.model.messages import Command, DeviceRef, Uplink
 from broker.model.records import DeviceQuery, DeviceRecord, LiveState, StoredMessage
+from broker.model.sessions import ACK, PUT, SESSION, SessionRecord
 from broker.routing.live import LiveDevices
 from broker.routing.router import Router
 from broker.settings.tables import HistoryTable
 from broker.storage.files import FileStore
 from broker.storage.recorder import Recorder
 from broker.storage.records import Records
+from broker.storage.redis.address import parse_address
+from broker.storage.redis.settings import RedisTable
+from broker.storage.redis.storage import RedisStorage
 from broker.storage.registry import Registry
 from broker.storage.sqlite import SqliteStorage
+from tests.redis_server import RedisServer
 
 T = TypeVar("T")
+Storage: TypeAlias = SqliteStorage | RedisStorage
+#: A storage by a name, the same one for the same name; not open.
+Make: TypeAlias = Callable[[str], Storage]
 reactor: Any = reactor_module
 DEVICES = 100_000
 IMPORTED = 10_000
@@ -61,7 +71,7 @@ def command(number: str) -> Command:
     return Command(number, "d0", "toy", {"fan": 1, "mode": "auto"}, "admin", now, now + 3600)
 
 
-async def group_commit(storage: SqliteStorage, in_flight: int) -> None:
+async def group_commit(storage: Storage, in_flight: int) -> None:
     """A closed loop: so many commands are always waiting for their commit."""
     total = 2_000 if in_flight == 1 else 20_000
     left, done, delays = total, 0, []
@@ -102,7 +112,7 @@ async def group_commit(storage: SqliteStorage, in_flight: int) -> None:
     )
 
 
-async def history(storage: SqliteStorage) -> None:
+async def history(storage: Storage) -> None:
     for spread in (10, 10_000):
         messages = [
             StoredMessage(
@@ -138,7 +148,7 @@ async def history(storage: SqliteStorage) -> None:
         say(f"live states with 3 values, {word}", len(states), watch)
 
 
-async def recorder(storage: SqliteStorage) -> None:
+async def recorder(storage: Storage) -> None:
     """What the path of a message pays, and what its writing costs afterwards."""
     router = Router(print)
     devices = LiveDevices(router, time.time)
@@ -166,7 +176,7 @@ class Counters(msgspec.Struct):
     rate: dict[str, int]
 
 
-async def records(storage: SqliteStorage) -> None:
+async def records(storage: Storage) -> None:
     table = Records(storage, "bench", Counters)
     chance = random.Random(1)
     keys = [f"{chance.getrandbits(64):016X}" for _ in range(20_000)]
@@ -188,7 +198,7 @@ async def records(storage: SqliteStorage) -> None:
     say("records, all read", len(keys), watch)
 
 
-async def files(storage: SqliteStorage, folder: Path) -> None:
+async def files(storage: Storage, folder: Path) -> None:
     store = FileStore(storage, folder, reactor, time.time, reserve=0)
     await store.open()
     chunk = os.urandom(65_536)
@@ -209,7 +219,7 @@ async def files(storage: SqliteStorage, folder: Path) -> None:
     await store.close()
 
 
-async def registry(storage: SqliteStorage) -> None:
+async def registry(storage: Storage) -> None:
     rules = Registry(storage, time.time, {"novacloud": DeviceRules()})
     lines: list[dict[str, Any] | Exception] = [
         {"protocol": "novacloud", "name": f"Device {n}"} for n in range(IMPORTED)
@@ -226,9 +236,9 @@ async def registry(storage: SqliteStorage) -> None:
         say(f"logins of devices, {in_flight} at once", len(pairs), watch)
 
 
-async def many(path: Path) -> None:
+async def many(make: Make) -> None:
     """A hundred thousand devices, all left online by a crash: open, page, prune."""
-    storage = SqliteStorage(path, reactor, time.time)
+    storage = make("many")
     await storage.open()
     records = [DeviceRecord(id=f"m{n:06}", protocol="toy", online=True, name=f"Device {n}") for n in range(DEVICES)]
     watch = Stopwatch()
@@ -237,7 +247,7 @@ async def many(path: Path) -> None:
     say("devices added by storage alone", DEVICES, watch)
     await storage.close()
     for word in ("all left online", "all offline"):
-        storage = SqliteStorage(path, reactor, time.time)
+        storage = make("many")
         watch = Stopwatch()
         await storage.open()
         say(f"open with {DEVICES:,} devices, {word}", 1, watch)
@@ -246,7 +256,7 @@ async def many(path: Path) -> None:
         await storage.close()
 
 
-async def pages(storage: SqliteStorage) -> None:
+async def pages(storage: Storage) -> None:
     async def timed(what: str, ask: Callable[[], Deferred[T]]) -> T:
         watch = Stopwatch()
         answer = await ask()
@@ -271,31 +281,112 @@ async def pages(storage: SqliteStorage) -> None:
     await timed("prune: nothing to do", lambda: storage.prune(50_000.0, 10_000))
 
 
-async def everything(folder: Path) -> None:
-    storage = SqliteStorage(folder / "one.sqlite", reactor, time.time)
+async def sessions(storage: Storage) -> None:
+    """Messages owed to 100 sessions, and settled a moment later: what QoS 1 costs storage."""
+    journal = storage.sessions
+    safe = Safe(journal)
+    for number in range(1, 101):
+        journal.append((SESSION, SessionRecord(number, "o", f"c{number}", 4, None)))
+    for together in (1, 100, 2_000):
+        total = 2_000 if together == 1 else 60_000
+        watch = Stopwatch()
+        for start in range(0, total, together):
+            for n in range(start, start + together):
+                number, seq = n % 100 + 1, together * 1_000_000 + n
+                journal.append((PUT, number, seq, 1, None, "devices/some/up/data", b"x" * 100, b"", False))
+            await safe.wait()
+            for n in range(start, start + together):
+                journal.append((ACK, n % 100 + 1, together * 1_000_000 + n))
+            await safe.wait()
+        say(f"messages kept and settled, {together:,} at once", total, watch)
+
+
+class Safe:
+    """Tells when all that was appended is safe."""
+
+    def __init__(self, journal: Any) -> None:
+        self._journal = journal
+        self._waiting: Deferred[None] | None = None
+        journal.watch(self._told)
+
+    def wait(self) -> Deferred[None]:
+        self._waiting = Deferred()
+        return self._waiting
+
+    def _told(self, upto: int, error: Exception | None) -> None:
+        if error is not None:
+            raise error
+        waiting = self._waiting
+        if waiting is not None and upto == self._journal.position:
+            self._waiting = None
+            reactor.callLater(0, waiting.callback, None)
+
+
+async def everything(folder: Path, make: Make) -> None:
+    storage = make("one")
     await storage.open()
     await storage.add_devices([DeviceRecord(id=f"d{n}", protocol="toy") for n in range(10_000)])
     for in_flight in (1, 10, 100, 1000):
         await group_commit(storage, in_flight)
+    await sessions(storage)
     await history(storage)
     await recorder(storage)
     await registry(storage)
     await records(storage)
     await files(storage, folder / "files")
     await storage.close()
-    await many(folder / "many.sqlite")
+    await many(make)
+
+
+def on_sqlite(folder: Path) -> Make:
+    return lambda name: SqliteStorage(folder / f"{name}.sqlite", reactor, time.time)
+
+
+def on_redis(url: str) -> Make:
+    def make(name: str) -> RedisStorage:
+        return RedisStorage(parse_address(url), RedisTable(prefix=f"benchmark-{name}"), reactor, time.time)
+
+    return make
+
+
+def measure(folder: Path, make: Make) -> None:
+    running = Deferred.fromCoroutine(everything(folder, make))
+    failed: list[Any] = []
+    running.addErrback(failed.append)
+    running.addBoth(lambda _: reactor.stop())
+    reactor.run()
+    for failure in failed:
+        failure.raiseException()
+
+
+def cpu_of(pid: int) -> float:
+    """Seconds of CPU that another process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as folder:
-        print(f"in {os.path.dirname(folder)}", flush=True)
-        running = Deferred.fromCoroutine(everything(Path(folder)))
-        failed: list[Any] = []
-        running.addErrback(failed.append)
-        running.addBoth(lambda _: reactor.stop())
-        reactor.run()
-        for failure in failed:
-            failure.raiseException()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.storage", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("folder", nargs="?", help="on the disk that is measured")
+    parser.add_argument("--redis", nargs="?", const="own", metavar="URL", help="measure a Redis")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
+        folder = Path(name)
+        if arguments.redis is None:
+            print(f"SQLite in {folder.parent}", flush=True)
+            measure(folder, on_sqlite(folder))
+        elif arguments.redis != "own":
+            print(f"Redis at {parse_address(arguments.redis)}", flush=True)
+            measure(folder, on_redis(arguments.redis))
+        else:
+            server = RedisServer(folder / "redis")
+            server.start()
+            print(f"Redis, AOF always, in {folder.parent}", flush=True)
+            try:
+                measure(folder, on_redis(server.url))
+                print(f"Redis itself: {cpu_of(server.pid):.1f} s of CPU in all", flush=True)
+            finally:
+                server.remove()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-
 from broker.cluster.commands import CommandsAcross
 from broker.cluster.events import RouterAcross
 from broker.cluster.local import LocalBackplane
@@ -104,6 +103,3 @@ class Clustering:
 def problem_of(core: Core | None) -> str:
     """Why the other processes cannot be reached; empty when they can."""
     return "" if core is None else str(core.backplane.problem())
-
-
-

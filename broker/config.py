@@ -18,6 +18,7 @@ from typing import Any
 from msgspec import structs
 
 from broker.events.settings import EventsTable, MailTable
+from broker.fleet.settings import CampaignSettings
 from broker.listening.binding import parse_bind
 from broker.listening.proxy import networks_of
 from broker.listening.settings import ListenerSettings
@@ -52,6 +53,7 @@ class Config:
     tls: TlsTable
     history: HistoryTable
     commands: CommandsTable
+    campaigns: CampaignSettings
     events: EventsTable
     mail: MailTable
     log: LogTable

@@ -10,7 +10,7 @@ from broker import __version__
 from broker.cluster.local import LocalBackplane
 from broker.events.events import Events
 from broker.events.side import EventSide
-from broker.model.interfaces import IBackplane, IMqttIdentities, IMqttSpace
+from broker.model.interfaces import IBackplane, IMqttIdentities, IMqttSpace, IUpdater
 from broker.model.secrets import same_text
 from broker.routing.commands import Commands
 from broker.routing.live import LiveDevices
@@ -59,6 +59,11 @@ class Core:
     lora: Any = None
     #: The first levels of topics that are a protocol's own -> who says what applications may do there.
     mqtt_spaces: dict[str, IMqttSpace] = field(default_factory=dict)
+
+    #: How devices get firmware, by protocol; device sides append theirs while they are built.
+    updaters: dict[str, IUpdater] = field(default_factory=dict)
+    #: Told what only administrators' streams show, ``(kind, object)``: campaigns that have changed.
+    announcements: list[Callable[[str, dict[str, Any]], None]] = field(default_factory=list)
 
     #: Calls of the API (`broker.web.routes.Route`) besides its own; sides append theirs while they are built.
     api_routes: list[Any] = field(default_factory=list)

@@ -64,7 +64,8 @@ class EventFigures(Protocol):
 class Metrics(Collector):
     """The figures of one broker. ``listeners`` may grow after this is made.
 
-    ``storage`` gives further figures as ``{name: value}``; a name that ends in ``_total`` is a counter.
+    ``storage`` gives further figures as ``{name: value}``; a name that ends in ``_total`` is a counter. ``parts`` gives
+    what has a ``counters()`` of such figures (`counters_of`).
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Metrics(Collector):
         started_at: float,
         certificate_ends: Callable[[], float | None] = lambda: None,
         events: EventFigures | None = None,
+        parts: Callable[[], Iterable[Any]] = tuple,
     ) -> None:
         self._listeners = listeners
         self._router = router
@@ -85,6 +87,7 @@ class Metrics(Collector):
         self._storage = storage
         self._started_at = started_at
         self._certificate_ends = certificate_ends
+        self._parts = parts
         self._events = events
         #: Seconds that the last tick came late; whoever ticks sets it.
         self.reactor_lag = 0.0
@@ -106,6 +109,7 @@ class Metrics(Collector):
         yield from self._of_protocols()
         yield from self._of_routing()
         yield from self._of_commands()
+        yield from self._of_parts()
         yield from self._of_storage()
         if self._events is not None:
             yield from _of_events(self._events)
@@ -178,6 +182,11 @@ class Metrics(Collector):
         yield CounterMetricFamily(
             "broker_command_saves_failed", "States that could not be written at once.", value=counters.failed_saves
         )
+
+    def _of_parts(self) -> Iterator[Metric]:
+        for name, value in sorted(counters_of(*self._parts()).items()):
+            kind: Any = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            yield kind(f"broker_{name.removesuffix('_total')}", f"Of the fleet: {_words(name)}.", value=value)
 
     def _of_storage(self) -> Iterator[Metric]:
         for name, value in sorted(self._storage().items()):

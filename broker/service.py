@@ -32,6 +32,8 @@ from broker.data_dir import DataDir, DataDirError
 from broker.events.events import Events
 from broker.events.side import EventSide
 from broker.faults import Faults
+from broker.fleet.calls import Calls as CampaignCalls
+from broker.fleet.campaigns import Campaigns
 from broker.listening.binding import BindError
 from broker.listening.served import Served
 from broker.logs import Lines, log_packet
@@ -60,6 +62,7 @@ STOP_POLL = 0.05
 LISTENER_TICK = 1.0
 COMMAND_TICK = 0.25
 EVENT_TICK = 1.0
+CAMPAIGN_TICK = 1.0
 #: Listener ticks between two looks at storage's health.
 HEALTH_EVERY = 5
 #: And between two looks at the certificate's end.
@@ -117,6 +120,7 @@ class BrokerService(Service):
         self._token = ""
         self._storage: Any = None
         self._recorder: Any = None
+        self._campaigns: Campaigns | None = None
         self._events: Any = None
         self._metrics: Metrics | None = None
         self._clustering: Clustering | None = None
@@ -204,8 +208,11 @@ class BrokerService(Service):
         self._closers.append(self._events.close)
         for served in self.served:
             core.listeners[served.name] = self._sides[served.name].build(core, served.settings)
+        campaigns = self._campaigns = Campaigns(core, self.config.campaigns)
+        core.api_routes.extend(CampaignCalls(campaigns).routes())
         for listener in core.listeners.values():
             await listener.prepare()
+        await campaigns.open()
         if core.lora is not None:
             self._events.watch.watch_lora(core.lora)
         for served in self.served:
@@ -219,6 +226,7 @@ class BrokerService(Service):
         self._loop(self._tick, LISTENER_TICK)
         self._loop(self._tick_commands, COMMAND_TICK)
         self._loop(core.quarantine.tick, QUARANTINE_TICK)
+        self._loop(self._tick_campaigns, CAMPAIGN_TICK)
         self._loop(self._tick_events, EVENT_TICK)
         self._problem = ""
         log.info(
@@ -246,7 +254,15 @@ class BrokerService(Service):
         events = Events(clock)
         side = self._events = self._build_events(events, router, devices, registry, quarantine)
         self._metrics = Metrics(
-            self.served, router, devices, commands, self._figures, started_at, self._certificate_ends, side
+            self.served,
+            router,
+            devices,
+            commands,
+            self._figures,
+            started_at,
+            self._certificate_ends,
+            side,
+            self._parts,
         )
         core = Core(
             reactor=reactor,
@@ -339,6 +355,10 @@ class BrokerService(Service):
         clustering = self._clustering
         return counters_of(self._storage, self._recorder) | ({} if clustering is None else clustering.counters())
 
+    def _parts(self) -> list[Any]:
+        """What has figures of its own for the metrics."""
+        return [] if self._campaigns is None else [self._campaigns]
+
     def _loop(self, call: Callable[[], None], seconds: float) -> None:
         loop = LoopingCall(call)
         loop.clock = self._reactor
@@ -380,6 +400,13 @@ class BrokerService(Service):
         except Exception:
             log.failure("fault in the commands' tick")
 
+    def _tick_campaigns(self) -> None:
+        assert self._campaigns is not None
+        try:
+            self._campaigns.tick()
+        except Exception:
+            log.failure("fault in the campaigns' tick")
+
     # -- SIGHUP ----------------------------------------------------------------------------------------------------
 
     def reload(self) -> None:
@@ -399,6 +426,8 @@ class BrokerService(Service):
             self.core.commands.max_open = fresh.commands.max_open
             self.core.default_expires = fresh.commands.default_expires
             self._limit_traces(self.core)
+        if self._campaigns is not None:
+            self._campaigns.settings = fresh.campaigns
         later = restart_keys(old, fresh)
         for served in self.served:
             later += served.reload(fresh.listeners[served.name])
@@ -413,6 +442,8 @@ class BrokerService(Service):
         self._problem = "stopping"
         if self._starting is not None:
             await self._starting
+        if self._campaigns is not None:
+            self._campaigns.halt()
         for served in self.served:
             await served.stop_listening()
         for served in self.served:

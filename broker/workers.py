@@ -3,12 +3,12 @@
 ::
 
     parent   the data folder's lock, the token, the certificate, the numbers of ports that are 0
-       └── worker 1 ... N    a broker each, named <name>-w1 ..., in the same data folder, on the same ports (SO_REUSEPORT)
+       └── worker 1 ... N    a broker each, <name>-w1 ..., in the same data folder, on the same ports (SO_REUSEPORT)
 
-The system shares what connects among the workers; datagrams of one sender go to one of them. A worker that ends is started
-again, at once the first time, then after longer and longer. One that cannot even start at first, because of what is
-configured, ends all of them with exit status 1; it has said why. SIGHUP is passed on; SIGTERM ends the workers, and then
-the parent.
+The system shares what connects among the workers; datagrams of one sender go to one of them. A worker that ends is
+started again, soon the first time, then after longer and longer. One that cannot even start at first, because of what
+is configured, ends all of them with exit status 1; it has said why. SIGHUP is passed on; SIGTERM ends the workers, and
+then the parent.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import msgspec
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from broker.config import Config
@@ -38,6 +39,8 @@ FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 #: Seconds of life after which a worker counts as well, and a new one as the first again.
 WELL_AFTER = 30.0
+#: Seconds between two looks for workers that have ended unnoticed.
+REAP_EVERY = 1.0
 #: Seconds that workers have to end.
 STOP_GRACE = 15.0
 
@@ -106,6 +109,8 @@ class WorkersService(Service):
         self._workers: list[Worker] = []
         self._stopping: Deferred[None] | None = None
         self._calls: list[Any] = []
+        self._reaping = LoopingCall(self._reap)
+        self._reaping.clock = reactor
 
     def startService(self) -> None:
         """Raises StartFailed for what can be known at once."""
@@ -127,6 +132,7 @@ class WorkersService(Service):
             worker = Worker(number, self)
             self._workers.append(worker)
             self._start(worker)
+        self._reaping.start(REAP_EVERY, now=False)
 
     def _ports(self) -> dict[str, list[str]]:
         """The bindings of listeners with a port of 0, with the number that the system gives; it stays ours."""
@@ -137,7 +143,7 @@ class WorkersService(Service):
                 bind = parse_bind(text)
                 if bind.kind and not bind.port:
                     held = reserve(name, bind, self._reactor, None, share=True, listen=False)
-                    host, port = held.address()
+                    _, port = held.address()
                     interface = f":interface={bind.interface}" if bind.interface else ""
                     texts.append(f"{bind.kind}:{port}{interface}")
                     if bind.kind == "udp":  # it would be given datagrams
@@ -179,11 +185,16 @@ class WorkersService(Service):
             worker.pause, worker.was_well = FIRST_PAUSE, True
         pause = worker.pause
         worker.pause = min(2 * pause, LONGEST_PAUSE)
-        log.error(
-            "worker {number} ended: {how}; another one in {pause} s", number=worker.number, how=how, pause=pause
-        )
+        log.error("worker {number} ended: {how}; another one in {pause} s", number=worker.number, how=how, pause=pause)
         self._calls = [call for call in self._calls if call.active()]
         self._calls.append(self._reactor.callLater(pause, self._start, worker))
+
+    @staticmethod
+    def _reap() -> None:
+        """A SIGCHLD that got lost must not leave a place empty."""
+        from twisted.internet.process import reapAllProcesses
+
+        reapAllProcesses()
 
     # -- signals ---------------------------------------------------------------------------------------------------
 
@@ -216,6 +227,8 @@ class WorkersService(Service):
         for call in self._calls:
             if call.active():
                 call.cancel()
+        if self._reaping.running:
+            self._reaping.stop()
         self._let_go()
         stopping.callback(None)
 

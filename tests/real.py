@@ -43,9 +43,14 @@ def eventually(condition: Callable[[], Any], what: str, patience: float = PATIEN
 
 
 class RealBroker:
-    """``twistd -n broker`` with its data in ``folder``/var. `start` may be called again after `kill` or `stop`."""
+    """``twistd -n broker`` with its data in ``folder``/var. `start` may be called again after `kill` or `stop`.
 
-    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+    ``arguments``: another command line that starts one.
+    """
+
+    def __init__(
+        self, folder: Path, settings: Mapping[str, str] | None = None, arguments: list[str] | None = None
+    ) -> None:
         self.folder = folder
         self.data_dir = folder / "var"
         self.settings = {
@@ -61,6 +66,7 @@ class RealBroker:
         }
         #: Variables of the child's environment besides.
         self.environment: dict[str, str] = {}
+        self.arguments = arguments or broker_arguments()
         self.output: list[str] = []
         self.ports: dict[str, int] = {}
         self.tls_ports: dict[str, int] = {}
@@ -80,7 +86,7 @@ class RealBroker:
         self._lines = queue.Queue()
         self._ended = False
         self._process = subprocess.Popen(
-            broker_arguments(),
+            self.arguments,
             cwd=self.folder,
             env=broker_environment(nothing_else(self.settings), {**os.environ, **self.environment}),
             stdout=subprocess.PIPE,

@@ -18,11 +18,14 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 #: A name stands for itself and all below it, unless a longer name says otherwise; ``=`` stands for itself alone.
 LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("=broker", "broker.model"),
+    ("broker.admin",),
     ("broker.routing", "broker.reactor"),
     ("broker.listening", "broker.storage", "broker.cluster"),
     ("broker.events",),
     ("broker.core",),
     ("broker.mqtt", "broker.web"),
+    # Campaigns know protocols by `broker.model.interfaces.IUpdater` alone. Their settings are a table of the broker's.
+    ("broker.fleet",),
     ("=broker.applications", "broker.applications.ordering", "=broker.devices"),
     ("broker.applications", "broker.devices"),
     ("broker.settings",),
@@ -42,6 +45,8 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("broker.tap",),
     # The demo starts a whole broker as its user would, and asks the same configuration where that will listen.
     ("twisted.plugins", "broker.simulate.demo", "broker.simulate.commands", "broker.simulate.__main__"),
+    # It reads the broker's configuration.
+    ("broker.storage.__main__",),
 )
 
 #: Packages whose members know nothing of one another.
@@ -54,8 +59,14 @@ STRANGERS: Final = (
     ("broker.listening", "broker.storage"),
     ("broker.mqtt", "broker.web"),
     ("broker.devices", "broker.applications"),
+    ("broker.fleet", "broker.devices"),
+    ("broker.fleet", "broker.applications"),
     ("broker.service", "broker.simulate"),
 )
+
+#: A client of the API like any other: this and itself is all of the broker that it may import, and nothing imports it.
+CLIENT: Final = "broker.admin"
+CLIENT_MAY_USE: Final = "broker.model.jsontext"
 
 #: Modules that decide and translate but do nothing: they, and all that they import, stay free of `IMPURE`.
 PURE: Final = ("broker.model", "broker.routing")
@@ -157,6 +168,22 @@ def circular(sources: Sources) -> list[str]:
     ]
 
 
+def client(sources: Sources) -> list[str]:
+    found = []
+    for one, target in sources.inside():
+        inside, to_inside = is_below(one.module, CLIENT), is_below(target, CLIENT)
+        if inside and not to_inside and target != CLIENT_MAY_USE:
+            found.append(f"{one.place}: {one.module} imports {target}; it knows the broker by its API alone")
+        if to_inside and not inside:
+            found.append(f"{one.place}: {one.module} imports {target}, which is for the command line")
+    found.extend(
+        f"{one.place}: {one.name} is not for {CLIENT}"
+        for one in sources.outside()
+        if is_below(one.module, CLIENT) and is_below(one.name, "twisted")
+    )
+    return found
+
+
 def packages_of_twisted(root: Path) -> list[str]:
     return [f"{file}:1: breaks Twisted's own package" for file in (root / "twisted").rglob("__init__.py")]
 
@@ -187,6 +214,9 @@ class LayerTests(SynchronousTestCase):
 
     def test_nothing_goes_round_in_circles(self) -> None:
         self.none_of(circular(self.sources))
+
+    def test_the_command_line_is_a_client_like_any_other(self) -> None:
+        self.none_of(client(self.sources))
 
     def test_the_twisted_folder_is_no_package(self) -> None:
         self.none_of(packages_of_twisted(ROOT))
@@ -289,6 +319,10 @@ MADE_UP: Final[tuple[tuple[str, dict[str, str], str | None], ...]] = (
         {"broker/a.py": "import broker.b, broker.c", "broker/b.py": "import broker.c", "broker/c.py": ""},
         None,
     ),
+    ("client", {"broker/admin/a.py": "from broker.model.jsontext import encode", "broker/model/jsontext.py": ""}, None),
+    ("client", {"broker/admin/a.py": "import broker.model.names", "broker/model/names.py": ""}, "a.py:1"),
+    ("client", {"broker/admin/a.py": "def f():\n    from twisted.internet import defer"}, "a.py:2"),
+    ("client", {"broker/web/a.py": "import broker.admin.b", "broker/admin/b.py": ""}, "a.py:1"),
     ("twisted", {"twisted/plugins/x.py": ""}, None),
     ("twisted", {"twisted/plugins/__init__.py": ""}, "__init__.py:1"),
     ("twisted", {"twisted/__init__.py": ""}, "__init__.py:1"),
@@ -305,6 +339,7 @@ class RuleTests(SynchronousTestCase):
             "impure": impure,
             "installing": installing,
             "circular": circular,
+            "client": client,
         }
         for name, files, wanted in MADE_UP:
             root = Path(mkdtemp(dir=Path.cwd()))

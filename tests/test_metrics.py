@@ -87,7 +87,7 @@ class MetricsTests(SynchronousTestCase):
             "closed": "broker_connections_closed_total",
             "dropped": "broker_messages_dropped_total",
         }
-        self.assertEqual({*names, *reasons}, set(ListenerStats.__slots__))
+        self.assertEqual({*names, *reasons, "recent"}, set(ListenerStats.__slots__))
         for number, attribute in enumerate(names, 1):
             setattr(stats, attribute, number)
         stats.refuse("too_many_connections")

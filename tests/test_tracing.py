@@ -22,6 +22,7 @@ from tests.devices.gateway88.bed import Bed as GatewayBed
 from tests.devices.gateway88.vectors import GATEWAY, INFO
 from tests.devices.gizwits.bed import DID
 from tests.devices.gizwits.bed import Bed as GizwitsBed
+from tests.devices.lorawan.bed import Bed as LorawanBed
 from tests.devices.novacloud.bed import DEVICE, OTHER
 from tests.devices.novacloud.bed import Bed as NovaCloudBed
 from tests.real import RealBroker
@@ -154,6 +155,23 @@ class GizwitsTests(TestCase):
         self.assertEqual(told[-1]["topic"], report_topic(DID))
         self.assertEqual(told[-1]["payload"], {"command": "0x0091", "data": "0102"})
         self.assertIn("malformed", told[0]["payload"])
+
+
+class LorawanTests(SynchronousTestCase):
+    def test_frames_with_mac_commands_by_name(self) -> None:
+        bed = LorawanBed()
+        seen = watched(bed.core)
+        forwarder = bed.forwarder()
+        mote = bed.abp()
+        mote.says(b"hello", forwarder)
+        bed.advance(2)
+        bed.core.traces.begin("AA00000000000001", 60)
+        frame = mote.says(b"\x03", forwarder, port=7, confirmed=True)
+        bed.advance(2)
+        up, down = seen
+        self.assertEqual((up.raw, up.decoded["port"], up.decoded["payload"]), (frame, 7, "03"))
+        self.assertEqual((down.direction, down.decoded["ack"], down.decoded["frame"]), ("out", True, "data_down"))
+        self.assertEqual(down.raw, forwarder.frames()[-1])
 
 
 class RealTests(TestCase):

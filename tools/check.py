@@ -30,9 +30,16 @@ CHECKS = (
     ("mypy", "--no-error-summary"),
 )
 #: Tests that measure time or load both sides of the broker: one after another, when nothing else runs.
-QUIET = ("tests.hostile", "tests.test_benchmarks", "tests.test_kill_storm", "tests.test_main_job", "tests.test_scale")
+QUIET = (
+    "tests.hostile",
+    "tests.test_benchmarks",
+    "tests.test_kill_storm",
+    "tests.test_main_job",
+    "tests.test_on_redis",
+    "tests.test_scale",
+)
 #: Parts that wait more than they compute, and so take longer than their size says: begun first.
-LONG = ("tests.conformance", "tests.clients", "tests.gizwits", "tests.simulate", "tests.test_packaging")
+LONG = ("tests.conformance", "tests.clients", "tests.fleet", "tests.gizwits", "tests.simulate", "tests.test_packaging")
 #: Parts at a time.
 JOBS = min(4, os.cpu_count() or 1)
 #: Modules whose time is told at the end of a part.

@@ -3,9 +3,10 @@
 #
 #     run     the broker
 #     check   also ruff, mypy and the Python packages of the tests
-#     test    also the clients that the tests run and that are no Python packages: mosquitto_pub and mosquitto_sub, and
-#             Node.js with MQTT.js. An own Node.js of at least version 18 is used as it is. And mosquitto, the MQTT broker
-#             that stands between the tests' ChirpStack and us, and redis-server, on which the broker stores.
+#     test    also the clients that the tests run and that are no Python packages: mosquitto_pub and mosquitto_sub,
+#             Chromium, and Node.js with MQTT.js. An own Node.js of at least version 18 is used as it is. And mosquitto,
+#             the MQTT broker that stands between the tests' ChirpStack and us, HAProxy, and redis-server, on which the
+#             broker stores.
 #
 # Debian packages are installed where root runs this, and no service of theirs is started or enabled. What is missing is
 # said in one line, with exit status 1.
@@ -66,15 +67,19 @@ missing_packages() {
     usable || [ -z "$(choose_python)" ] || has_ensurepip "$(choose_python)" || echo python3-venv
     [ "$purpose" = test ] || return 0
     { command -v mosquitto_pub && command -v mosquitto_sub; } >/dev/null || echo mosquitto-clients
-    has_mosquitto || echo mosquitto
-    command -v redis-server >/dev/null || echo redis-server
+    has mosquitto || echo mosquitto
+    has haproxy || echo haproxy
+    has redis-server || echo redis-server
     suitable_node || echo nodejs
     node_ready || command -v npm >/dev/null || echo npm
+    command -v chromium >/dev/null || echo chromium
+    # without it, screenshots of the Chinese pages are empty boxes
+    [ -e /usr/share/fonts/truetype/wqy ] || echo fonts-wqy-microhei
 }
 
-# It is in sbin, which is not on everybody's PATH.
-has_mosquitto() {
-    PATH="$PATH:/usr/local/sbin:/usr/sbin" command -v mosquitto >/dev/null
+# Servers are in sbin, which is not on everybody's PATH.
+has() {
+    PATH="$PATH:/usr/local/sbin:/usr/sbin" command -v "$1" >/dev/null
 }
 
 # Debian starts a service when it installs one, and at each boot from then on. Tests start their own, on a free port.
@@ -88,12 +93,11 @@ install_without_services() {
     fi
     status=0
     apt-get install -qq -y --no-install-recommends "$@" || status=$?
-    case " $* " in
-        *" mosquitto "*) [ ! -d /run/systemd/system ] || systemctl disable --quiet mosquitto || true ;;
-    esac
-    case " $* " in
-        *" redis-server "*) [ ! -d /run/systemd/system ] || systemctl disable --quiet redis-server || true ;;
-    esac
+    for server in mosquitto haproxy redis-server; do
+        case " $* " in
+            *" $server "*) [ ! -d /run/systemd/system ] || systemctl disable --quiet $server || true ;;
+        esac
+    done
     return $status
 }
 

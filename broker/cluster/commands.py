@@ -8,8 +8,8 @@
         another's   submit ──> asked to take it       link ──> asked to release the device ──> again
 
 The process that has the link drives the commands; without a link, whoever had it last or was given the first command.
-Who released a device has written all that it knew of its commands before. What was open where a process died is taken up
-by its heir. Every state goes to the process where the command was submitted.
+Who released a device has written all that it knew of its commands before. What was open where a process died is taken
+up by its heir. Every state goes to the process where the command was submitted.
 """
 
 from __future__ import annotations

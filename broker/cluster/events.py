@@ -21,8 +21,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from broker.cluster.packing import pack_command, pack_presence, pack_uplink
-from broker.cluster.packing import unpack_command, unpack_presence, unpack_uplink
+from broker.cluster.packing import (
+    pack_command,
+    pack_presence,
+    pack_uplink,
+    unpack_command,
+    unpack_presence,
+    unpack_uplink,
+)
 from broker.model.errors import Unavailable
 from broker.model.interfaces import IBackplane, IConsumer
 from broker.model.messages import Command, DeviceRef, Presence, Uplink

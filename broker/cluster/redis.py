@@ -140,7 +140,9 @@ class RedisBackplane:
         await self._subscriber.subscribe(f"{self._prefix}ch:{self.node}", self.bus.published)
         self._read(self.node)
         await self._renew(inherit=False)
-        self.log.info("joined the other processes: node {node}, {count} others", node=self.node, count=len(self._others))
+        self.log.info(
+            "joined the other processes: node {node}, {count} others", node=self.node, count=len(self._others)
+        )
 
     def problem(self) -> str:
         if not self.node:
@@ -329,14 +331,14 @@ class RedisBackplane:
         joined: Callable[[], Any] | None = None,
         left: Callable[[str], object] | None = None,
     ) -> None:
-        for call, calls in (
-            (gone, self._on_gone),
-            (fenced, self._on_fenced),
-            (joined, self._on_joined),
-            (left, self._on_left),
-        ):
-            if call is not None:
-                calls.append(call)
+        if gone is not None:
+            self._on_gone.append(gone)
+        if fenced is not None:
+            self._on_fenced.append(fenced)
+        if joined is not None:
+            self._on_joined.append(joined)
+        if left is not None:
+            self._on_left.append(left)
 
     # -- streams ---------------------------------------------------------------------------------------------------
 
@@ -346,8 +348,19 @@ class RedisBackplane:
 
     def read_stream(self, name: str, node: str, after: bytes) -> Deferred[list[tuple[bytes, bytes]]]:
         """What another node's stream holds: (id, data) of some entries after ``after``."""
-        reply = self._commands.call("XRANGE", f"{self._prefix}{name}:{node}", b"(" + after, "+", "COUNT", COUNT)
-        return reply.addCallback(lambda entries: [(entry[0], entry[1][1]) for entry in entries or ()])
+        reply: Deferred[Any] = self._commands.call(
+            "XRANGE", f"{self._prefix}{name}:{node}", b"(" + after, "+", "COUNT", COUNT
+        )
+
+        def pairs(entries: Any) -> list[tuple[bytes, bytes]]:
+            return [(entry[0], entry[1][1]) for entry in entries or ()]
+
+        return reply.addCallback(pairs)
+
+    def remove(self, name: str, entry: bytes) -> None:
+        """An entry of our stream has been dealt with."""
+        removed = self._commands.call("XDEL", f"{self._prefix}{name}:{self.node}", entry)
+        removed.addErrback(lambda failure: failure.trap(Unavailable))  # it is looked at once more by our heir
 
     def _read(self, node: str) -> None:
         self._reading = Deferred.fromCoroutine(self._read_on(node))
@@ -361,7 +374,7 @@ class RedisBackplane:
             at = {name: at.get(name, b"0") for name in names}
             keys = {(self._prefix + name).encode(): name for name in names}
             try:
-                reply = await self._reader.call(
+                reply: Any = await self._reader.call(
                     "XREAD", "COUNT", COUNT, "BLOCK", int(BLOCK * 1000), "STREAMS", *keys, *at.values(), wait=BLOCK
                 )
             except Unavailable:

@@ -14,10 +14,11 @@ The keys, all behind a prefix::
     in:<node>          stream: questions and answers
     mq:<node>          stream: MQTT messages at QoS 1 and 2 for the clean sessions and groups there
 
-A lease that ran out is not yet a death: if Redis itself was away, all leases have run out, and nobody has taken anything.
-Whoever finds that its own has judges nobody, and while ``grace`` is there (one lease from when the first is back) nobody
-is judged for being late. The mark ``dead`` is set in the same step as the first thing is taken, and from then on the node can renew no more, nor
-write (`FENCE`). So a node is fenced exactly when somebody has taken over from it.
+A lease that ran out is not yet a death: if Redis itself was away, all leases have run out, and nobody has taken
+anything. Whoever finds that its own has judges nobody, and while ``grace`` is there (one lease from when the first is
+back) nobody is judged for being late. The mark ``dead`` is set in the same step as the first thing is taken, and from
+then on the node can renew no more, nor write (``lua/run.lua`` of the storage). So a node is fenced when somebody
+has taken over from it.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ local last = redis.call('XADD', ARGV[1] .. 'log', '*', 'e', '')
 return {node, epoch, last}
 """
 
-#: prefix, node, lease in ms, whether to inherit -> [0] if it is dead, else [1, nodes that live, nodes whose heir it is now]
+#: prefix, node, lease in ms, whether to inherit -> [0] if it is dead, else [1, nodes that live, nodes whose heir it is]
 RENEW: Final = (
     _ALIVE
     + """
@@ -98,7 +99,9 @@ return 1
 TAKE: Final = (
     _ALIVE
     + """
-if redis.call('EXISTS', ARGV[1] .. 'dead:' .. ARGV[2]) == 1 then return redis.error_reply('-FENCED this node is dead') end
+if redis.call('EXISTS', ARGV[1] .. 'dead:' .. ARGV[2]) == 1 then
+  return redis.error_reply('-FENCED this node is dead')
+end
 local dir, answer = ARGV[1] .. 'dir:' .. ARGV[3], {}
 for i = 4, #ARGV, 2 do
   local entry, node, note = redis.call('HGET', dir, ARGV[i]), '', ''

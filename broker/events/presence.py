@@ -55,6 +55,8 @@ AGAIN: Final = 5.0
 ALIVE_EVERY: Final = 60.0
 PAGE: Final = 500
 LORA: Final = "lorawan"
+#: Why a device has gone that is not to come back.
+NOT_MISSED: Final = frozenset({"removed", "resting"})
 
 
 class Alive(msgspec.Struct):
@@ -134,7 +136,7 @@ class Watch:
             asked: Deferred[Any] = self._storage.list_devices(query, PAGE, cursor)
             records, cursor = await asked
             for record in records:
-                known = record.id in self._stories or record.disabled or record.presence_reason == "removed"
+                known = record.id in self._stories or record.disabled or record.presence_reason in NOT_MISSED
                 if not known and record.presence_at is not None:
                     self._missing(record.id, record.protocol, record.presence_at, record.presence_reason, now)
             if cursor is None:
@@ -187,7 +189,7 @@ class Watch:
     def presence(self, change: Presence) -> None:
         if change.reason == "shutdown":  # the broker goes, not the device
             return
-        if change.reason == "removed":
+        if change.reason in NOT_MISSED:
             self._forget(change.device.id)
             return
         self._changed(change.device.id, change.device.protocol, change.online, change.reason, change.at)
@@ -203,6 +205,8 @@ class Watch:
         self._plan(story, now)
 
     def command(self, change: Command) -> None:
+        if change.late:
+            return  # that it has failed was told; this is an answer after that
         if change.status in (FAILED, TIMED_OUT, EXPIRED) and self._rules.asks_for("command_failed"):
             details = {"command": change.id, "status": change.status, "origin": change.origin, "result": change.result}
             self._events.emit("command_failed", change.device, details, change.protocol)

@@ -47,6 +47,9 @@ TEMPORARY: Final = frozenset({408, 425, 429})
 #: Bytes of an answer that are read, and shown of it.
 MAX_READ: Final = 4_096
 MAX_SHOWN: Final = 200
+#: What stands for a secret, and from how many characters on something may be one.
+HIDDEN: Final = "***"
+LEAST_SECRET: Final = 4
 #: Seconds for the rest of an answer of which the status is known.
 BODY_TIMEOUT: Final = 5.0
 #: Seconds that an idle connection to a receiver is kept.
@@ -137,15 +140,16 @@ class Webhooks:
             return not_now(f"cannot connect: {error}")
         except Exception as error:  # whatever a URL, a resolver or TLS may come up with: the event waits
             return not_now(f"{type(error).__name__}: {error}")
-        return await self._judge(response)
+        return await self._judge(sink, response)
 
-    async def _judge(self, response: Any) -> Outcome:
+    async def _judge(self, sink: Sink, response: Any) -> Outcome:
         glance = Glance(self._reactor)
         response.deliverBody(glance)
         code = int(response.code)
         if 200 <= code < 300:
             return delivered(code)
-        said = " ".join((await glance.done).decode("utf-8", "replace").split())[:MAX_SHOWN]
+        said = " ".join((await glance.done).decode("utf-8", "replace").split())
+        said = without_secrets(sink, said)[:MAX_SHOWN]
         detail = f"answered {code}" + (f": {said}" if said else "")
         if 300 <= code < 400:
             return not_now(f"answered {code}, and redirects are not followed", code)
@@ -179,6 +183,15 @@ class Webhooks:
         """End idle connections."""
         closing: Deferred[None] = self._pool.closeCachedConnections()
         return closing
+
+
+def without_secrets(sink: Sink, text: str) -> str:
+    """What a receiver answers, which may be what it was sent, without the sink's secret and words of its headers."""
+    words = {sink.secret, *(word for value in sink.headers.values() for word in value.split())}
+    for word in sorted(words, key=len, reverse=True):
+        if len(word) >= LEAST_SECRET:
+            text = text.replace(word, HIDDEN)
+    return text
 
 
 def signature(secret: str, at: int, body: bytes) -> str:

@@ -35,6 +35,9 @@ from broker.routing.outbox import Outbox, Turn
 
 #: See `Connection.dismiss`. Short, as the session and the will wait for the end of the connection.
 LINGER: Final = 0.25
+#: Bytes that are thrown away after a close that we started, while the peer is waited for. Over TLS the socket is read
+#: until the peer has said goodbye, too: one that does not stop would keep us busy until ``close_timeout``.
+MAX_IGNORED: Final = 1_048_576
 
 
 class Home(Shape):
@@ -65,6 +68,7 @@ class Connection(Protocol):
         "_auth_deadline",
         "_blocked_since",
         "_cutting",
+        "_ignored",
         "_lingers",
         "_opened_at",
         "_paused_for",
@@ -105,6 +109,7 @@ class Connection(Protocol):
         self._unthrottle: Any = None
         self._lingers = False
         self._cutting: Any = None
+        self._ignored = 0
 
     # -- for protocols ---------------------------------------------------------------------------------------------
 
@@ -133,6 +138,11 @@ class Connection(Protocol):
         It is known when the first byte is `received`, not yet when the connection is `opened`.
         """
         return verified_name(self._transport)
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was opened."""
+        return self.home.monotonic() - self._opened_at
 
     def authenticated(self, identity: str) -> None:
         """The peer has proven who it is: the login limit no longer runs."""
@@ -280,6 +290,9 @@ class Connection(Protocol):
     def dataReceived(self, data: bytes) -> None:
         self.home.stats.bytes_in += len(data)
         if self.closing:
+            self._ignored += len(data)
+            if self._ignored > MAX_IGNORED:
+                self._transport.abortConnection()
             return
         try:
             self.received(data)

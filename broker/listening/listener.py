@@ -81,6 +81,7 @@ class Listener(Factory):
         reason = self._refusal(host)
         if reason is not None:
             self.stats.refuse(reason)
+            self.stats.note(self.clock(), reason, host)
             self.log.info("{listener} {host} refused: {reason}", listener=self.name, host=host, reason=reason)
             return None
         connection = self.connection_for(addr)
@@ -121,6 +122,7 @@ class Listener(Factory):
         else:
             self._per_address.pop(host, None)
         self.stats.close(connection.reason)
+        self.stats.note(self.clock(), connection.reason, host, connection.identity)
 
     # -- failed logins ---------------------------------------------------------------------------------------------
 

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from broker.model.names import CLOSE_REASONS, DROP_REASONS
+
+#: Ends of connections that nobody need look at.
+USUAL: Final = frozenset(
+    {"client_closed", "connection_lost", "shutdown", "takeover", "idle", "removed", "replaced", "resting"}
+)
+#: Of the others, the last so many are kept.
+RECENT: Final = 50
+
+
+class Refusal(NamedTuple):
+    """A connection that was refused, or ended for something that it did. ``at`` is in UNIX seconds."""
+
+    at: float
+    reason: str
+    host: str
+    identity: str
 
 
 class Gauge(NamedTuple):
@@ -31,6 +48,7 @@ class ListenerStats:
         "malformed",
         "messages_in",
         "messages_out",
+        "recent",
         "refused",
         "throttled",
     )
@@ -48,6 +66,7 @@ class ListenerStats:
         self.refused: dict[str, int] = {}
         self.closed: dict[str, int] = {}
         self.dropped: dict[str, int] = {}
+        self.recent: deque[Refusal] = deque(maxlen=RECENT)
 
     def refuse(self, reason: str) -> None:
         """A connection was turned away before it began."""
@@ -58,6 +77,11 @@ class ListenerStats:
         """A connection ended."""
         assert reason in CLOSE_REASONS, reason
         self.closed[reason] = self.closed.get(reason, 0) + 1
+
+    def note(self, at: float, reason: str, host: str, identity: str = "") -> None:
+        """Keep an unusual end for whoever looks."""
+        if reason not in USUAL:
+            self.recent.append(Refusal(at, reason, host, identity))
 
     def drop(self, reason: str, count: int = 1) -> None:
         """Messages were not taken or not delivered."""

@@ -12,6 +12,8 @@ from typing import Any
 from zope.interface import Attribute, Interface
 
 from broker.model.messages import Command, Presence, Uplink
+from broker.model.records import DeviceRecord
+from broker.model.updates import Order, Release
 
 
 class IDeviceLink(Interface):
@@ -213,6 +215,20 @@ class ILoraNetwork(Interface):
     def class_of(dev_eui: str) -> str | None:
         """A or C; None for a mote without a session."""
 
+    def groups_of(application: str) -> dict[str, frozenset[str]]:
+        """The multicast groups that are this application's: DevEUIs of the members by the group's id."""
+
+    def send_to_group(
+        group: str, payload: bytes, *, port: int, tries: int, priority: int, expires: float, origin: str
+    ) -> Any:
+        """Send bytes to a group; Deferred of the message's id, when it is on disk.
+
+        It fails with NotFound, Invalid (too long for its data rate), LimitExceeded (too many wait), Unavailable.
+        """
+
+    def withdraw(origin: str) -> Any:
+        """Take back what this origin has sent to groups and no gateway was asked for yet; Deferred of None."""
+
     def watch_gateways(call: Callable[[str, bool], None]) -> None:
         """``call(eui, online)`` from now on, whenever a gateway comes or goes. Must not block."""
 
@@ -259,14 +275,15 @@ class IBackplane(Interface):
         """``call(node, body)`` for each `cast` and `tell` of this kind."""
 
     def ask(node: str, kind: str, body: bytes) -> Any:
-        """Deferred of the answer (bytes). Fails with the BrokerError of whoever answers; Unavailable: none came, and the
-        question may have been acted upon."""
+        """Deferred of the answer (bytes). Fails with the BrokerError of whoever answers; Unavailable: none came, and
+        the question may have been acted upon."""
 
     def answer(kind: str, call: Callable[[str, bytes], Any]) -> None:
         """``call(node, body)`` gives the answer, or a Deferred of it, or raises a BrokerError."""
 
     def take(space: str, key: str, note: str = "") -> Any:
-        """Deferred of a `broker.model.cluster.Taken`: ours now, unless a node that lives has it. Fails with Unavailable.
+        """Deferred of a `broker.model.cluster.Taken`: ours now, unless a node that lives has it. Fails with
+        Unavailable.
 
         ``note`` is kept with it, or what is there if it is empty; taking again what is ours changes the note.
         """
@@ -286,6 +303,83 @@ class IBackplane(Interface):
         joined: Callable[[], Any] | None = None,
         left: Callable[[str], object] | None = None,
     ) -> None:
-        """``left(node)``: that node is no more, told to all. ``gone(node)``: it is for us, and no one else, to take over
-        what it had; a Deferred is waited for. ``fenced()``: all that we had may belong to others by now: stop it at
-        once, as if it had never been. ``joined()``: we are a new node since then."""
+        """``left(node)``: that node is no more, told to all. ``gone(node)``: it is for us, and no one else, to take
+        over what it had; a Deferred is waited for. ``fenced()``: all that we had may belong to others by now: stop it
+        at once, as if it had never been. ``joined()``: we are a new node since then."""
+
+
+class IUpdater(Interface):
+    """How the devices of a protocol get firmware (``core.updaters[protocol]``): what campaigns work with.
+
+    What becomes of an order is told to the `IUpdateProgress` that `follow` gave. Nothing here may block.
+    """
+
+    backs_up: bool = Attribute("Whether a backup can be made before an update.")
+
+    def follow(progress: Any) -> None:
+        """Tell this `IUpdateProgress` from now on. Called once, before anything else."""
+
+    def find(image: str, version: str | None) -> Any:
+        """Deferred of the `Release` that the administrator means.
+
+        ``version`` is what devices report that run it, where the image does not say that itself. Fails with NotFound,
+        Invalid, Conflict, Unavailable.
+        """
+
+    def version_of(info: dict[str, Any], release: Release) -> str | None:
+        """The version that a device has reported of what the release replaces; None while it has not."""
+
+    def lower(one: str, other: str) -> bool:
+        """Whether the first version is older than the second."""
+
+    def unfit(record: DeviceRecord, info: dict[str, Any], release: Release) -> str | None:
+        """Why a device cannot be given the release, whatever its campaign says; None if it can."""
+
+    def begin(order: Order) -> Any:
+        """Carry an order out, or go on with one that was begun in an earlier life; harmless when it is under way.
+
+        Deferred of None, which does not fail: a failure is told as such.
+        """
+
+    def withdraw(order: Order) -> None:
+        """Take back what has not left yet, and tell that as ``returned``; what has left goes on."""
+
+    def end(order: Order, why: str | None) -> None:
+        """It is over for the campaign: the device was confirmed (None) or has failed, for this reason."""
+
+    def ask(device_id: str, release: Release) -> None:
+        """Have a connected device report its version, where the protocol can."""
+
+
+class IUpdateProgress(Interface):
+    """What an `IUpdater` tells of its orders, by their ids, and of versions. Orders that are over are disregarded."""
+
+    def moved(order_id: str, step: str) -> None:
+        """``step``: `broker.model.updates.SENT` or ``ACCEPTED``."""
+
+    def returned(order_id: str, why: str) -> None:
+        """It never left, and never will: the device's turn comes again."""
+
+    def failed(order_id: str, why: str) -> None:
+        """The device has refused or failed, and has said so, or it cannot be asked at all."""
+
+    def unanswered(order_id: str) -> None:
+        """The protocol has given up waiting for the device."""
+
+    def fetching(order_id: str) -> Any:
+        """The device asks for the image at the address of this order. Deferred: it is noted on disk, the image may go.
+
+        Fails with Unavailable.
+        """
+
+    def fetched(order_id: str) -> None:
+        """The last byte was handed to its connection."""
+
+    def exchanged(device_id: str, why: str) -> None:
+        """Another piece of hardware is the device now: what the one before was told, and has fetched, is void."""
+
+    def reported(device_id: str, info: dict[str, Any]) -> Any:
+        """A device has told what it has; ``info`` is what is known of it now. Deferred: what follows is on disk.
+
+        Fails with Unavailable.
+        """

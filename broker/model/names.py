@@ -15,6 +15,8 @@ CLOSE_REASONS: Final[dict[str, str]] = {
     "shutdown": "the broker is stopping",
     "takeover": "a newer connection of the same identity took over",
     "removed": "the identity was removed, disabled or its secret changed",
+    "replaced": "another gateway stands in for this one now, or does so no longer",
+    "resting": "its gateway stands in for another one now; the device has none, and is not missed",
     "handshake_timeout": "the TLS handshake did not come to its end in time",
     "tls_failed": "the TLS handshake failed, or the client gave it up",
     "auth_timeout": "nothing that proves an identity came in time",

@@ -6,7 +6,7 @@ the readable secret where a protocol has to use or give it back (DESIGN §6). It
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -47,10 +47,15 @@ class Product(msgspec.Struct, frozen=True, kw_only=True):
         return frozenset(actuator.command_key for actuator in self.actuators)
 
 
+#: The attribute of a device that holds its tags, a list of texts.
+TAGS: Final = "tags"
+
+
 class DeviceRecord(msgspec.Struct, kw_only=True):
     """A registered device. ``attributes`` are its protocol's own fields (mac, join_eui), ``info`` what it told us.
 
-    Every protocol has the attribute ``parent``: the id of the device through which this one is reached.
+    Every protocol has the attribute ``parent``, the id of the device through which this one is reached, and `TAGS`,
+    words that operators group devices by.
     """
 
     id: str
@@ -68,6 +73,10 @@ class DeviceRecord(msgspec.Struct, kw_only=True):
     presence_reason: str = ""
     presence_at: float | None = None
     last_seen: float | None = None
+
+    @property
+    def tags(self) -> list[str]:
+        return list(self.attributes.get(TAGS, ()))
 
     def ref(self) -> DeviceRef:
         return DeviceRef(self.protocol, self.id)
@@ -129,6 +138,7 @@ class DeviceQuery(msgspec.Struct, kw_only=True, frozen=True):
     online: bool | None = None
     q: str | None = None
     application: str | None = None
+    tag: str | None = None
     #: The device through which they are reached.
     parent: str | None = None
     #: Whose presence has changed at that time (UNIX seconds) or later.

@@ -212,7 +212,6 @@ class MqttConnection(Stream):
     def _welcome(self, principal: Any, connect: p.Connect) -> Any:
         if self.closing:
             return None
-        settings = self._server.settings
         largest = props.number(connect.properties, props.MAXIMUM_PACKET_SIZE, 0)
         if largest and len(self._offers(connect, False)) > largest:
             self.close("too_long", b"")  # 5.0 [MQTT-3.1.2-24]: nothing that we could say is small enough

@@ -3,12 +3,12 @@
 ::
 
     CONNECT ──> ours? ──> directory: take ──> nobody's, or of a process that is gone ──> loaded from storage
-                                         └──> another's ──> ask it to release ──> it closes, writes all, lets go ──> again
+                                         └──> another's ──> ask it to release ──> it closes, writes, lets go ──> again
 
     directory, space "mqtt": owner and client id -> node, and the number of a persistent session
 
-Persistent sessions that are away belong to the process that had them last. What a process had that is gone is taken over
-by its heir: sessions, wills, and what was on its way to its groups.
+Persistent sessions that are away belong to the process that had them last. What a process had that is gone is taken
+over by its heir: sessions, wills, and what was on its way to its groups.
 
 If we are fenced, everything is dropped as if it had never been here: connections end, and nothing is written.
 """
@@ -94,7 +94,7 @@ class Elsewhere:
         backplane.hear("mqtt.told", self._told)
         backplane.answer("mqtt.release", self._release)
         backplane.stream("mq", self._streamed)
-        backplane.watch(gone=self._gone, fenced=self._fenced, joined=self._joined, left=self.others.node_left)
+        backplane.watch(gone=self._gone, fenced=self._fenced, joined=self._joined, left=self._left)
         self._journal.watch(self._settled)
 
     def _cast(self, kind: str, body: bytes, node: str) -> None:
@@ -136,6 +136,11 @@ class Elsewhere:
             self._greeted.add(node)
             if self._greeted.issuperset(self._backplane.others()):
                 self._greeted_enough()
+
+    def _left(self, node: str) -> None:
+        self.others.node_left(node)
+        if self._greeted.issuperset(other for other in self._backplane.others() if other != node):
+            self._greeted_enough()
 
     def _greeted_enough(self) -> None:
         greeting, self._greeting = self._greeting, None
@@ -308,9 +313,13 @@ class Elsewhere:
 
     def _streamed(self, entry: bytes, data: bytes) -> None:
         """An entry of the stream that others' journals write to: messages at QoS 1 and 2."""
+        before = self._journal.position
         for body in decode(data):
             self._take(body)
-        self._journal.append((TAKEN, "mq:" + self._backplane.node, entry))
+        if self._journal.position != before:  # some of it is owed to a session on disk: with that, in one commit
+            self._journal.append((TAKEN, "mq:" + self._backplane.node, entry))
+        else:
+            self._backplane.remove("mq", entry)
 
     def _take(self, body: bytes) -> None:
         group, topic_filter, hops, packed = open_parcel(body)
@@ -370,7 +379,7 @@ class Elsewhere:
 
     async def _sweep(self) -> None:
         """Take up all that belongs to no process that lives."""
-        remote = [one for one in self.others.sessions.values()]
+        remote = list(self.others.sessions.values())
         for start in range(0, len(remote), SWEEP):
             part = remote[start : start + SWEEP]
             answers = [self._backplane.take(SPACE, key_text(one.key), str(one.number)) for one in part]

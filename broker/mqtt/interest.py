@@ -2,7 +2,7 @@
 
 All of it is told in one order for all (`IBackplane.tell`)::
 
-    mqtt.want    [filter, bits]                                    all clean sessions of the sender together, see `remote`
+    mqtt.want    [filter, bits]                                    all clean sessions of the sender, see `remote`
     mqtt.group   [group, filter, connected, away, highest QoS]     its members of a shared subscription
     mqtt.made    [number, owner, client id]                        a persistent session, whoever has it now
     mqtt.sub     [number, filter, options]

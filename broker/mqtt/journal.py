@@ -36,9 +36,9 @@ have no effect. ``properties`` are the bytes of `properties.shared_bytes`, opaqu
 SEND and TAKEN are only for journals that several processes share (`SharedSessionJournal`).
 
 When a commit fails (full disk, lock) the batch fails as a whole, and the new work in it (PUT, IN, SESSION, SUB, WILL,
-RETAIN, SEND, TAKEN) is forgotten: whoever waits for it is told. What only gives back room or notes progress (ACK, REC, OUT, DROP,
-SEEN, UNSUB, UNWILL, FORGET) is kept by the journal and tried again with a later batch, before that batch's own ops:
-nobody would repeat it.
+RETAIN, SEND, TAKEN) is forgotten: whoever waits for it is told. What only gives back room or notes progress (ACK, REC,
+OUT, DROP, SEEN, UNSUB, UNWILL, FORGET) is kept by the journal and tried again with a later batch, before that batch's
+own ops: nobody would repeat it.
 """
 
 from __future__ import annotations

@@ -86,6 +86,8 @@ class Message:
         self.shared = shared
         self.expires_at = expires_at
         self.sender = sender
+        #: How often other processes have passed it on, where it is for a group.
+        self.hops = 0
         self._expiry_at = 0
         self._heads: dict[int, bytes] | None = None
         self._tail = b""

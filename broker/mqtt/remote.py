@@ -81,10 +81,9 @@ class Outgoing:
         position: int = journal.position
         return position
 
-
     def box(self, number: int, body: bytes) -> int:
         """Put it into a session's box, whose process hears of it when it is there."""
-        self.news[number] = self._journal.position + 1
+        self.news[number] = int(self._journal.position) + 1
         return self.send(f"box:{number}", body)
 
 
@@ -163,7 +162,7 @@ class RemoteMember:
     def take(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...], group: Any = None) -> int:
         """See `broker.mqtt.session.Session.take`: the group there chooses the member and its options."""
         out = self._out
-        body = parcel(group.name, group.filter, getattr(message, "hops", 0) + 1, out.pack(message))
+        body = parcel(group.name, group.filter, message.hops + 1, out.pack(message))
         if not qos or not message.qos:
             out.cast(CAST, body, self.node)
             return 0

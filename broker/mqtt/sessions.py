@@ -141,8 +141,8 @@ class Sessions:
             self._leave(session, topic_filter)
         if isinstance(session, PersistentSession):
             self.persistent -= 1
-        self._saving.pop(session, None)  # type: ignore[call-overload]
-        self._unsaved.discard(session)  # type: ignore[arg-type]
+            self._saving.pop(session, None)
+            self._unsaved.discard(session)
 
     def new_number(self) -> int:
         """For a new persistent session."""

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from broker.events.settings import EventsTable, MailTable
+from broker.fleet.settings import CampaignSettings
 from broker.listening.settings import Limits
 from broker.storage.redis.settings import RedisTable
 
@@ -118,6 +119,7 @@ GENERAL: dict[str, Any] = {
     "tls": TlsTable,
     "history": HistoryTable,
     "commands": CommandsTable,
+    "campaigns": CampaignSettings,
     "events": EventsTable,
     "mail": MailTable,
     "limits": LimitsTable,

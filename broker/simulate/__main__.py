@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from broker.simulate.commands import customer, demo, gateway88, gizwits, lorawan, mqtt, novacloud
+from broker.simulate.commands import customer, demo, gateway88, gizwits, lorawan, lorawan_day, mqtt, novacloud
 
 
 def parser() -> argparse.ArgumentParser:
@@ -16,7 +16,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="python -m broker.simulate COMMAND --help says more.",
     )
     several = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (demo, novacloud, gateway88, gizwits, lorawan, mqtt, customer):
+    for command in (demo, novacloud, gateway88, gizwits, lorawan, lorawan_day, mqtt, customer):
         command.add(several)
     return made
 

@@ -36,10 +36,11 @@ class BrokerChild(ProcessProtocol):
         self._process: Any = None
         self._kill: Any = None
 
-    def start(self, settings: Mapping[str, str]) -> None:
-        """``settings``: as for `broker.simulate.process.broker_environment`."""
+    def start(self, settings: Mapping[str, str], inherited: Mapping[str, str] | None = None) -> None:
+        """Both as for `broker.simulate.process.broker_environment`."""
         arguments = apart(broker_arguments())
-        self._process = self._reactor.spawnProcess(self, arguments[0], arguments, broker_environment(settings))
+        environment = broker_environment(settings, inherited)
+        self._process = self._reactor.spawnProcess(self, arguments[0], arguments, environment)
 
     def ended(self) -> Deferred[int]:
         """Fires with the status when it has ended."""

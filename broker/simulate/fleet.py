@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Collection, Iterable
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
 
@@ -25,11 +25,19 @@ class Member(Protocol):
 D = TypeVar("D", bound=Member)
 
 
-class Fleet(Generic[D]):
-    """Devices that start ``gap`` seconds apart, so that they do not all connect in one moment."""
+#: Seconds after which those begin that come later.
+LATER: Final = 60.0
 
-    def __init__(self, reactor: Any, devices: Iterable[D], gap: float = 0.01) -> None:
+
+class Fleet(Generic[D]):
+    """Devices that start ``gap`` seconds apart, so that they do not all connect in one moment.
+
+    ``late``: the places of those that come `LATER`.
+    """
+
+    def __init__(self, reactor: Any, devices: Iterable[D], gap: float = 0.01, late: Collection[int] = ()) -> None:
         self.devices = list(devices)
+        self._late = late
         self._reactor = reactor
         self._gap = gap
         self._starts: list[Any] = []
@@ -40,7 +48,8 @@ class Fleet(Generic[D]):
 
     def start(self) -> None:
         for number, device in enumerate(self.devices):
-            self._starts.append(self._reactor.callLater(number * self._gap, device.start))
+            delay = number * self._gap + (LATER if number in self._late else 0.0)
+            self._starts.append(self._reactor.callLater(delay, device.start))
 
     def stop(self) -> Deferred[Any]:
         """Fires when all connections are gone."""

@@ -88,6 +88,7 @@ class SimulatedGizwits:
         self._chores = Chores(reactor, self._ended)
         self._boot: Any = None
         self._sn = 0
+        self._upgrading = False
 
     @property
     def did(self) -> str:
@@ -164,7 +165,7 @@ class SimulatedGizwits:
 
     def _reboot(self) -> None:
         if self.running and self._boot is None:
-            self._boot = self._reactor.callLater(REBOOT, self._power_on)
+            self._boot = self._reactor.callLater(REBOOT / self.behaviour.tempo, self._power_on)
 
     async def _live(self) -> None:
         flash = self.flash
@@ -177,7 +178,7 @@ class SimulatedGizwits:
                 self._chores.begin(self._after_provision())
                 self._chores.begin(self._every_hour())
                 first = False
-            await self._chores.sleep(BEFORE_LOGIN)
+            await self._chores.sleep(BEFORE_LOGIN / self.behaviour.tempo)
             await self._stay(where)
 
     async def _after_provision(self) -> None:
@@ -201,7 +202,7 @@ class SimulatedGizwits:
         failed = 0
         while failed < TRIES:
             if failed:
-                await self._chores.sleep(RETRY_STEP * failed)
+                await self._chores.sleep(RETRY_STEP * failed / self.behaviour.tempo)
             logins = self.counts.logins
             try:
                 link = await self._m2m(where.host, where.port).connect(
@@ -226,7 +227,7 @@ class SimulatedGizwits:
                 return await call()
             except MISSED as error:
                 self._failed(error)
-            await self._chores.sleep(delay)
+            await self._chores.sleep(delay / self.behaviour.tempo)
             delay += RETRY_STEP
 
     # -- GService --------------------------------------------------------------------------------------------------
@@ -284,8 +285,25 @@ class SimulatedGizwits:
             await self._target(kind)
 
     async def _upgrade(self, kind: int, update: http.Update) -> None:
-        request = http.download_request(update.url)
-        await http.exchange(self._reactor, self._gservice, request, self.behaviour.strict, image=True)
+        if self._upgrading:  # one that is at it hears of nothing else
+            return
+        self._upgrading = True
+        try:
+            await self._take(kind, update)
+        finally:
+            self._upgrading = False
+
+    async def _take(self, kind: int, update: http.Update) -> None:
+        how = self.behaviour.update
+        if how != "claims":
+            request = http.download_request(update.url)
+            await http.exchange(self._reactor, self._gservice, request, self.behaviour.strict, image=True)
+            self.counts.downloads += 1
+        if how == "breaks":
+            return
+        if how == "keeps":
+            self._reactor.callLater(0, self._restart)
+            return
         self.counts.upgrades += 1
         hard, soft = self.flash.versions[kind]
         self.flash.versions[kind] = (hard, update.version or soft)
@@ -355,6 +373,8 @@ class SimulatedGizwits:
                     self.say(g.Log(3, b"agent", b"log", b"log levels were set"))
 
     def _system(self, packet: g.System) -> None:
+        if self.behaviour.update == "dumb" and not isinstance(packet, g.Apps):
+            return
         match packet:
             case g.Apps():
                 self.apps = packet.count

@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any, Final
 
@@ -77,6 +77,11 @@ class GizwitsApp:
         self._pool = HTTPConnectionPool(reactor)
         self._agent = Agent(reactor, connectTimeout=CONNECT_TIMEOUT, pool=self._pool)
 
+    @property
+    def token(self) -> str:
+        """The user's, empty before `log_in`."""
+        return self._token
+
     # -- Open API --------------------------------------------------------------------------------------------------
 
     async def log_in(self) -> None:
@@ -86,10 +91,14 @@ class GizwitsApp:
 
     async def bind(self, did: str, passcode: str, remark: str = "") -> None:
         """Raises OpenApiError, ValueError when the device does not want it."""
-        devices = [{"did": did, "passcode": passcode, "remark": remark}]
-        answer = await self.call("POST", "/app/bindings", {"devices": devices})
-        if did not in answer["success"]:
-            raise ValueError(f"{did} was not bound")
+        await self.bind_all([(did, passcode, remark)])
+
+    async def bind_all(self, devices: Iterable[tuple[str, str, str]]) -> None:
+        """The same for several: did, passcode and remark of each. Raises OpenApiError, ValueError."""
+        body = [{"did": did, "passcode": passcode, "remark": remark} for did, passcode, remark in devices]
+        answer = await self.call("POST", "/app/bindings", {"devices": body})
+        if answer["failed"]:
+            raise ValueError(f"{', '.join(answer['failed'])}: not bound")
 
     async def find(self, product: str, mac: str) -> tuple[str, str]:
         """Did and passcode of a device that somebody holds in his hand. Raises OpenApiError."""

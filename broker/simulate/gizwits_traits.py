@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Literal
 
 from broker.devices.gizwits.codec import MCU, WIFI
+
+#: ``does``: takes it; ``breaks``: fetches it, cannot install it, and says nothing; ``keeps`` its version though it
+#: fetches and reboots; ``claims`` the new version without fetching; ``dumb``: does not heed notices.
+Update = Literal["does", "breaks", "keeps", "claims", "dumb"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,10 @@ class GizwitsBehaviour:
     sets_log: bool = True
     #: Lost connections, a probability for each report.
     disconnect_rate: float = 0.0
+    #: How many times faster than a real one it retries, logs in and reboots.
+    tempo: float = 1.0
+    #: What it makes of an image that it is offered.
+    update: Update = "does"
 
 
 @dataclass(slots=True)
@@ -57,8 +66,9 @@ class GizwitsCounts:
 
     registrations: int = 0
     provisions: int = 0
-    #: Questions for firmware, and images that were taken.
+    #: Questions for firmware, images that were fetched, and those that were taken.
     checks: int = 0
+    downloads: int = 0
     upgrades: int = 0
     connections: int = 0
     logins: int = 0

@@ -164,7 +164,7 @@ class SimulatedDevice:
         #: Logged in.
         self.online = False
         self.random = Random(f"{seed} {identity.id}")
-        self.room = Room(self.random)
+        self.room = Room(self.random, reactor.seconds)
         self._reactor = reactor
         self._endpoint = endpoint
         self._told = told

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from OpenSSL import SSL
@@ -31,6 +33,37 @@ def add_tls(parser: Any) -> None:
     parser.add_argument(
         "--ca", type=Path, metavar="FILE", help="over TLS, with a certificate that this one vouches for"
     )
+
+
+def add_updates(parser: Any) -> None:
+    """What devices make of firmware."""
+    parser.add_argument(
+        "--fail", type=float, default=0.0, metavar="RATE", help="so many, from 0 to 1, fail at firmware updates"
+    )
+    parser.add_argument(
+        "--lie",
+        type=float,
+        default=0.0,
+        metavar="RATE",
+        help="so many lie about their version: they fetch firmware and keep the old one, or claim the new one",
+    )
+    parser.add_argument(
+        "--late", type=float, default=0.0, metavar="RATE", help="so many are switched on a minute after the others"
+    )
+
+
+def update_of(arguments: argparse.Namespace, number: int, failing: Sequence[str]) -> Any:
+    """What the device with this number does with firmware: one of ``failing``, ``keeps``, ``claims``, or ``does``."""
+    random = Random(f"{arguments.seed} {number} update")
+    place = random.random()
+    if place < arguments.fail:
+        return random.choice(failing)
+    return random.choice(("keeps", "claims")) if place < arguments.fail + arguments.lie else "does"
+
+
+def is_late(arguments: argparse.Namespace, number: int) -> bool:
+    """Whether the device with this number is switched on later."""
+    return bool(Random(f"{arguments.seed} {number} late").random() < arguments.late)
 
 
 def api_of(reactor: Any, arguments: argparse.Namespace) -> Api | None:

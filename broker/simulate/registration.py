@@ -26,18 +26,19 @@ async def ensure_device(api: Api, device: dict[str, Any]) -> str:
     return secret
 
 
-async def ensure_application(api: Api, id: str, kind: str, devices: list[str]) -> str:
+async def ensure_application(api: Api, id: str, kind: str, devices: list[str], name: str = "") -> str:
     """Add or change an application, and bind it to these devices; its new secret."""
     secret = token_hex(32)
-    await _ensure(api, "/applications", {"id": id, "kind": kind, "secret": secret}, id, {"secret": secret})
+    changes = {"secret": secret, "name": name}
+    await _ensure(api, "/applications", {"id": id, "kind": kind, **changes}, id, changes)
     for device in devices:
         await api.call("PUT", f"/applications/{segment(id)}/devices/{segment(device)}")
     return secret
 
 
-async def ensure_customer(api: Api, id: str, cs_eui: str, app_key: str, devices: list[str]) -> None:
+async def ensure_customer(api: Api, id: str, cs_eui: str, app_key: str, devices: list[str], name: str = "") -> None:
     """Add or change a customer server (LoRaCenter), and bind it to these devices. An empty key: it needs no proof."""
-    changes = {"cs_eui": cs_eui, "app_key": app_key}
+    changes = {"cs_eui": cs_eui, "app_key": app_key, "name": name}
     await _ensure(api, "/applications", {"id": id, "kind": "loracenter", **changes}, id, changes)
     for device in devices:
         await api.call("PUT", f"/applications/{segment(id)}/devices/{segment(device)}")

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from broker.model.errors import Invalid, NotFound
-from broker.model.records import ApplicationRecord, DeviceRecord, Product
+from broker.model.records import TAGS, ApplicationRecord, DeviceRecord, Product
 from broker.model.secrets import hash_secret, make_secret
 from broker.storage import rules
 from broker.storage.rules import DeviceRules
@@ -38,7 +38,7 @@ def new_device(
         dev_eui=rules.dev_eui(rules.optional_text(fields, "dev_eui")),
         secret=hash_secret(secret) if own.hashed else secret,
         disabled=rules.flag(fields, "disabled", False),
-        attributes={name: fields[name] for name in own.known_fields if name in fields},
+        attributes=_attributes(fields, own),
         created_at=now,
     )
     _set_parent(record, record.attributes, fields)
@@ -64,7 +64,7 @@ def changed_device(
         values["dev_eui"] = rules.dev_eui(rules.optional_text(changes, "dev_eui"))
     if "disabled" in changes:
         values["disabled"] = rules.flag(changes, "disabled", False)
-    attributes = {name: changes[name] for name in own.known_fields if name in changes}
+    attributes = _attributes(changes, own)
     if attributes:
         values["attributes"] = {**old.attributes, **attributes}
         if own.normal_id(old.id, values["attributes"]) != old.id:
@@ -81,6 +81,14 @@ def changed_device(
             own.check_secret(rules.secret(secret))
         values["secret"] = hash_secret(secret) if own.hashed else secret
     return msgspec.structs.replace(old, **values), made
+
+
+def _attributes(fields: dict[str, Any], own: DeviceRules) -> dict[str, Any]:
+    """The protocol's own fields, and the tags."""
+    attributes = {name: fields[name] for name in own.known_fields if name in fields}
+    if TAGS in fields:
+        attributes[TAGS] = rules.tags(fields[TAGS])
+    return attributes
 
 
 def _own_words(fields: dict[str, Any], own: DeviceRules) -> dict[str, Any]:

@@ -108,6 +108,9 @@ class IStorage(Interface):
     def find_by_dev_eui(dev_eui: str) -> Deferred[DeviceRecord | None]:
         """By id or alias of a LoRaWAN address."""
 
+    def count_devices() -> Deferred[dict[str, int]]:
+        """How many there are of each protocol."""
+
     def list_devices(
         query: DeviceQuery, limit: int, cursor: str | None
     ) -> Deferred[tuple[list[DeviceRecord], str | None]]:

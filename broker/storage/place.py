@@ -23,15 +23,22 @@ class Place:
 
     def take(self) -> None:
         """Make the directory (0700) and the file (0600) if they are missing, and lock. Raises Unavailable."""
+        self.hold()
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._take_lock()
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             for path in (self.path, *(Path(f"{self.path}{end}") for end in ("-wal", "-shm"))):
                 if path.exists():
                     path.chmod(0o600)
         except OSError as error:
             self.release()
+            raise Unavailable(f"cannot use the database {self.path}: {error.strerror or error}") from None
+
+    def hold(self) -> None:
+        """Only make the directory, and lock: the database may not be there yet. Raises Unavailable."""
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._take_lock()
+        except OSError as error:
             raise Unavailable(f"cannot use the database {self.path}: {error.strerror or error}") from None
 
     def release(self) -> None:

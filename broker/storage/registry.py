@@ -263,6 +263,36 @@ class Registry:
     def applications_of(self, device_id: str) -> Deferred[list[str]]:
         return self._storage.applications_of(device_id)
 
+    # -- other processes on the same storage -----------------------------------------------------------------------
+
+    def heard(self, change: Change) -> None:
+        """Another process has changed something: what is held here follows, and the listeners are told."""
+        if change.what in ("bound", "unbound"):
+            # A list of bindings that is under way may be from before this.
+            self._application_changes += 1
+            rights = self._rights.get(change.id)
+            if rights is not None:
+                (rights.devices.add if change.what == "bound" else rights.devices.discard)(change.other)
+        elif change.what == "device_removed":
+            for rights in list(self._rights.values()):
+                rights.devices.discard(change.id)
+        elif change.what == "application_removed":
+            rights = self._rights.pop(change.id, None)
+            if rights is not None:
+                rights.devices.clear()
+        self._tell(change.what, change.id, change.other)
+
+    def heard_of_new(self, record: DeviceRecord) -> None:
+        """Another process has registered a device."""
+        self._tell_added(record)
+
+    def rights_held(self) -> list[Rights]:
+        """Those that have to be read again where changes of other processes may have been missed. Log-ins that are
+        under way look again by themselves."""
+        self._application_changes += 1
+        self._device_changes += 1
+        return list(self._rights.values())
+
     # -- logins ----------------------------------------------------------------------------------------------------
 
     @deferred

@@ -7,7 +7,7 @@ from sqlite3 import Connection, IntegrityError
 from typing import Any
 
 from broker.model.errors import Conflict, NotFound
-from broker.model.records import ApplicationRecord, DeviceQuery, DeviceRecord, Product
+from broker.model.records import TAGS, ApplicationRecord, DeviceQuery, DeviceRecord, Product
 from broker.storage.rows import (
     APPLICATION_COLUMNS,
     DEVICE_COLUMNS,
@@ -131,6 +131,10 @@ def get_device(db: Connection, device_id: str) -> DeviceRecord | None:
     return None if row is None else device_of(row)
 
 
+def count_devices(db: Connection) -> dict[str, int]:
+    return dict(db.execute("SELECT protocol, count(*) FROM devices GROUP BY protocol").fetchall())
+
+
 def find_by_dev_eui(db: Connection, dev_eui: str) -> DeviceRecord | None:
     row = db.execute(f"SELECT {DEVICE_COLUMNS} FROM devices d WHERE d.dev_eui = ?", (dev_eui,)).fetchone()
     return get_device(db, dev_eui) if row is None else device_of(row)
@@ -169,6 +173,9 @@ def devices_page(query: DeviceQuery, limit: int, cursor: str | None, edge: str |
         pattern = query.q.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         conditions.append("(d.id LIKE ? ESCAPE '\\' OR d.name LIKE ? ESCAPE '\\')")
         values += [f"%{pattern}%"] * 2
+    if query.tag is not None:
+        conditions.append(f"EXISTS (SELECT 1 FROM json_each(d.attributes, '$.{TAGS}') WHERE value = ?)")
+        values.append(query.tag)
     condition = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     statement = f"SELECT {DEVICE_COLUMNS} FROM {source}{condition} ORDER BY {key} LIMIT ?"
     return statement, (*values, limit)
@@ -177,7 +184,7 @@ def devices_page(query: DeviceQuery, limit: int, cursor: str | None, edge: str |
 def list_devices(
     db: Connection, query: DeviceQuery, limit: int, cursor: str | None
 ) -> tuple[list[DeviceRecord], str | None]:
-    edge = _search_edge(db, cursor) if query.q else None
+    edge = _search_edge(db, cursor) if query.q or query.tag is not None else None
     rows = db.execute(*devices_page(query, limit + 1, cursor, edge)).fetchall()
     page = [device_of(row) for row in rows[:limit]]
     return page, page[-1].id if len(rows) > limit else edge

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final, Protocol
 
 from broker.model.errors import Invalid
-from broker.model.records import Product
+from broker.model.records import TAGS, Product
 
 APPLICATION_KINDS: Final = ("gizwits", "loracenter", "mqtt", "http")
 
@@ -24,11 +24,14 @@ _BETWEEN = str.maketrans("", "", ":-. ")
 _APP_KEY = re.compile(r"[0-9A-F]{32}")
 MAX_NAME: Final = 128
 MAX_SECRET: Final = 256
+#: Tags of one device, and characters of one.
+MAX_TAGS: Final = 32
+MAX_TAG: Final = 64
 #: Sensors, and actuators, of one product.
 MAX_PRODUCT_KEYS: Final = 512
 
 #: Fields of POST /devices that are the same for every protocol.
-DEVICE_FIELDS: Final = frozenset({"protocol", "id", "secret", "product", "name", "dev_eui", "disabled", "parent"})
+DEVICE_FIELDS: Final = frozenset({"protocol", "id", "secret", "product", "name", "dev_eui", "disabled", "parent", TAGS})
 APPLICATION_FIELDS: Final = frozenset({"id", "kind", "secret", "name", "cs_eui", "app_key", "disabled"})
 
 
@@ -90,6 +93,17 @@ def name(value: str | None, field: str = "name") -> str:
     if any(ord(letter) < 32 or 127 <= ord(letter) < 160 or 0xD800 <= ord(letter) < 0xE000 for letter in value):
         raise Invalid(f"{field} holds control characters")
     return value
+
+
+def tags(value: Any) -> list[str]:
+    """Words without repetition, sorted; None is none."""
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise Invalid("tags must be a list of texts")
+    if len(value) > MAX_TAGS or not all(0 < len(one) <= MAX_TAG and one.isprintable() for one in value):
+        raise Invalid(f"tags are at most {MAX_TAGS}, each of 1 to {MAX_TAG} printable characters")
+    return sorted(set(value))
 
 
 def key(value: Any, field: str) -> str:

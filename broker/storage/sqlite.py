@@ -148,6 +148,9 @@ class SqliteStorage:
     def find_by_dev_eui(self, dev_eui: str) -> Deferred[DeviceRecord | None]:
         return self._look(lambda db: registry_sql.find_by_dev_eui(db, dev_eui))
 
+    def count_devices(self) -> Deferred[dict[str, int]]:
+        return self._list(registry_sql.count_devices)
+
     def list_devices(
         self, query: DeviceQuery, limit: int, cursor: str | None
     ) -> Deferred[tuple[list[DeviceRecord], str | None]]:

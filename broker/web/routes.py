@@ -124,6 +124,8 @@ class Route:
     any_origin: bool = False
     #: The path holds a secret and is in no line of the log.
     private: bool = False
+    #: No call but a page or a file: the document does not have it.
+    hidden: bool = False
     #: Query parameters that ``query`` does not know are ignored instead of refused.
     lenient: bool = False
     #: Further answers for the document: status -> (type, description).
@@ -191,6 +193,8 @@ class RouteTable:
         return tuple(sorted(methods))
 
     def _walk(self, path: bytes) -> tuple[_Node, list[str]]:
+        if not path.startswith(b"/"):
+            raise NotFound("no such path")
         try:
             segments = [unquote_to_bytes(part).decode() for part in path[1:].split(b"/")]
         except ValueError:

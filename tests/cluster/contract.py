@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.trial.unittest import TestCase
 
 from broker.model.cluster import Taken
 from broker.model.errors import LimitExceeded, Unavailable
 
 
-class BackplaneContract:
+class BackplaneContract(TestCase):
     """``make()`` gives a backplane that has been started, a new node each time."""
 
     def make(self, name: str = "a") -> Deferred[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 from twisted.internet import reactor
@@ -15,6 +16,7 @@ from broker.routing.outbox import Turn
 from broker.storage.redis.storage import RedisStorage
 from tests.cluster.bed import Nodes, until
 from tests.mqtt.fakes import Bench, Client, publishes
+
 
 class NodeBench(Bench):
     """One process. `start` it."""
@@ -47,8 +49,14 @@ class NodeBench(Bench):
     def start(self) -> Any:
         yield self.storage.open()
         yield self.plane.start()
-        send = self.server.elsewhere.out.send
-        self.server.elsewhere.out.send = lambda stream, body: (self.sent.append(stream), send(stream, body))[1]
+        out: Any = self.server.elsewhere and self.server.elsewhere.out
+        send = out.send
+
+        def noted(stream: str, body: bytes) -> int:
+            self.sent.append(stream)
+            return int(send(stream, body))
+
+        out.send = noted
         yield Deferred.fromCoroutine(self.server.prepare())
 
     @inlineCallbacks
@@ -121,7 +129,11 @@ class Crowd:
                 continue
             heard: set[str] = set()
             for other in self.benches:
-                other.plane.hear(f"settled-{number}", lambda node, body, other=other: heard.add(other.plane.node))
+                other.plane.hear(f"settled-{number}", partial(_note, heard, other.plane))
             bench.plane.tell(f"settled-{number}", b"")
             living = {other.plane.node for other in self.benches if other.plane.node}
-            yield until(lambda heard=heard, living=living: heard >= living, "all to have heard")
+            yield until(partial(heard.issuperset, living), "all to have heard")
+
+
+def _note(heard: set[str], plane: RedisBackplane, node: str, body: bytes) -> None:
+    heard.add(plane.node)

@@ -5,22 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks, succeed
-from twisted.trial.unittest import TestCase
 
 from broker.cluster.local import LocalBackplane
 from broker.model.cluster import Taken
 from broker.model.errors import Unavailable
+from tests.cluster import contract
 from tests.cluster.bed import SERVER, Nodes, pause, until
-from tests.cluster.contract import BackplaneContract, CrowdContract
 from tests.redis_server import RedisServer
 
 
-class Local(BackplaneContract, TestCase):
+class Local(contract.BackplaneContract):
     def make(self, name: str = "a") -> Deferred[Any]:
         return succeed(LocalBackplane(name))
 
 
-class Redis(CrowdContract, TestCase):
+class Redis(contract.CrowdContract):
     timeout = 60
 
     def setUp(self) -> None:

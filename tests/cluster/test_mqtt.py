@@ -18,7 +18,7 @@ class Case(TestCase):
     timeout = 90
 
     @inlineCallbacks
-    def setUp(self) -> Any:
+    def setUp(self) -> Any:  # type: ignore[override]  # trial waits for it
         self.crowd = Crowd(self)
         self.a = yield self.crowd.start("a")
         self.b = yield self.crowd.start("b")
@@ -68,10 +68,10 @@ class Messages(Case):
         reader.send(p.Subscribe(1, [("a", 1)], {props.SUBSCRIPTION_IDENTIFIER: 5}))
         yield self.crowd.settle()
         writer, _ = yield self.a.came("writer", version=p.MQTT_5)
-        properties = {props.CONTENT_TYPE: "text", props.MESSAGE_EXPIRY_INTERVAL: 60}
+        properties: Any = {props.CONTENT_TYPE: "text", props.MESSAGE_EXPIRY_INTERVAL: 60}
         writer.send(p.Publish("a", b"x", 1, 1, properties=dict(properties)))
         yield reader.box.wait(1)
-        (got,) = [one for one in reader.box.packets if isinstance(one, p.Publish)]
+        got: Any = next(one for one in reader.box.packets if isinstance(one, p.Publish))
         self.assertEqual(got.properties[props.CONTENT_TYPE], "text")
         self.assertEqual(got.properties[props.SUBSCRIPTION_IDENTIFIER], [5])
         self.assertIn(got.properties[props.MESSAGE_EXPIRY_INTERVAL], (59, 60))
@@ -187,7 +187,7 @@ class Moves(Case):
     def test_a_clean_one_ends(self) -> Any:
         first, _ = yield self.a.came("c")
         first.send(p.Subscribe(1, [("a", 0)]))
-        second, connack = yield self.b.came("c")
+        _, connack = yield self.b.came("c")
         self.assertEqual((first.closed, connack.session_present), ("takeover", False))
         self.assertEqual(len(self.a.server.sessions), 0)
 

@@ -52,7 +52,12 @@ class Nova:
             pass
 
     def answer(self, command: Any) -> None:
-        text = {"type": "command_response", "command_id": command["command_id"], "status": "success", "payload": {"ok": 1}}
+        text = {
+            "type": "command_response",
+            "command_id": command["command_id"],
+            "status": "success",
+            "payload": {"ok": 1},
+        }
         self._socket.sendall(json.dumps(text).encode() + b"\n")
 
     def close(self) -> None:
@@ -156,9 +161,7 @@ class Processes(TestCase):
         queued = self.ordered(a, device)
         status, answer = self.call(b, "DELETE", f"/commands/{queued['id']}")
         self.assertEqual((status, answer["status"]), (200, "cancelled"))
-        status, answer = self.call(
-            b, "POST", f"/devices/{device['id']}/commands", {"payload": {"x": 1}, "expires": 0}
-        )
+        status, answer = self.call(b, "POST", f"/devices/{device['id']}/commands", {"payload": {"x": 1}, "expires": 0})
         self.assertEqual((status, answer["type"]), (409, "urn:broker:device-offline"))
 
     def test_a_process_dies_with_commands(self) -> Any:
@@ -237,14 +240,13 @@ class Processes(TestCase):
                 if message["type"] == "uplink":
                     seen.add(message["device"])
 
-
     # -- LoRaWAN ---------------------------------------------------------------------------------------------------
 
     def test_a_mote_that_both_hear(self) -> Any:
         return deferToThread(self._mote)
 
     def _mote(self) -> None:
-        settings = {"listeners.lorawan.region": "\"eu868\"", "listeners.lorawan.unknown": "\"accept\""}
+        settings = {"listeners.lorawan.region": '"eu868"', "listeners.lorawan.unknown": '"accept"'}
         a, b = self.start("a", **settings), self.start("b", **settings)
         mote = {"id": "AA00000000000001", "dev_addr": "26011BDA", "nwk_s_key": NWK_S_KEY, "app_s_key": APP_S_KEY}
         status, answer = self.call(b, "POST", "/devices", {"protocol": "lorawan", **mote})

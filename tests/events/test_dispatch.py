@@ -115,6 +115,9 @@ class RuleTests(DispatchBed):
         self.router.command(command)
         self.assertEqual(self.kinds, [("command_failed", "d1")])
         self.assertEqual(self.told[0].details["command"], "c1")
+        command.late.append({"status": "succeeded", "result": None, "at": 1.0})
+        self.router.command(command)  # an answer came after all; that it has failed was told
+        self.assertEqual(self.kinds, [("command_failed", "d1")])
 
     def test_no_more_than_the_settings_allow(self) -> None:
         for number in range(3):

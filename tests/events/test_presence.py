@@ -85,9 +85,10 @@ class OfflineTests(EventBed):
         self.assertEqual(watch.state_of("d1", True), ("online", 1))
 
     def test_removed_and_disabled_devices_are_not_missed(self) -> None:
-        for id in ("d1", "d2", "d3"):
+        for id in ("d1", "d2", "d3", "d4"):
             self.device(id)
         self.go("d1", reason="removed")
+        self.go("d4", reason="resting")  # its gateway stands in for another one
         self.go("d2")
         self.side.watch.registry_changed(Change("device_disabled", "d2"))
         self.go("d3")

@@ -126,6 +126,13 @@ class DeliveryTests(WebhookCase):
             if final:
                 self.assertEqual(outcome.detail, f"answered {status}: because of me")
 
+    async def test_an_echo_tells_no_secret(self) -> None:
+        """Some receivers answer with what they were sent."""
+        echo = f"you sent Bearer hunter22 with {SECRET} and x".encode()
+        receiver = self.receiver(Answer(500, echo))
+        outcome = await self.send(receiver.url, headers={"Authorization": "Bearer hunter22", "X": "x"})
+        self.assertEqual(outcome.detail, "answered 500: you sent *** *** with *** and x")
+
     async def test_retry_after(self) -> None:
         at = time.time()
         for text, wanted in (("120", 120.0), (formatdate(at + 300, usegmt=True), 300.0), ("soon", None), ("-5", None)):

@@ -8,7 +8,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from broker.listening.connection import Connection
+from broker.listening.connection import MAX_IGNORED, Connection
 from broker.listening.settings import Limits
 from broker.model.names import CLOSE_REASONS
 from tests.listening.toy import ToyConnection, make_toy
@@ -76,6 +76,16 @@ class EndTests(ConnectionCase):
         self.clock.advance(0)
         self.assertEqual((self.peer.reason, self.stats.closed), ("idle", {"idle": 1}))
         self.assertEqual(self.peer.take(), b"bye idle\n")
+
+    def test_who_goes_on_sending_is_not_waited_for(self) -> None:
+        aborted: list[bool] = []
+        self.peer.transport.abortConnection = lambda: aborted.append(True)  # type: ignore[method-assign]
+        self.connection.close("too_long")
+        for _ in range(MAX_IGNORED >> 16):
+            self.connection.dataReceived(bytes(1 << 16))
+        self.assertEqual(aborted, [])
+        self.connection.dataReceived(b"x")
+        self.assertEqual(aborted, [True])
 
     def test_what_waits_goes_out_before_the_goodbye(self) -> None:
         self.connection.send(b"one,")

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,11 @@ class Running(ProcessProtocol):
         transport: Any = self.transport
         os.killpg(transport.pid, signal.SIGINT)
 
+    def type(self, keys: bytes) -> None:
+        """On its terminal."""
+        transport: Any = self.transport
+        transport.write(keys)
+
     def outReceived(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
         self.lines += [line.decode() for line in lines]
@@ -93,7 +98,7 @@ class Running(ProcessProtocol):
 
 
 class ProcessTests(TestCase):
-    """A test with a folder and four free ports, and the settings of a broker that uses them."""
+    """A test with a folder and a few free ports, and the settings of a broker that uses them."""
 
     timeout = 90
 
@@ -111,10 +116,17 @@ class ProcessTests(TestCase):
     def start(self, *arguments: str) -> Running:
         """Our interpreter with these arguments, in a process group of its own."""
         leader = "import os, sys; os.setpgid(0, 0); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
-        command: Sequence[str] = [sys.executable, "-c", leader, "-u", *arguments]
+        return self._spawn([sys.executable, "-c", leader, "-u", *arguments])
+
+    def start_on_terminal(self, *arguments: str) -> Running:
+        """The same on a terminal of its own, into which `Running.type` types."""
+        terminal = {"TERM": "xterm-256color", "LANG": "C.UTF-8", "COLUMNS": "140", "LINES": "40"}
+        return self._spawn([sys.executable, *arguments], terminal, terminal=True)
+
+    def _spawn(self, command: Sequence[str], more: Mapping[str, str] = {}, terminal: bool = False) -> Running:
         running = Running()
-        environment = broker_environment(nothing_else(self.settings()))
-        process = reactor.spawnProcess(running, sys.executable, command, environment, str(self.folder))
+        environment = {**broker_environment(nothing_else(self.settings())), **more}
+        process = reactor.spawnProcess(running, sys.executable, command, environment, str(self.folder), usePTY=terminal)
 
         def clean() -> Deferred[Any]:
             try:
@@ -125,6 +137,3 @@ class ProcessTests(TestCase):
 
         self.addCleanup(clean)
         return running
-
-    def start_demo(self) -> Running:
-        return self.start("-m", "broker.simulate", "demo")

@@ -195,6 +195,23 @@ class CommandTests(GatewayCase):
         ((_, value),) = self.wire.said()
         self.assertEqual(value, {"type": "datafile_backup", "status": "error"})
 
+    def test_what_it_makes_of_an_update(self) -> None:
+        order = {"type": "firmware_update", "firmware_update": {"version": "9"}}
+        for how, status, version, reboots in (
+            ("refuses", "error", "2.3.1", 0),
+            ("idles", "ok", "2.3.1", 0),
+            ("claims", "ok", "9", 1),
+            ("dumb", None, "2.3.1", 0),
+        ):
+            gateway = self.gateway(update=how, heartbeat_every=1_000)
+            self.wire.answer(1)
+            self.wire.said()
+            self.wire.order(0x81, order)
+            said = [value["status"] for id, value in self.wire.said() if id == 0x81]
+            self.assertEqual(said, [] if status is None else [status], how)
+            self.clock.advance(1)
+            self.assertEqual((gateway.version, gateway.counts.reboots, gateway.counts.updates), (version, reboots, 1))
+
     def test_late(self) -> None:
         self.gateway(late_rate=1.0, late_after=8.0, heartbeat_every=1_000)
         self.wire.answer(1)
@@ -241,3 +258,17 @@ class FleetTests(SynchronousTestCase):
         self.assertEqual({one.heartbeat_every for one in behaviours}, {7.0})
         self.assertTrue(all(one.loss_rate for one in behaviours))
         self.assertEqual({one.wrong_type for one in behaviours}, {True, False})
+        self.assertEqual({one.update for one in behaviours}, {"does"})
+
+    def test_shares_that_fail_lie_and_come_later(self) -> None:
+        words = ["gateway88", "--count", "1000", "--fail", "0.1", "--lie", "0.05", "--late", "0.1"]
+        clock = Clock()
+        fleet = build_fleet(clock, parser().parse_args(words), None)
+        updates = [gateway.behaviour.update for gateway in fleet.devices]
+        lying, updating = updates.count("keeps") + updates.count("claims"), updates.count("does")
+        self.assertTrue(30 <= lying <= 70 and 800 <= updating <= 900, (lying, updating))
+        self.assertEqual(set(updates), {"does", "keeps", "claims", "refuses", "breaks", "idles", "dumb"})
+        fleet.start()
+        later = [call for call in clock.getDelayedCalls() if call.getTime() > 59]
+        self.assertTrue(70 <= len(later) <= 130, len(later))
+        fleet.stop()

@@ -290,6 +290,13 @@ class StorageContract(StorageCase):
             if cursor is None:
                 return found
 
+    async def test_count_devices(self) -> None:
+        self.assertEqual(await self.storage.count_devices(), {})
+        await self.storage.add_devices([device("a"), device("b"), device("c", protocol="gateway88")])
+        self.assertEqual(await self.storage.count_devices(), {"toy": 2, "gateway88": 1})
+        await self.storage.delete_device("b")
+        self.assertEqual(await self.storage.count_devices(), {"toy": 1, "gateway88": 1})
+
     async def test_list_devices(self) -> None:
         await self.storage.add_product(product())
         await self.storage.add_application(application())
@@ -487,6 +494,25 @@ class StorageContract(StorageCase):
         moved = device("a", attributes={"x": 1})
         await self.storage.save_device(moved)
         self.assertEqual(await self.pages(DeviceQuery(parent="g"), 10), [["b"]])
+
+    async def test_devices_by_tag(self) -> None:
+        await self.add(
+            device("a", attributes={"tags": ["floor 1", "ü"]}),
+            device("b", attributes={"tags": ["floor 1"], "parent": "g"}),
+            device("c", attributes={"tags": ["floor 10"]}),
+            device("d"),
+        )
+        for query, wanted in (
+            (DeviceQuery(tag="floor 1"), [["a"], ["b"]]),
+            (DeviceQuery(tag="ü"), [["a"]]),
+            (DeviceQuery(tag="floor"), [[]]),
+            (DeviceQuery(tag="floor 1", parent="g"), [["b"]]),
+        ):
+            self.assertEqual(await self.pages(query, 1), wanted, query)
+        await self.storage.save_device(device("a", attributes={"tags": ["ü", "floor 10"]}))
+        await self.storage.delete_device("c")
+        self.assertEqual(await self.pages(DeviceQuery(tag="floor 1"), 9), [["b"]])
+        self.assertEqual(await self.pages(DeviceQuery(tag="floor 10"), 9), [["a"]])
 
     async def test_pages_of_messages_of_one_moment(self) -> None:
         await self.add(device())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from broker.applications.http.auth import Logins
 from broker.applications.http.settings import HttpSettings
+from broker.applications.http.sign_in import Sessions
 from broker.applications.http.streams import Streams
 from broker.web.routes import Call
 
@@ -17,6 +18,7 @@ class Api:
     settings: HttpSettings
     logins: Logins
     streams: Streams
+    sessions: Sessions
 
 
 def api_of(call: Call) -> Api:

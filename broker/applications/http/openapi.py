@@ -30,7 +30,7 @@ _APPLICATION: Final = "Administrator, or an application for the devices bound to
 
 def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
     """The document for these routes, as a JSON object."""
-    table = tuple(routes)
+    table = tuple(route for route in routes if not route.hidden)
     types = list(dict.fromkeys(kind for route in table for kind in _types(route)))
     schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
     schema_of = dict(zip(types, schemas, strict=True))
@@ -64,7 +64,7 @@ def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
 def _types(route: Route) -> list[Any]:
     """The types whose schemas the operation needs; parameters are written out and need their query's type too."""
     kinds = [Problem, route.answers, route.describes or route.body, route.query]
-    kinds.extend(kind for kind, _ in route.also.values())
+    kinds.extend(kind for kind, _ in route.also.values() if kind is not None)
     return [kind for kind in kinds if kind is not None]
 
 
@@ -87,7 +87,8 @@ def _operation(route: Route, schema_of: dict[Any, Any], components: dict[str, An
         if segment.startswith("{")
     ]
     if route.query is not None:
-        fields = components[route.query.__name__]["properties"]
+        # By its reference: types of one name in two modules have longer names here.
+        fields = components[schema_of[route.query]["$ref"].rpartition("/")[2]]["properties"]
         parameters += [{"name": name, "in": "query", "schema": _bare(schema)} for name, schema in fields.items()]
     if parameters:
         operation["parameters"] = parameters
@@ -130,7 +131,9 @@ def _responses(route: Route, schema_of: dict[Any, Any], secured: bool) -> dict[s
     responses[str(route.status)] = usual
     for status, (kind, description) in route.also.items():
         media = _PROBLEM_TYPE if kind is Problem else JSON
-        responses[str(status)] = {"description": description, "content": {media: {"schema": schema_of[kind]}}}
+        responses[str(status)] = {"description": description}
+        if kind is not None:
+            responses[str(status)]["content"] = {media: {"schema": schema_of[kind]}}
     common = {}
     if route.body is not None or route.query is not None or route.upload:
         common[400] = "The request is not valid; `detail` names the field"

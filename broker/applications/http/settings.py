@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from broker.listening.settings import Limits, Seconds, Size
 from broker.web.settings import WebSettings
 
@@ -17,6 +21,12 @@ class HttpSettings(WebSettings, frozen=True, kw_only=True, forbid_unknown_fields
     max_wait: Seconds = 60.0
     #: Open streams; each one costs every message a look.
     max_streams: Size = 1_000
+    #: Browsers that may be signed in at once; the oldest goes. Seconds that one is without being used, and at most.
+    max_sessions: Annotated[int, Meta(ge=1)] = 100
+    session_idle: Seconds = 3_600.0
+    session_lifetime: Seconds = 43_200.0
+    #: Whether the console is served at ``/``.
+    console: bool = True
     #: Seconds between pings to a stream's client; one that answers none of two is gone.
     stream_ping: Seconds = 30.0
     #: Bytes that a stream's client may send between two whole messages; it has nothing to say.

@@ -53,7 +53,10 @@ class PresenceShape(msgspec.Struct, kw_only=True):
 
 
 class DeviceShape(msgspec.Struct, kw_only=True):
-    """A device with its presence and last values. ``secret`` is there once: in the answer that made it."""
+    """A device with its presence and last values. ``secret`` is there once: in the answer that made it.
+
+    Of a 0x88 gateway, where they are set: the ``certificate`` that it is bound to, and its own ``backup_every``.
+    """
 
     id: str
     protocol: str
@@ -68,6 +71,9 @@ class DeviceShape(msgspec.Struct, kw_only=True):
     values: dict[str, ReadingShape]
     unmapped: dict[str, ReadingShape]
     info: dict[str, Any]
+    tags: list[str]
+    certificate: str | UnsetType = UNSET
+    backup_every: float | UnsetType = UNSET
     secret: str | UnsetType = UNSET
 
 
@@ -256,7 +262,15 @@ def device_shape(
         values=readings_shape(values),
         unmapped=readings_shape(unmapped),
         info=record.info if live is None else live.info,
+        tags=record.tags,
+        certificate=_set(record.attributes.get("certificate")),
+        backup_every=_set(record.attributes.get("backup_every")),
     )
+
+
+def _set(value: Any) -> Any:
+    """Left out where nobody has set it."""
+    return UNSET if value is None else value
 
 
 def presence_shape(record: DeviceRecord, live: LiveDevice | None, watch: Watch | None) -> PresenceShape:

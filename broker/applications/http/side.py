@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
 from broker.applications.http.api import Api
+from broker.applications.http.assets import Console
 from broker.applications.http.auth import Logins
 from broker.applications.http.calls import (
     about,
     applications,
     commands,
+    connections,
     devices,
     events,
     files,
     imports,
+    overview,
     products,
     quarantine,
+    session,
     sinks,
     stream,
     traces,
 )
 from broker.applications.http.openapi import openapi_document
 from broker.applications.http.settings import HttpSettings
+from broker.applications.http.sign_in import Sessions
 from broker.applications.http.streams import Streams
 from broker.applications.http.surface import ApiSurface
 from broker.core import Core
@@ -40,11 +46,14 @@ ROUTES: tuple[Route, ...] = (
     *commands.ROUTES,
     *applications.ROUTES,
     *files.ROUTES,
+    *connections.ROUTES,
     *quarantine.ROUTES,
+    *session.ROUTES,
     *events.ROUTES,
     *sinks.ROUTES,
     *stream.ROUTES,
     *traces.ROUTES,
+    *overview.ROUTES,
     *about.ROUTES,
 )
 
@@ -53,22 +62,36 @@ class HttpListener(WebListener):
     """The listener of the API: its own calls, and those that protocols put into `broker.core.Core.api_routes`."""
 
     def __init__(self, core: Core, settings: HttpSettings) -> None:
-        super().__init__("http", core, settings, ApiSurface(), lambda: (*ROUTES, *core.api_routes))
+        #: What a browser is given at ``/``; None where the settings have no console.
+        self.console = Console() if settings.console else None
+        super().__init__("http", core, settings, ApiSurface(), self._all_routes)
         streams = Streams(core.router, self.stats, settings.max_streams, core.registry.on_change)
+        core.announcements.append(streams.announce)
         core.events.watchers.append(streams.event)
         core.traces.watchers.append(streams.packet)
-        self.api = Api(settings, Logins(core, self.login_failed), streams)
+        sessions = Sessions(settings, core.clock, core.monotonic)
+        sessions.on_end.append(streams.signed_out)
+        self.api = Api(settings, Logins(core, self.login_failed), streams, sessions)
+
+    def _all_routes(self) -> Iterable[Route]:
+        pages = () if self.console is None else self.console.routes()
+        return (*ROUTES, *self.core.api_routes, *pages)
 
     @cached_property
     def document(self) -> bytes:
         """What ``GET /openapi.json`` answers."""
         return encode(openapi_document(self.table.routes))
 
+    def tick(self) -> None:
+        super().tick()
+        self.api.sessions.tick()
+
     def reload(self, settings: WebSettings) -> tuple[str, ...]:
         assert isinstance(settings, HttpSettings)
-        self.api.settings = settings
+        self.api.settings = self.api.sessions.settings = settings
         self.api.streams.max_streams = settings.max_streams
-        return super().reload(settings)
+        changed = settings.console != (self.console is not None)
+        return (*super().reload(settings), *(("console",) if changed else ()))
 
 
 def build(core: Any, settings: Any) -> HttpListener:

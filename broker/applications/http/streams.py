@@ -18,6 +18,7 @@ from typing import Any, Final
 from zope.interface import implementer
 
 from broker.applications.http.shapes import command_shape
+from broker.applications.http.sign_in import Session
 from broker.events.event import Event, seen_by
 from broker.listening.frames import text_frame
 from broker.listening.stats import ListenerStats
@@ -32,12 +33,14 @@ from broker.web.websocket import WebSocketPeer
 
 PRESENCE: Final = "presence"
 COMMAND: Final = "command"
+#: A campaign that has changed; for the administrator.
+CAMPAIGN: Final = "campaign"
 #: Events of the broker; the word for uplinks of the kind ``event`` is taken.
 BROKER_EVENT: Final = "broker_event"
 #: Packets of devices that are traced: the administrator's, and only for who asks for them by this name.
 TRACE: Final = "trace"
 #: What ``?kind=`` may ask for.
-STREAM_KINDS: Final = (*KINDS, PRESENCE, COMMAND, BROKER_EVENT, TRACE)
+STREAM_KINDS: Final = (*KINDS, PRESENCE, COMMAND, BROKER_EVENT, CAMPAIGN, TRACE)
 
 
 class Wish:
@@ -63,8 +66,10 @@ class StreamClient(WebSocketPeer):
 
     counted = False
 
-    def __init__(self, streams: Streams, caller: Caller, wish: Wish) -> None:
+    def __init__(self, streams: Streams, caller: Caller, wish: Wish, session: Session | None = None) -> None:
         super().__init__()
+        #: The browser's sign-in that it came with.
+        self.session = session
         self.streams = streams
         self.caller = caller
         self.wish = wish
@@ -122,6 +127,8 @@ class Streams:
         self.clients.add(client)
         for told in self._router.on_listening:
             told()
+        if client.session is not None and client.session.ended:  # signed out while it was opened
+            client.close("removed")
 
     def remove(self, client: StreamClient) -> None:
         self.clients.discard(client)
@@ -156,6 +163,15 @@ class Streams:
         clients = self._wanting(COMMAND, change.device, change.protocol)
         if clients:
             self._send(clients, b'{"type":"command",' + encode(command_shape(change))[1:])
+
+    # -- for the administrator -------------------------------------------------------------------------------------
+
+    def announce(self, kind: str, value: dict[str, Any]) -> None:
+        """Something that is no single device's; clients that asked for single ones do not get it."""
+        protocol = str(value.get("protocol", ""))
+        clients = [one for one in self.clients if one.caller.is_admin and one.wish.wants(kind, "", protocol)]
+        if clients:
+            self._send(clients, encode({"type": kind, **value}))
 
     # -- events, traces ---------------------------------------------------------------------------------------------
 
@@ -195,6 +211,11 @@ class Streams:
         self.stats.messages_out += len(clients)
         for client in clients:
             client.tell(frame)
+
+    def signed_out(self, session: Session) -> None:
+        """A browser's session is over: its streams are."""
+        for client in [one for one in self.clients if one.session is session]:
+            client.close("removed")
 
     def _changed(self, change: Any) -> None:
         """An application that may not log in any more may not go on reading either."""

@@ -1,11 +1,11 @@
-"""How the API takes its callers: bearer tokens; long bodies are the administrator's alone."""
+"""How the API takes its callers: bearer tokens, or a browser's session; long bodies are the administrator's alone."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from broker.applications.http.auth import bearer_token
-from broker.web.callers import Caller
+from broker.web.callers import ADMINISTRATOR, Caller
 from broker.web.routes import Route
 from broker.web.surface import Surface
 
@@ -14,15 +14,27 @@ class ApiSurface(Surface):
     """Refusals are problem documents, as the base has them."""
 
     async def authenticate(self, request: Any, route: Route) -> Caller:
-        caller: Caller = await request.connection.home.api.logins.identify(request_token(request), request.peer)
+        api = request.connection.home.api
+        token = request_token(request)
+        if token is None:
+            session = api.sessions.of(request)
+            if session is not None:
+                api.sessions.check(session, request)
+                return ADMINISTRATOR
+        caller: Caller = await api.logins.identify(token, request.peer)
         return caller
 
     def max_body(self, request: Any, route: Route) -> int:
         """More than the usual size is taken only where the route expects it and only from the administrator."""
         home = request.connection.home
-        if (route.streamed or route.upload) and home.api.logins.is_admin(request_token(request)):
+        if (route.streamed or route.upload) and self._is_admin(request):
             return int(home.settings.max_upload if route.upload else home.settings.max_import_size)
         return int(home.limits.max_message_size)
+
+    @staticmethod
+    def _is_admin(request: Any) -> bool:
+        api, token = request.connection.home.api, request_token(request)
+        return bool(api.sessions.of(request) if token is None else api.logins.is_admin(token))
 
 
 def request_token(request: Any) -> str | None:

@@ -1,11 +1,21 @@
 """BROADCAST: the same to all class C motes of a customer server (document 4.11).
 
-Each mote gets ``TryCnt`` commands of its own, which wait in its queue like any other and are answered by nothing. The
-time of the last BROADCAST is on disk before the first of them, so a restart does not shorten the interval.
+::
+
+    BROADCAST ──> multicast groups of the application ──> one message each, sent TryCnt times
+              └─> class C motes that are in none of them ──> TryCnt commands each
+
+A group is used when each of its members is meant: bound to the customer server, and of the AppEUI if one was given. Its
+motes hear one frame together, where commands would be one for each of them. What is too long for the group's data rate,
+or finds its queue full, goes to its motes one by one.
+
+Commands wait in the queues of their motes like any others. None of all this is answered by anything. The time of the
+last BROADCAST is on disk before the first of it, so a restart does not shorten the interval.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import msgspec
@@ -19,7 +29,7 @@ from broker.applications.loracenter.outcomes import MOTE
 from broker.applications.loracenter.settings import Settings
 from broker.applications.ordering import new_command
 from broker.core import Core
-from broker.model.errors import LimitExceeded
+from broker.model.errors import Invalid, LimitExceeded, NotFound
 from broker.model.messages import Command
 from broker.model.records import DeviceQuery, DeviceRecord
 from broker.storage.records import Records
@@ -72,11 +82,9 @@ class Broadcasts:
         await self._last.put(application, Last(now))
 
     async def _to_all(self, asked: Asked, content: bytes, options: dict[str, Any], tries: int) -> None:
-        query = DeviceQuery(application=asked.customer.id, protocol=MOTE)
-        cursor: str | None = None
-        while True:
-            records, cursor = await self._core.registry.list_devices(query, PAGE, cursor)
-            reached = [record for record in records if self._reached(record, asked.app_eui)]
+        told = await self._to_groups(asked, content, options, tries)
+        async for records in self._motes(asked):
+            reached = [record for record in records if record.id not in told and self._reached(record, asked.app_eui)]
             await self._kept(
                 [
                     new_command(
@@ -86,15 +94,53 @@ class Broadcasts:
                     for _ in range(tries)
                 ]
             )
+
+    async def _to_groups(self, asked: Asked, content: bytes, options: dict[str, Any], tries: int) -> set[str]:
+        """Who was told that way."""
+        lora = self._core.lora
+        groups = {} if lora is None else lora.groups_of(asked.customer.id)
+        meant: set[str] = set()
+        told: set[str] = set()
+        if groups:
+            async for records in self._motes(asked):
+                meant.update(record.id for record in records if _meant(record, asked.app_eui))
+        for group, members in sorted(groups.items()):
+            wanted = members <= meant and not members <= told
+            if wanted and await self._to_group(asked, group, content, options, tries):
+                told |= members
+        return told
+
+    async def _motes(self, asked: Asked) -> AsyncIterator[list[DeviceRecord]]:
+        """All that are bound to the customer server, a page at a time."""
+        query = DeviceQuery(application=asked.customer.id, protocol=MOTE)
+        cursor: str | None = None
+        while True:
+            records, cursor = await self._core.registry.list_devices(query, PAGE, cursor)
+            yield records
             if cursor is None:
                 return
+
+    async def _to_group(self, asked: Asked, group: str, content: bytes, options: dict[str, Any], tries: int) -> bool:
+        """Whether the group has taken it; it is on disk then."""
+        try:
+            await self._core.lora.send_to_group(
+                group,
+                content,
+                port=options["port"],
+                tries=tries,
+                priority=options["priority"],
+                expires=self.settings.queue_time,
+                origin=asked.customer.origin,
+            )
+        except (Invalid, LimitExceeded, NotFound):
+            return False
+        self._counted.group_broadcasts += 1
+        return True
 
     def _reached(self, record: DeviceRecord, app_eui: str | None) -> bool:
         """A class C mote that has a session, of that AppEUI if one was given."""
         lora = self._core.lora
-        if lora is None or record.disabled or lora.class_of(record.id) != "C":
-            return False
-        return app_eui is None or codec.eui(record.attributes.get("join_eui")) == app_eui
+        return lora is not None and lora.class_of(record.id) == "C" and _meant(record, app_eui)
 
     def _kept(self, commands: list[Command]) -> Deferred[None]:
         """Fires when all are on disk; fails with the first error, when all are over.
@@ -117,3 +163,10 @@ class Broadcasts:
             self._core.commands.submit(command, done)
         done(None)
         return over
+
+
+def _meant(record: DeviceRecord, app_eui: str | None) -> bool:
+    """Whether a BROADCAST with this AppEUI, or with none, is for a mote."""
+    if record.disabled:
+        return False
+    return app_eui is None or codec.eui(record.attributes.get("join_eui")) == app_eui

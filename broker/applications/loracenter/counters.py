@@ -6,7 +6,16 @@ from __future__ import annotations
 class LoraCenterCounters:
     """Plain integers since the start."""
 
-    __slots__ = ("broadcasts", "keep_alives", "lost_uploads", "sendtos", "undelivered", "unknown_commands", "uploads")
+    __slots__ = (
+        "broadcasts",
+        "group_broadcasts",
+        "keep_alives",
+        "lost_uploads",
+        "sendtos",
+        "undelivered",
+        "unknown_commands",
+        "uploads",
+    )
 
     def __init__(self) -> None:
         #: UPLOADs that went out, one for each connection.
@@ -14,6 +23,8 @@ class LoraCenterCounters:
         #: SENDTOs that were taken.
         self.sendtos = 0
         self.broadcasts = 0
+        #: Multicast groups that a BROADCAST went to.
+        self.group_broadcasts = 0
         self.keep_alives = 0
         #: Messages of devices that are no motes, whose alias storage could not tell, or not soon enough.
         self.lost_uploads = 0

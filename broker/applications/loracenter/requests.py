@@ -90,6 +90,8 @@ class Requests:
 
     async def _clear_all(self, asked: Asked) -> None:
         await self._cancel_all(await waiting_of_anywhere(self._core, asked.customer.origin))
+        if self._core.lora is not None:
+            await self._core.lora.withdraw(asked.customer.origin)
         asked.dev_eui = None
         asked.say(1, "CLEAR CSEUI QUEUE OK")
 

@@ -8,7 +8,8 @@
 ``refuse``        is closed without an answer
 ================  =====================================================================================================
 
-A gateway that is bound to a certificate is let in with that one only, whatever the setting says.
+A gateway that is bound to a certificate is let in with that one only, whatever the setting says. One that stands in for
+another is let in as that device, and the one that was replaced waits as if it were not registered (`succession`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from twisted.logger import Logger
 from broker.core import Core
 from broker.devices.gateway88.identity import CERTIFICATE, PROTOCOL, Shown
 from broker.devices.gateway88.settings import Settings
+from broker.devices.gateway88.succession import Succession
 from broker.model.errors import Conflict, Disabled, Invalid, Unauthenticated, Unavailable
 from broker.storage.deferred import deferred
 from broker.storage.quarantine import Entry
@@ -53,8 +55,9 @@ class Waiting(Protocol):
 class Admission:
     """Asks for all connections of the listener."""
 
-    def __init__(self, core: Core, settings: Settings) -> None:
+    def __init__(self, core: Core, settings: Settings, succession: Succession) -> None:
         self._core = core
+        self._succession = succession
         self.settings = settings
         #: Connections in quarantine, by MAC.
         self._waiting: dict[str, Waiting] = {}
@@ -63,8 +66,11 @@ class Admission:
     @deferred
     async def look_up(self, mac: str, shown: Shown) -> Login | None:
         """None for a gateway that has to wait. Raises Refused."""
+        device = self._succession.device_of(mac)
         try:
-            login = await self._identify(mac)
+            login = await self._identify(mac, device)
+            if self._succession.device_of(mac) != device:  # replaced while the registry was asked
+                return await self.look_up(mac, shown)
             if login is None:
                 return None
             bound_to = login.record.attributes.get(CERTIFICATE) or ""
@@ -73,7 +79,7 @@ class Admission:
                 raise Refused("auth_failed")
             if not bound_to and self.settings.pin_certificates and shown.fingerprint:
                 log.info("{mac} is bound to the certificate {fingerprint}", mac=mac, fingerprint=shown.fingerprint)
-                await self._core.registry.update_device(mac, {CERTIFICATE: shown.fingerprint})
+                await self._core.registry.update_device(login.record.id, {CERTIFICATE: shown.fingerprint})
             return login
         except Disabled:
             log.info("{mac} refused: it is disabled", mac=mac)
@@ -81,12 +87,14 @@ class Admission:
         except Unavailable:
             raise Refused("unavailable") from None
 
-    async def _identify(self, mac: str) -> Login | None:
+    async def _identify(self, mac: str, device: str | None) -> Login | None:
         registry = self._core.registry
         try:
-            return await registry.identify_device(PROTOCOL, mac)
+            if device is None:
+                raise Unauthenticated("it was replaced")
+            return await registry.identify_device(PROTOCOL, device)
         except Unauthenticated:
-            if self.settings.unknown == "quarantine":
+            if self.settings.unknown == "quarantine" or (device is None and self.settings.unknown == "accept"):
                 return None
             if self.settings.unknown == "refuse":
                 log.info("{mac} refused: it is not registered", mac=mac)
@@ -126,8 +134,14 @@ class Admission:
         """The administrator has approved a MAC; ``fields`` are those of POST /devices. Raises Invalid, Conflict."""
         if {"protocol", "id"} & fields.keys():
             raise Invalid("protocol and id are known already")
+        if self._succession.device_of(entry.id) is None:
+            raise Conflict(f"{entry.id} was replaced; DELETE /gateways/{entry.id}/replacement is the way back")
         record, _ = await self._core.registry.add_device({**fields, "protocol": PROTOCOL, "id": entry.id})
-        connection = self._waiting.get(entry.id)
+        self.look_again(entry.id)
+        return {"id": record.id, "protocol": PROTOCOL}
+
+    def look_again(self, mac: str) -> None:
+        """Whether a gateway that waits may come in now."""
+        connection = self._waiting.get(mac)
         if connection is not None:
             connection.look_again()
-        return {"id": record.id, "protocol": PROTOCOL}

@@ -20,6 +20,7 @@ from broker.devices.gateway88 import codec
 from broker.devices.gateway88.backups import APPLICATIONS, BACKUPS, GATEWAY
 from broker.devices.gateway88.identity import PROTOCOL, canonical_mac
 from broker.devices.gateway88.operations import Operations
+from broker.devices.gateway88.succession import Succession
 from broker.model.errors import Conflict, NotFound
 from broker.model.messages import Command
 from broker.storage.files import UPLOADS, FileInfo
@@ -115,9 +116,10 @@ def backup_shape(info: FileInfo) -> BackupShape:
 class Calls:
     """The handlers."""
 
-    def __init__(self, core: Core, operations: Operations) -> None:
+    def __init__(self, core: Core, operations: Operations, succession: Succession) -> None:
         self._core = core
         self._operations = operations
+        self._succession = succession
 
     async def firmware(self, call: Call) -> Any:
         """Have a gateway fetch and install a firmware image."""
@@ -167,8 +169,12 @@ class Calls:
         return BackupPage(shown, found[wish.limit - 1].name if more else None)
 
     async def _gateway(self, call: Call) -> str:
-        """The MAC of the path, in the form of the registry. Raises NotFound."""
+        """The device of the path, named by its own MAC or by that of the gateway that stands in for it.
+
+        Raises NotFound.
+        """
         mac = canonical_mac(call.path["mac"]) or call.path["mac"]
+        mac = self._succession.device_of(mac) or mac
         call.caller.check_device(mac)
         record = await self._core.registry.get_device(mac)
         if record.protocol != PROTOCOL:
@@ -214,9 +220,9 @@ _REFUSED: Final[dict[int, tuple[Any, str]]] = {
 }
 
 
-def routes(core: Core, operations: Operations) -> list[Route]:
+def routes(core: Core, operations: Operations, succession: Succession) -> list[Route]:
     """What gateways add to the API."""
-    calls = Calls(core, operations)
+    calls = Calls(core, operations, succession)
     orders = (
         ("firmware", calls.firmware, ADMIN, FirmwareBody),
         ("backup", calls.backup, APPLICATION, BackupBody),

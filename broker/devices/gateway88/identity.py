@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from hashlib import sha256
+from math import inf
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -21,6 +22,8 @@ from broker.model.secrets import same_text
 PROTOCOL: Final = "gateway88"
 #: The attribute of a device that binds it to a certificate.
 CERTIFICATE: Final = "certificate"
+#: The attribute with its own seconds between two backups; 0: none, null: as it is configured.
+BACKUP_EVERY: Final = "backup_every"
 
 _MAC: Final = re.compile(r"[0-9A-F]{12}")
 _SEPARATORS: Final = str.maketrans("", "", ":-. ")
@@ -55,7 +58,7 @@ class DeviceRules:
     """How gateways are registered (see `broker.storage.registry`). They have no secret."""
 
     hashed: Final = False
-    known_fields: Final = frozenset({CERTIFICATE})
+    known_fields: Final = frozenset({CERTIFICATE, BACKUP_EVERY})
 
     def normal_id(self, id: str | None, fields: dict[str, Any]) -> str:
         """The canonical MAC. Raises Invalid."""
@@ -67,6 +70,11 @@ class DeviceRules:
             if not isinstance(certificate, str):
                 raise Invalid("certificate must be a text or null")
             fields[CERTIFICATE] = canonical_certificate(certificate)
+        every = fields.get(BACKUP_EVERY)
+        if every is not None and (
+            isinstance(every, bool) or not isinstance(every, int | float) or not 0 <= every < inf
+        ):
+            raise Invalid("backup_every is a number of seconds, 0 for none, or null")
         return mac
 
     def make_secret(self) -> str:

@@ -127,6 +127,7 @@ class Session:
             good, result = codec.outcome(incoming.frame, message)
             self._operations.reported(self.live.ref.id, message.type, good, result, now)
         elif secretive:
+            self._operations.introduced(self.live.ref.id, self.live.info)
             self._operations.alive(self.live.ref.id, now, version)
         elif message.type == codec.NEWDEVICES and self._newdevices_cmd:
             self._operations.ask(self.live.ref.id, self._newdevices_cmd)

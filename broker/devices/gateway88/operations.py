@@ -77,6 +77,8 @@ class Operations:
         self._core = core
         #: Recoveries whose data was asked for before they were answered -> whether all of it was fetched.
         self._early: dict[str, bool] = {}
+        #: Told what a gateway has said about itself, before commands end by it: ``(device id, its info)``.
+        self.on_info: list[Callable[[str, dict[str, Any]], None]] = []
         self.configure(settings)
 
     def configure(self, settings: Settings) -> None:
@@ -107,6 +109,11 @@ class Operations:
             if command.status == PENDING and operation_of(command) == kind:
                 self._end(device_id, command.id, SUCCEEDED if good else FAILED, result, now)
                 return
+
+    def introduced(self, device_id: str, info: dict[str, Any]) -> None:
+        """A gateway_info came; ``info`` is what is known of the gateway now."""
+        for tell in self.on_info:
+            tell(device_id, info)
 
     def alive(self, device_id: str, now: float, version: Any = None) -> None:
         """A heartbeat came, or a gateway_info with this swversion: what waited for it is done."""
@@ -198,10 +205,12 @@ class Operations:
         expires: float | None = None,
         after: str | None = None,
         timeout: float | None = None,
+        id: str | None = None,
     ) -> Deferred[Command]:
         """Take a command for a gateway that is registered; answers when it is kept.
 
         ``after``: the id of one that has to succeed before. ``expires``, ``timeout``: seconds, as for every command.
+        ``id``: a UUID, where it is not to be a new one.
         Fails with DeviceOffline, LimitExceeded, Unavailable.
         """
         now = self._core.clock()
@@ -209,7 +218,7 @@ class Operations:
         if after is not None:
             options[AFTER] = after
         command = Command(
-            id=str(uuid4()),
+            id=str(uuid4()) if id is None else id,
             device=device_id,
             protocol=PROTOCOL,
             payload=payload,

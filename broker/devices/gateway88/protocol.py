@@ -33,17 +33,21 @@ from zope.interface import implementer
 
 from broker.core import Core
 from broker.devices.gateway88.admission import LOOK_AGAIN, Admission, Refused
+from broker.devices.gateway88.backup_care import BackupCare
 from broker.devices.gateway88.codec import GATEWAY_INFO
 from broker.devices.gateway88.container import FLAVOURS
 from broker.devices.gateway88.conversation import GIVE_UP, Conversation, Incoming, Sent
 from broker.devices.gateway88.counters import Gateway88Counters
+from broker.devices.gateway88.exchange import Exchange
 from broker.devices.gateway88.frames import Damage, FrameDecoder, Item
 from broker.devices.gateway88.identity import PROTOCOL, Shown, mac_text
 from broker.devices.gateway88.mapping import Session
 from broker.devices.gateway88.masking import masked
 from broker.devices.gateway88.operations import Operations
 from broker.devices.gateway88.settings import Settings
+from broker.devices.gateway88.succession import Succession
 from broker.devices.gateway88.tracing import Frames
+from broker.devices.gateway88.updates import GatewayUpdater
 from broker.listening.connection import Connection
 from broker.listening.listener import Listener
 from broker.listening.tap import Tell
@@ -447,7 +451,13 @@ class Gateway88Listener(Listener):
         self.settings = settings
         self.counted = Gateway88Counters()
         self.operations = Operations(core, settings)
-        self.admission = Admission(core, settings)
+        self.updates = GatewayUpdater(core, self.operations)
+        self.operations.on_info.append(self.updates.reported)
+        core.updaters[PROTOCOL] = self.updates
+        self.succession = Succession(core)
+        self.admission = Admission(core, settings, self.succession)
+        self.backup_care = BackupCare(core, settings, self.operations, self.succession.rests)
+        self.exchange = Exchange(core, self.succession, self.operations, self.updates, self.moved)
         core.registry.on_change.append(self._changed)
 
     def reload(self, settings: Settings) -> tuple[str, ...]:
@@ -455,14 +465,37 @@ class Gateway88Listener(Listener):
         self.settings = settings
         self.admission.settings = settings
         self.operations.configure(settings)
+        self.backup_care.settings = settings
         return ()
+
+    async def prepare(self) -> None:
+        """Read who stands in for whom, and which backups there are. Raises Unavailable."""
+        await self.succession.open()
+        await self.backup_care.open()
+        await self.exchange.open()
+
+    def tick(self) -> None:
+        super().tick()
+        self.backup_care.tick()
+
+    def moved(self, device: str, mac: str) -> None:
+        """The frames of ``mac`` belong to another device now: whoever is connected has to come in anew."""
+        for id in {device, mac}:
+            live = self.core.devices.get(id)
+            if live is not None:
+                live.bridges.pop(PROTOCOL, None)  # what was sent was sent to another one
+                rests = id != device and self.succession.rests(id)
+                if isinstance(live.link, Gateway88Connection) and (id == device or rests):
+                    live.link.close_link("resting" if rests else "replaced")
+        for id in {device, mac}:
+            self.admission.look_again(id)
 
     def connection_for(self, addr: Any) -> Gateway88Connection:
         return Gateway88Connection(self, str(getattr(addr, "host", "")), int(getattr(addr, "port", 0)))
 
     def counters(self) -> dict[str, float]:
         """For the metrics."""
-        return self.counted.as_dict()
+        return {**self.counted.as_dict(), **self.backup_care.figures()}
 
     def _changed(self, change: Change) -> None:
         """The registry changed: a gateway that is no longer welcome has to leave."""

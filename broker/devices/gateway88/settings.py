@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta
 
 from broker.listening.settings import Limits, ListenerSettings, Seconds, Size
+from broker.model.windows import Window, zone_of
 
 WhenUnknown = Literal["quarantine", "accept", "refuse"]
 Container = Literal[
@@ -25,6 +27,9 @@ Container = Literal[
     "base64",
     "json",
 ]
+
+#: From and to, by the clocks of a place.
+_WINDOW: Final = re.compile(r"((?:[01]\d|2[0-3]):[0-5]\d)-((?:[01]\d|2[0-3]):[0-5]\d)", re.ASCII)
 
 
 class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,5 +75,29 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     recovery_timeout: Seconds = 1_800.0
     #: A firmware update begins with a backup, and does not happen without it, unless the call says otherwise.
     backup_before_update: bool = False
+    #: Seconds between two backups that the broker makes by itself of each gateway; 0: none. ``backup_every`` of a
+    #: device counts before this.
+    backup_every: Annotated[float, Meta(ge=0)] = 0.0
+    #: When they may begin, such as "02:00-05:00" (empty: always), by the clocks of which time zone; how many at once.
+    backup_window: str = ""
+    backup_time_zone: str = "UTC"
+    backups_at_once: Annotated[int, Meta(ge=1, le=1_000)] = 10
+    #: Seconds after which the newest backup of a gateway that should have some is too old: an event. 0: never.
+    backup_too_old: Annotated[float, Meta(ge=0)] = 604_800.0
     #: What a gateway that reports new devices is sent as remote_control; empty: nothing.
     newdevices_cmd: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        backup_windows(self)
+
+
+def backup_windows(settings: Settings) -> tuple[Window, ...]:
+    """When backups may begin; none stand for always. Raises ValueError."""
+    text, zone = settings.backup_window, settings.backup_time_zone
+    zone_of(zone)
+    if not text:
+        return ()
+    found = _WINDOW.fullmatch(text)
+    if found is None:
+        raise ValueError(f"backup_window: {text!r} is no time of day such as 02:00-05:00")
+    return (Window(begin=found[1], end=found[2], time_zone=zone),)

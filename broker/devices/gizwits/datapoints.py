@@ -43,7 +43,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Offset = Annotated[int, Meta(ge=0, lt=MAX_VALUES)]
 
 
-class Position(msgspec.Struct, frozen=True):
+class BitPosition(msgspec.Struct, frozen=True):
     """Where a point stands. ``len`` counts ``unit``s."""
 
     byte_offset: Offset
@@ -66,7 +66,7 @@ class DataPoint(msgspec.Struct, frozen=True, omit_defaults=True):
 
     name: Name
     data_type: Literal["bool", "enum", "uint8", "uint16", "uint32", "binary"]
-    position: Position
+    position: BitPosition
     type: Literal["status_writable", "status_readonly", "alert", "fault"] = "status_readonly"
     id: Annotated[int, Meta(ge=0, lt=MAX_POINTS)] = 0
     enum: tuple[str, ...] = ()

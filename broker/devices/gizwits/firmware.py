@@ -73,11 +73,11 @@ class FirmwareStore:
         return (product.lower(), kind, hard_version) in self._by_target
 
     @deferred
-    async def content(self, fid: str) -> tuple[Image, FileInfo]:
-        """An active image and its file. Raises Refused, Unavailable."""
+    async def content(self, fid: str, offered: bool = False) -> tuple[Image, FileInfo]:
+        """An image that is active, or ``offered`` to one device, and its file. Raises Refused, Unavailable."""
         image = self._images.get(int(fid)) if fid.isascii() and fid.isdigit() and len(fid) <= 10 else None
         info = None
-        if image is not None and image.active:
+        if image is not None and (image.active or offered):
             info = await self._core.files.get(AREA, image.file)
         if image is None or info is None:
             raise Refused(FIRMWARE_NOT_FOUND)

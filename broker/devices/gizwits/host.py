@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from broker.core import Core
 from broker.devices.gizwits.apps_online import AppsOnline
@@ -15,6 +15,10 @@ class Host(Protocol):
     core: Core
     settings: DeviceSettings
     online: AppsOnline
+
+    def take_news(self, did: str) -> dict[str, Any]: ...
+
+    def subscribed(self, did: str) -> None: ...
 
     def wait_for(self, did: str, sn: int, command_id: str) -> None: ...
 

@@ -155,8 +155,10 @@ class DevicePrincipal:
         login = self._login
         record = login.record
 
+        news = self.side.take_news(self.did)
+
         def known() -> tuple[LastValues, dict[str, Any]]:
-            return LastValues(login.values, login.unmapped, login.sensors), dict(record.info)
+            return LastValues(login.values, login.unmapped, login.sensors), {**record.info, **news}
 
         self._live = self._core.devices.attach(record.ref(), self, known)
         self._later(self._subscribed)  # a session that was there before has its subscriptions
@@ -195,7 +197,7 @@ class DevicePrincipal:
                 self.set_log(log["bits"])
         if not self._greeted and self._session(response_topic(self.did)) is not None:
             self._greeted = True
-            self.side.online.greet(self.did)
+            self.side.subscribed(self.did)
 
     # -- what it says ----------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from broker.devices.gizwits.principal import QOS, DevicePrincipal, serial_number
 from broker.devices.gizwits.settings import DeviceSettings
 from broker.devices.gizwits.switches import USUAL, Switches
 from broker.devices.gizwits.topics import command_topic, response_topic
+from broker.devices.gizwits.updates import GizwitsUpdater
 from broker.model.errors import BrokerError
 from broker.model.interfaces import IMqttIdentities
 from broker.model.records import DeviceQuery, DeviceRecord
@@ -31,6 +32,8 @@ from broker.storage.registry import Change
 SWITCHES: Final = "gizwits_switches"
 #: Acknowledgements that may be waited for, of all devices; the oldest goes first, and is then too late.
 MAX_WAITING: Final = 100_000
+#: Seconds for which a log-in may be under way.
+NEWS_LAST: Final = 60.0
 #: Devices that are read at once at the start.
 PAGE: Final = 1_000
 #: Changes in the registry that end a device's connection.
@@ -77,7 +80,11 @@ class GizwitsDevices:
         self._kept_switches = Records(core.storage, SWITCHES, Switches)
         self.firmware = FirmwareStore(core)
         self.notices = Notices(core, self.tell, lambda: self.settings.public_host)
+        self.updates = GizwitsUpdater(core, self.firmware, self.tell, lambda: self.settings.public_host)
         self._info_lock = DeferredLock()
+        #: DID -> (when, what has changed in its info), of devices that were not connected then.
+        self._news: dict[str, tuple[float, dict[str, Any]]] = {}
+        core.updaters[PROTOCOL] = self.updates
         core.registry.protocols[PROTOCOL] = DeviceRules(self.index)
         core.registry.on_change.append(self._changed)
         core.mqtt_identities.append(DeviceIdentities(self))
@@ -178,9 +185,27 @@ class GizwitsDevices:
             live = self.core.devices.get(did)  # it may have come meanwhile
             if live is not None:
                 live.info.update(changes)
+                self._news.pop(did, None)
                 live.info_changed = True
             elif record is not None:
+                self._note_news(did, changes)
                 await self.core.storage.save_info(did, {**record.info, **changes})
+
+    def take_news(self, did: str) -> dict[str, Any]:
+        """What was told of a device lately, while it was not connected: the log-in that now ends may not know it."""
+        found = self._news.pop(did, None)
+        return {} if found is None else found[1]
+
+    def _note_news(self, did: str, changes: dict[str, Any]) -> None:
+        now, news = self.core.monotonic(), self._news
+        news[did] = (now, {**self.take_news(did), **changes})
+        while news and next(iter(news.values()))[0] < now - NEWS_LAST:
+            del news[next(iter(news))]
+
+    def subscribed(self, did: str) -> None:
+        """A device has begun to listen to what it is told."""
+        self.online.greet(did)
+        self.updates.subscribed(did)
 
     def wait_for(self, did: str, sn: int, command_id: str) -> None:
         """An acknowledgement with this number is the command's."""

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from broker.core import Core
-from broker.devices.lorawan import frames
+from broker.devices.lorawan import frames, tracing
 from broker.devices.lorawan.counters import LorawanCounters
 from broker.devices.lorawan.mac.dialogue import Asked, Dialogue
 from broker.devices.lorawan.motes import Delivery, Mote, Motes
@@ -31,6 +31,7 @@ from broker.devices.lorawan.store import Store
 from broker.devices.lorawan.transmitter import CODES, Transmission, Transmitter, milliseconds
 from broker.devices.lorawan.windows import Plan, Rx
 from broker.model.messages import FAILED, Command, Reply, payload_bytes
+from broker.routing.traces import OUT
 
 #: Numbers of customer servers' answers that are no TX_ACK errors.
 CODE_DUTY: Final = -7
@@ -250,14 +251,19 @@ class Answering:
         ``commands``: MAC commands in place of a payload, where they are too many for FOpts.
         """
         more = self._commands.queued(mote.dev_eui) > (1 if delivery is not None and not delivery.tries else 0)
+        fcnt = mote.down if delivery is None else delivery.fcnt
+        port = delivery.port if delivery is not None else 0 if commands else None
+        payload = commands if delivery is None else delivery.payload
+        confirmed = delivery is not None and delivery.confirmed
+        told = None if mote.tell is None else tracing.downlink(fcnt, port, payload, fopts, confirmed, mote.ack)
         frame = frames.data_down(
             mote.nwk_s_key,
             mote.app_s_key,
             mote.dev_addr,
-            mote.down if delivery is None else delivery.fcnt,
-            port=delivery.port if delivery is not None else 0 if commands else None,
-            payload=commands if delivery is None else delivery.payload,
-            confirmed=delivery is not None and delivery.confirmed,
+            fcnt,
+            port=port,
+            payload=payload,
+            confirmed=confirmed,
             ack=mote.ack,
             pending=more and not mote.class_c,
             adr=mote.mac is not None and mote.mac.limits is not None,
@@ -269,6 +275,8 @@ class Answering:
         if self._transmitter.book(transmission) is not None:
             return None
         self._dialogue.sent(asked)
+        if mote.tell is not None:
+            mote.tell(OUT, frame, told)
         mote.ack = mote.prompt = False
         mote.answers = b""
         mote.sending = True

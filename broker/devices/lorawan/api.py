@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from broker.devices.lorawan.codec import Stat
 from broker.devices.lorawan.gateway import Duty, Gain, Gateway, GatewayRecord, Position, Radio
 from broker.devices.lorawan.identity import canonical_eui
+from broker.devices.lorawan.multicast.calls import GroupCalls
 from broker.devices.lorawan.network import Network
 from broker.devices.lorawan.settings import RegionName
 from broker.model.errors import Conflict, Invalid, LimitExceeded, NotFound, Unavailable
@@ -227,6 +228,7 @@ class GatewayCalls:
 def add_calls(network: Network) -> None:
     """Make the calls part of the API, and approvals part of the quarantine."""
     calls = GatewayCalls(network)
-    network.core.api_routes.extend(calls.routes())
+    groups = GroupCalls(network.core, network.multicast, network.motes, network.gateways)
+    network.core.api_routes.extend((*calls.routes(), *groups.routes()))
     approve: Any = calls.approve
     network.core.quarantine.approvers["lorawan"] = approve

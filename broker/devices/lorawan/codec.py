@@ -25,17 +25,18 @@ from __future__ import annotations
 
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 
 from broker.model import jsontext
 
 PUSH_DATA: Final = 0
-PUSH_ACK: Final = 1
+_PUSH_ACK: Final = b"\x01"
 PULL_DATA: Final = 2
-PULL_RESP: Final = 3
-PULL_ACK: Final = 4
+_PULL_RESP: Final = b"\x03"
+_PULL_ACK: Final = b"\x04"
 TX_ACK: Final = 5
 
 _OF_GATEWAYS: Final = (PUSH_DATA, PULL_DATA, TX_ACK)
@@ -91,25 +92,35 @@ def parse(data: bytes) -> Datagram:
     return Datagram(data[:3], kind, data[4:HEAD], data[HEAD:])
 
 
+#: What a figure of a gateway can be at all: whatever is said beyond would not fit where it is reckoned with, or shown.
+Megahertz = Annotated[float, Meta(ge=0, le=10_000)]
+Decibels = Annotated[float, Meta(ge=-1_000, le=1_000)]
+#: LoRa, or FSK.
+Datr = Annotated[str, Meta(max_length=16)] | Annotated[int, Meta(ge=0, le=10_000_000)]
+Tick = Annotated[int, Meta(ge=0, lt=1 << 32)]
+#: Up to the year 10,000.
+GpsMilliseconds = Annotated[int, Meta(ge=0, le=253_402_300_799_000)]
+_MOST: Final = 1 << 53
+Figure = Annotated[int, Meta(ge=-_MOST, le=_MOST)] | Annotated[float, Meta(ge=-_MOST, le=_MOST)]
+
+
 class Rxpk(msgspec.Struct, gc=False):
     """A packet that a gateway received (PROTOCOL 1.5, chapter 4): what is used of it."""
 
-    #: MHz.
-    freq: float
+    freq: Megahertz
     #: "SF7BW125", or bits a second for FSK.
-    datr: str | int
+    datr: Datr
     data: str
     #: Microseconds of the gateway's own clock at the end of the packet, modulo 2**32; None: it does not say.
-    tmst: int | None = None
+    tmst: Tick | None = None
     #: 1 CRC right, 0 none, -1 wrong.
     stat: int = 1
     #: dBm.
-    rssi: float | None = None
-    #: dB.
-    lsnr: float | None = None
+    rssi: Decibels | None = None
+    lsnr: Decibels | None = None
     size: int | None = None
-    #: GPS milliseconds, and the same in ISO 8601.
-    tmms: int | None = None
+    #: The end of the packet by GPS, and the same in ISO 8601.
+    tmms: GpsMilliseconds | None = None
     time: str | None = None
 
 
@@ -120,12 +131,12 @@ class Stat(msgspec.Struct):
     lati: float | None = None
     long: float | None = None
     alti: float | None = None
-    rxnb: int | float = 0
-    rxok: int | float = 0
-    rxfw: int | float = 0
-    ackr: int | float = 0
-    dwnb: int | float = 0
-    txnb: int | float = 0
+    rxnb: Figure = 0
+    rxok: Figure = 0
+    rxfw: Figure = 0
+    ackr: Figure = 0
+    dwnb: Figure = 0
+    txnb: Figure = 0
     temp: float | None = None
 
 
@@ -231,11 +242,11 @@ def tx_error(text: bytes) -> str | None:
 
 
 def push_ack(datagram: Datagram) -> bytes:
-    return datagram.head + b"\x01"
+    return datagram.head + _PUSH_ACK
 
 
 def pull_ack(datagram: Datagram) -> bytes:
-    return datagram.head + b"\x04"
+    return datagram.head + _PULL_ACK
 
 
 class Txpk(msgspec.Struct, gc=False):
@@ -267,7 +278,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 def pull_resp(version: int, token: bytes, packet: Txpk) -> bytes:
     """A PULL_RESP; its token comes back in the TX_ACK."""
-    return bytes((version,)) + token + b"\x03" + _encode(_PullResp(packet))
+    return bytes((version,)) + token + _PULL_RESP + _encode(_PullResp(packet))
 
 
 def txpk(data: bytes, frequency: int, datr: str | int, power: int, tmst: int | None) -> Txpk:

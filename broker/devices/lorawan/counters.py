@@ -26,6 +26,8 @@ class LorawanCounters:
         "late_copies",
         "mac_refused",
         "mac_unanswered",
+        "multicast_frames",
+        "multicasts",
         "nonce_reuse",
         "repetitions",
         "replays",
@@ -110,6 +112,9 @@ class LorawanCounters:
         self.clashes = 0
         #: Times that air time could not be written.
         self.air_unsaved = 0
+        #: Messages to groups that were taken, and emissions of them that gateways took.
+        self.multicasts = 0
+        self.multicast_frames = 0
         #: Times that frame counters could not be written.
         self.counters_unsaved = 0
 

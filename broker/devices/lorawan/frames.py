@@ -94,7 +94,6 @@ class DataUp:
         "ack",
         "adr",
         "adr_ack_req",
-        "class_b",
         "confirmed",
         "dev_addr",
         "fcnt16",
@@ -109,7 +108,6 @@ class DataUp:
         self.adr = control & 0x80 != 0
         self.adr_ack_req = control & 0x40 != 0
         self.ack = control & 0x20 != 0
-        self.class_b = control & 0x10 != 0
         end = len(phy) - 4
         options = 8 + (control & 0x0F)
         if options > end:

@@ -119,10 +119,6 @@ class Gateway:
         """dBi."""
         return 0.0 if self.record is None else self.record.antenna_gain or 0.0
 
-    def estimate(self, now: float) -> int | None:
-        """Its own time, if it is known well enough to tell it one."""
-        return self.clock.reading(now) if self.clock.known(now) else None
-
     # -- its transmitter -------------------------------------------------------------------------------------------
 
     def reserve(self, emission: Emission) -> None:

@@ -104,6 +104,8 @@ def _check(fields: dict[str, Any]) -> None:
     if region is not None and region not in REGIONS:
         raise Invalid(f"region must be one of: {', '.join(sorted(REGIONS))}")
     fault = parameters.faults(fields)
+    if fault is None and region is not None:
+        fault = REGIONS[region].unfit(fields.get("rx2_rate"), fields.get("channels") or ())
     if fault is not None:
         raise Invalid(fault)
 

@@ -104,7 +104,7 @@ class Joins:
         before = await self._store.sessions.get(dev_eui)
         app_nonce = self._next_nonce(before)
         region = identity.region or heard.receptions[0].gateway.region
-        address = self._new_address()
+        address = self.new_address()
         nwk_s_key, app_s_key = keys.session_keys(identity.app_key, app_nonce, self.net_id, request.dev_nonce)
         told, cf_list = parameters.joined(region, identity.own, self.settings, heard.receptions[0].frequency)
         accept = self._accept(identity, app_nonce, address, told, cf_list)
@@ -162,13 +162,13 @@ class Joins:
         minutes = int((self._core.clock() - NONCE_EPOCH) / 60)
         return max(minutes, 0 if before is None else before.app_nonce + 1) & 0xFF_FFFF
 
-    def _new_address(self) -> int:
+    def new_address(self) -> int:
         """The NwkID of our NetID and 25 random bits, of no other mote if that can be had."""
         prefix = (self.net_id & 0x7F) << 25
         address = prefix
         for _ in range(ADDRESS_TRIES):
             address = prefix | int.from_bytes(self._random_bytes(4), "big") & 0x1FF_FFFF
-            if not self._motes.taken(address):
+            if not self._motes.taken(address) and address not in self._motes.reserved:
                 break
         return address
 

@@ -150,6 +150,7 @@ class LorawanListener:
         if self.relay is not None:
             figures["lorawan_passed_on_total"] = self.relay.passed_on
             figures["lorawan_nobody_had_the_network_total"] = self.relay.lost
+        figures["lorawan_groups"] = len(network.multicast.groups)
         figures["lorawan_gateways_online"] = network.gateways.online
         if self.chirpstack is not None:
             figures.update(self.chirpstack.counters())

@@ -6,7 +6,7 @@ hundred bytes: keys and counters, no cipher contexts, no timers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from zope.interface import implementer
@@ -17,7 +17,7 @@ from broker.devices.lorawan.mac.state import MacState
 from broker.devices.lorawan.regions import Region
 from broker.devices.lorawan.windows import Rx
 from broker.model.errors import Invalid
-from broker.model.interfaces import IDeviceLink
+from broker.model.interfaces import ITracedLink
 from broker.model.messages import Command
 
 PROTOCOL: Final = "lorawan"
@@ -42,7 +42,7 @@ class Delivery:
         self.handed = False
 
 
-@implementer(IDeviceLink)
+@implementer(ITracedLink)
 class Mote:
     """A mote with a session, and the link that the broker knows it by while it is on-line.
 
@@ -85,6 +85,7 @@ class Mote:
         "saved",
         "sending",
         "status_at",
+        "tell",
         "up",
         "waking",
         "yielded",
@@ -139,6 +140,8 @@ class Mote:
         self.heard_at = float("-inf")
         self.status_at = float("-inf")
         self.live: Any = None
+        #: Told of each of its frames while it is traced.
+        self.tell: Callable[[str, bytes | None, Any], None] | None = None
 
     def send_command(self, command: Command) -> None:
         """Never called, as the window is 0."""
@@ -146,6 +149,10 @@ class Mote:
 
     def close_link(self, reason: str) -> None:
         """There is no connection."""
+
+    def trace(self, tell: Callable[[str, bytes | None, Any], None] | None) -> None:
+        """See `ITracedLink`."""
+        self.tell = tell
 
     @property
     def peer(self) -> str:
@@ -163,6 +170,8 @@ class Motes:
         self._by_eui: dict[str, Mote] = {}
         #: One mote, or a tuple where an address is shared.
         self._by_addr: dict[int, Mote | tuple[Mote, ...]] = {}
+        #: Addresses of multicast groups, which no mote is given.
+        self.reserved: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._by_eui)

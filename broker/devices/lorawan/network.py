@@ -36,6 +36,7 @@ from broker.devices.lorawan.identity import Identity, canonical_eui
 from broker.devices.lorawan.joins import Joins
 from broker.devices.lorawan.mac.dialogue import Dialogue
 from broker.devices.lorawan.motes import PROTOCOL, Mote, Motes
+from broker.devices.lorawan.multicast.side import Multicast
 from broker.devices.lorawan.reception import Heard, received
 from broker.devices.lorawan.settings import Settings
 from broker.devices.lorawan.store import Store
@@ -49,7 +50,6 @@ from broker.storage.registry import Change
 
 #: Hz that a packet can have been received on.
 FREQUENCIES: Final = range(100_000_000, 3_000_000_000)
-TMST: Final = range(1 << 32)
 #: Seconds in which counters are gathered for one commit. Downlinks are decided later than that, and would wait.
 GATHER: Final = 0.025
 #: Changes of the registry after which a mote is looked at again.
@@ -97,6 +97,17 @@ class Network:
             self.uplinks,
             random_bytes,
         )
+        self.multicast = Multicast(
+            core,
+            settings,
+            self.counted,
+            self.agenda,
+            self.motes,
+            self.gateways,
+            self.transmitter,
+            self.joins.new_address,
+            random_bytes,
+        )
         core.router.listen(self)
         core.registry.on_change.append(self._changed)
         core.registry.on_added.append(self._added)
@@ -107,6 +118,7 @@ class Network:
         recent = await self.store.load()
         await self.air.load()
         self.uplinks.resume(recent)
+        await self.multicast.load()
         self.downlinks.resume()
 
     def configure(self, settings: Settings) -> None:
@@ -120,6 +132,7 @@ class Network:
             self.downlinks,
             self.uplinks,
             self.joins,
+            self.multicast,
         ):
             part.settings = settings
 
@@ -129,6 +142,7 @@ class Network:
         self.gateways.tick(now)
         self.uplinks.tick(now)
         self.downlinks.tick()
+        self.multicast.tick()
         self.store.flush()
         self.air.tick(now)
 
@@ -193,7 +207,7 @@ class Network:
             counted.bad_packets += 1
             return
         frequency = round(packet.freq * 1e6)
-        if frequency not in FREQUENCIES or (packet.tmst is not None and packet.tmst not in TMST):
+        if frequency not in FREQUENCIES:
             counted.bad_packets += 1
             return
         gateway.forwarded += 1
@@ -272,6 +286,7 @@ class Network:
         self.log.failure("fault after a change in the registry", failure)
 
     def _remove(self, dev_eui: str) -> None:
+        self.multicast.unfit(dev_eui)
         mote = self.motes.remove(dev_eui)
         if mote is not None:
             self.uplinks.leave(mote, "removed")
@@ -284,6 +299,8 @@ class Network:
         if record is None or record.protocol != PROTOCOL:
             return
         identity = Identity(record)
+        if not identity.class_c:
+            self.multicast.unfit(record.id)
         mote = self.motes.get(record.id)
         if record.disabled or identity.on_chirpstack:
             if mote is not None:
@@ -325,6 +342,17 @@ class Network:
     def class_of(self, dev_eui: str) -> str | None:
         mote = self.motes.get(dev_eui)
         return None if mote is None else "C" if mote.class_c else "A"
+
+    def groups_of(self, application: str) -> dict[str, frozenset[str]]:
+        return self.multicast.groups_of(application)
+
+    def send_to_group(
+        self, group: str, payload: bytes, *, port: int, tries: int, priority: int, expires: float, origin: str
+    ) -> Deferred[str]:
+        return self.multicast.send(group, payload, port, tries, priority, expires, origin)
+
+    def withdraw(self, origin: str) -> Deferred[None]:
+        return self.multicast.messages.withdraw(origin)
 
     def watch_gateways(self, call: Callable[[str, bool], None]) -> None:
         self.gateways.watchers.append(lambda gateway, online: call(gateway.eui, online))

@@ -43,6 +43,21 @@ class Networks:
     def class_of(self, dev_eui: str) -> str | None:
         return self._own.class_of(dev_eui) or self._chirpstack.class_of(dev_eui)
 
+    # Groups are our own network's: ChirpStack keeps those of its motes itself.
+
+    def groups_of(self, application: str) -> dict[str, frozenset[str]]:
+        return self._own.groups_of(application)
+
+    def send_to_group(
+        self, group: str, payload: bytes, *, port: int, tries: int, priority: int, expires: float, origin: str
+    ) -> Any:
+        return self._own.send_to_group(
+            group, payload, port=port, tries=tries, priority=priority, expires=expires, origin=origin
+        )
+
+    def withdraw(self, origin: str) -> Any:
+        return self._own.withdraw(origin)
+
     def watch_gateways(self, call: Callable[[str, bool], None]) -> None:
         self._own.watch_gateways(call)
         self._chirpstack.watch_gateways(call)

@@ -14,7 +14,7 @@ import msgspec
 from broker.devices.lorawan.codec import Rxpk
 from broker.devices.lorawan.frames import Uplink
 from broker.devices.lorawan.gateway import Gateway
-from broker.devices.lorawan.mac.codec import unix_time
+from broker.devices.lorawan.gps import unix_time
 
 #: dB assumed of a gateway that does not say.
 NO_SNR = -20.0

@@ -86,6 +86,8 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     #: Frames in which a MAC command is sent that is not answered, and seconds in which it is not sent after that.
     mac_tries: Annotated[int, Meta(ge=1, le=100)] = 5
     mac_pause: Seconds = 21_600.0
+    #: Seconds after which a mote is asked once more for what it has refused; 0: not in its session.
+    mac_forgive: Annotated[float, Meta(ge=0)] = 86_400.0
     #: Seconds that a gateway has for its TX_ACK. Silence is consent with version 1 only.
     tx_ack_timeout: Seconds = 3.0
     #: dBm EIRP that gateways send with, if the region allows as much; 0: as the region has it.
@@ -116,6 +118,16 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
     default_port: Annotated[int, Meta(ge=1, le=255)] = 10
     #: Priority of commands that name none; larger goes first.
     default_priority: Annotated[int, Meta(ge=0, le=255)] = 32
+    #: Multicast groups, motes in one of them, and messages that may wait for one.
+    max_groups: Count = 1_000
+    max_group_members: Count = 10_000
+    max_group_messages: Count = 32
+    #: Messages of a group that are kept when they are over, for whoever asks what became of them.
+    kept_group_messages: Count = 100
+    #: Seconds between two repetitions of a message to a group.
+    multicast_spacing: Seconds = 5.0
+    #: Seconds that the others of a group wait for members whose gateways are off-line.
+    multicast_patience: Annotated[float, Meta(ge=0)] = 30.0
     #: Join-requests that may wait for storage at once; further ones are dropped, counted.
     max_joins: Count = 1_000
     #: Bytes that the system may keep of datagrams that we have not read yet.
@@ -127,3 +139,8 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
         region = REGIONS[self.region]
         if region.fixed and self.channel_block >= region.blocks:
             raise ValueError(f"channel_block of {region.name} is 0 to {region.blocks - 1}, or -1")
+        fault = region.unfit(self.rx2_rate if self.rx2_rate >= 0 else None, self.channels)
+        if fault is not None:
+            raise ValueError(fault)
+        if self.dwell_time in ("up", "down", "both") and not region.tx_param_setup:
+            raise ValueError(f"{region.name} has no dwell times that could be switched on (dwell_time)")

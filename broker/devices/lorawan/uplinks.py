@@ -22,10 +22,12 @@ from functools import partial
 from typing import Any, Final
 
 from broker.core import Core
+from broker.devices.lorawan import tracing
 from broker.devices.lorawan.counter import MAX_COUNTER, reconstruct, repeated
 from broker.devices.lorawan.counters import LorawanCounters
 from broker.devices.lorawan.downlinks import Downlinks
 from broker.devices.lorawan.frames import DataUp
+from broker.devices.lorawan.gps import gps_seconds
 from broker.devices.lorawan.mac import codec
 from broker.devices.lorawan.mac.codec import (
     Command,
@@ -42,6 +44,7 @@ from broker.devices.lorawan.settings import Settings
 from broker.devices.lorawan.store import Store
 from broker.devices.lorawan.windows import margin
 from broker.model.messages import EVENT, RAW, STATUS, DeviceRef, Uplink
+from broker.routing.traces import IN
 from broker.routing.values import LastValues
 
 #: Gateways that are remembered as near a mote.
@@ -126,6 +129,8 @@ class Uplinks:
         mote.prompt = frame.adr_ack_req
         mote.answers = b""
         clear = frame.decrypt(mote.nwk_s_key, mote.app_s_key, fcnt) if frame.port is not None else b""
+        if mote.tell is not None:
+            mote.tell(IN, heard.phy, tracing.uplink(heard, frame, fcnt, clear))
         said = clear if frame.port == 0 else frame.fopts
         commands = self._commands(mote, heard, said) if said else ()
         if self._dialogue.heard(mote, heard, fcnt, frame.adr, commands):
@@ -146,7 +151,7 @@ class Uplinks:
                 told = LinkCheckAns(max(0, min(MAX_MARGIN, int(best))), min(255, len(heard.receptions)))
                 mote.answers += codec.encode(told)
             elif kind is DeviceTimeReq:
-                mote.answers += codec.encode(DeviceTimeAns.at(codec.gps_seconds(heard.ended_at())))
+                mote.answers += codec.encode(DeviceTimeAns.at(gps_seconds(heard.ended_at())))
             elif isinstance(command, DevStatusAns):
                 self._dialogue.status(mote, command, heard.at)
                 status = {"battery": command.battery, "margin": command.margin}

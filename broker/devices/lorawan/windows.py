@@ -158,6 +158,8 @@ def _first(ranked: tuple[Any, Slot]) -> Any:
 
 def _windows(reception: Reception, plan: Region, rx: Rx, which: str) -> Iterator[tuple[float, int, int]]:
     """Seconds after the uplink, frequency, number of the data rate."""
+    if which == "auto" and rx.join and not _sure_of_rx2(plan, reception.frequency):
+        which = "rx1"
     if which != "rx2":
         number = plan.rate_of(reception.datr)
         frequency = plan.rx1_frequency(reception.frequency, join=rx.join)
@@ -165,6 +167,16 @@ def _windows(reception: Reception, plan: Region, rx: Rx, which: str) -> Iterator
             yield rx.delay, frequency, plan.rx1_rate(number, rx.offset, dwell=rx.dwell)
     if which != "rx1":
         yield rx.delay + RX2_AFTER_RX1, *rx2(plan, rx, reception.frequency)
+
+
+def _sure_of_rx2(plan: Region, request: int) -> bool:
+    """Whether all motes listen alike in RX2 after a join-request on this frequency (Hz).
+
+    With the join channels of CN470's 20 MHz plans RX2 is to be read as that of the session (RP002-1.0.4, 2.9.7);
+    LoRaMac-node listens on the frequency of RX1 once more (RegionCN470RxConfig, not yet joined).
+    """
+    joined = plan.join_channel(request)
+    return joined is None or plan.rx2_for(joined) == plan.rx1_frequency(request, join=True)
 
 
 def _ranked(

@@ -15,7 +15,7 @@ from broker.simulate.fleet import Fleet
 from broker.simulate.gateway88.behaviour import LIVELY, Behaviour, mac_of, registration
 from broker.simulate.gateway88.connecting import unchecked_context
 from broker.simulate.gateway88.gateway import SimulatedGateway
-from broker.simulate.options import add_api, api_of
+from broker.simulate.options import add_api, add_updates, api_of, is_late, update_of
 from broker.simulate.running import repeat, run_until_done, say
 
 #: Each gateway of the fleet has the next of them.
@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"how messages are packed (default: %(default)s): {', '.join(FLAVOURS)}; {ALL_FLAVOURS}: each another one",
     )
+    add_updates(parser)
     parser.add_argument("--plain", action="store_true", help="without TLS, for a tcp: binding")
     parser.add_argument(
         "--faults", action="store_true", help="lost frames, late answers, refused operations, new devices at times"
@@ -113,6 +114,7 @@ def build_fleet(
         behaviour = Behaviour(
             heartbeat_every=arguments.every,
             container=container,
+            update=update_of(arguments, number, ("refuses", "breaks", "idles", "dumb")),
             # Both kinds are about.
             wrong_type=Random(f"{arguments.seed} {number}").random() < 0.5,
             **faults,
@@ -129,4 +131,4 @@ def build_fleet(
                 plain=arguments.plain,
             )
         )
-    return Fleet(reactor, gateways)
+    return Fleet(reactor, gateways, late={n for n in range(arguments.count) if is_late(arguments, n)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -14,7 +15,7 @@ from broker.simulate.gizwits import SimulatedGizwits
 from broker.simulate.gizwits_app import GizwitsApp, OpenApiError
 from broker.simulate.gizwits_lamp import DATAPOINTS, READ, control
 from broker.simulate.gizwits_traits import GizwitsBehaviour, gizwits_identity
-from broker.simulate.options import add_api, api_of
+from broker.simulate.options import add_api, add_updates, api_of, is_late, update_of
 from broker.simulate.registration import ensure_application, ensure_product
 from broker.simulate.running import FIGURES_EVERY, CommandError, repeat, run_until_done, say
 
@@ -44,6 +45,7 @@ def _add_devices(several: Any) -> None:
         "--strict", action="store_true", help="understand no more of HTTP and MQTT than a real module does"
     )
     parser.add_argument("--faults", action="store_true", help="a lost connection at times")
+    add_updates(parser)
     parser.add_argument("--verbose", action="store_true", help="a line for each thing that happens")
     add_api(parser)
     parser.set_defaults(run=lambda reactor, arguments: run_until_done(reactor, _devices(reactor, arguments)))
@@ -109,7 +111,7 @@ async def _devices(reactor: Any, arguments: argparse.Namespace) -> None:
 
 def build_fleet(reactor: Any, arguments: argparse.Namespace, told: Any = None) -> Fleet[SimulatedGizwits]:
     """The fleet that the options describe, not started."""
-    behaviour = GizwitsBehaviour(
+    usual = GizwitsBehaviour(
         report_every=arguments.every,
         strict=arguments.strict,
         disconnect_rate=0.01 if arguments.faults else 0.0,
@@ -124,12 +126,12 @@ def build_fleet(reactor: Any, arguments: argparse.Namespace, told: Any = None) -
             lambda name, port: HostnameEndpoint(reactor, name, port),
             gizwits_identity(arguments.product, arguments.seed, number),
             arguments.seed,
-            behaviour,
+            replace(usual, update=update_of(arguments, number, ("breaks", "dumb"))),
             told,
         )
         for number in range(arguments.count)
     ]
-    return Fleet(reactor, devices)
+    return Fleet(reactor, devices, late={n for n in range(arguments.count) if is_late(arguments, n)})
 
 
 async def _app(reactor: Any, arguments: argparse.Namespace) -> None:

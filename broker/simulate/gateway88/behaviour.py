@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, Literal
+
+#: ``does`` it; ``refuses`` it; ``breaks``: fetches the image and then says that it has failed; ``keeps`` its version
+#: though it fetches and reboots; ``claims`` the new version without fetching; ``idles``: agrees and does nothing;
+#: ``dumb``: answers nothing.
+Update = Literal["does", "refuses", "breaks", "keeps", "claims", "idles", "dumb"]
 
 
 def mac_of(seed: int, number: int) -> bytes:
@@ -54,6 +59,8 @@ class Behaviour:
     #: Seconds between attempts of a transfer, and how many there are.
     transfer_again: float = 2.0
     transfer_tries: int = 20
+    #: What it makes of a firmware update.
+    update: Update = "does"
 
 
 #: A fleet in which something goes wrong now and then.
@@ -74,6 +81,7 @@ class Counts:
         "repeated_commands",
         "resent",
         "resumed",
+        "updates",
         "uploads",
     )
 
@@ -88,6 +96,8 @@ class Counts:
         self.commands = 0
         #: Commands that came again and were answered again.
         self.repeated_commands = 0
+        #: Those of them that were firmware updates.
+        self.updates = 0
         self.downloads = 0
         self.uploads = 0
         self.reboots = 0

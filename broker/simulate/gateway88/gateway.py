@@ -40,6 +40,7 @@ from broker.devices.gateway88.codec import (
 from broker.devices.gateway88.frames import Damage, Frame, FrameDecoder
 from broker.simulate.gateway88.behaviour import Behaviour, Counts, mac_text
 from broker.simulate.gateway88.connecting import Resuming, unchecked_context
+from broker.simulate.gateway88.memory import Memory
 from broker.simulate.gateway88.speech import Speech
 from broker.simulate.gateway88.transfers import TransferError, Transfers
 
@@ -47,9 +48,6 @@ from broker.simulate.gateway88.transfers import TransferError, Transfers
 MAX_FRAME: Final = 1_048_576
 #: Bytes of the data that a new gateway has for its backups.
 DATA_SIZE: Final = 4_096
-
-_TOTAL_RAM: Final = 134_217_728
-_TOTAL_DISK: Final = 16_384
 
 
 class GatewayConnection(Protocol):
@@ -120,6 +118,7 @@ class SimulatedGateway:
         self.version = "2.3.1"
         self.firmware = b""
         self.data = self.random.randbytes(DATA_SIZE)
+        self.memory = Memory(Random(f"{seed} {self.id} memory"))
         context = context if context is not None else unchecked_context()
         self.tls = Resuming(context, resume)
         self.transfers = Transfers(reactor, self.behaviour, context)
@@ -272,9 +271,7 @@ class SimulatedGateway:
     def _heartbeat(self) -> None:
         self._later(self.behaviour.heartbeat_every, self._heartbeat)
         self.counts.heartbeats += 1
-        free = self.random.randrange(_TOTAL_RAM // 4, _TOTAL_RAM // 2)
-        body = {"totalram": _TOTAL_RAM, "freeram": free, "totaldisk": _TOTAL_DISK, "freedisk": _TOTAL_DISK // 2}
-        self.say({"type": HB, HB: body})
+        self.say({"type": HB, HB: self.memory.next()})
         if self._happens(self.behaviour.newdevices_rate):
             self.report_new_devices()
 
@@ -317,6 +314,11 @@ class SimulatedGateway:
         self.counts.commands += 1
         kind = value["type"]
         good = not self._happens(self.behaviour.error_rate)
+        if kind == FIRMWARE_UPDATE:
+            self.counts.updates += 1
+            if self.behaviour.update == "dumb":
+                return
+            good = good and self.behaviour.update != "refuses"
         if kind == REMOTE_CONTROL:
             type = GATEWAY_INFO if self.behaviour.wrong_type else kind
             answer = {"type": type, "ack": {"result": 0 if good else 1, "cmd": value.get("cmd")}}
@@ -358,10 +360,17 @@ class SimulatedGateway:
                 self._write(self._connection, self._connection.speech.frame(id, {"type": kind, "status": "error"}))
 
     async def _update(self, body: dict[str, Any]) -> None:
-        image = await self._fetch(body.get("firmware_url"), body.get("firmware_md5"))
+        how = self.behaviour.update
+        if how == "idles":
+            return
+        if how != "claims":
+            image = await self._fetch(body.get("firmware_url"), body.get("firmware_md5"))
+            if how == "breaks":
+                raise TransferError("the image cannot be installed")
+            self.firmware = image
         await deferLater(self._reactor, self.behaviour.install_time)
-        self.firmware = image
-        self.version = str(body.get("version"))
+        if how != "keeps":
+            self.version = str(body.get("version"))
         self.reboot()
 
     async def _recover(self, body: dict[str, Any]) -> None:

@@ -25,11 +25,12 @@ from broker.storage.session_rows import pack_message, unpack_message
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _note: Final = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
-_session: Final = msgspec.msgpack.Decoder(tuple[int, str, str, int, int | None]).decode
-_will: Final = msgspec.msgpack.Decoder(tuple[int, str, str, str, bytes, int, bool, bytes, int, float | None]).decode
-_retained: Final = msgspec.msgpack.Decoder(tuple[bytes, int, bytes, float | None]).decode
+#: The rows of sessions, wills and retained messages, from bytes.
+read_session: Final = msgspec.msgpack.Decoder(tuple[int, str, str, int, int | None]).decode
+read_will: Final = msgspec.msgpack.Decoder(tuple[int, str, str, str, bytes, int, bool, bytes, int, float | None]).decode
+read_retained: Final = msgspec.msgpack.Decoder(tuple[bytes, int, bytes, float | None]).decode
 #: Bytes of the seq in front of each message: no two members of a sorted set may be the same.
-_SEQ_SIZE: Final = (SEQ_BITS + 7) // 8
+SEQ_SIZE: Final = (SEQ_BITS + 7) // 8
 _SEQ_MASK: Final = (1 << SEQ_BITS) - 1
 #: Bytes in front of what lies in a box.
 _MARK: Final = 16
@@ -137,7 +138,7 @@ class RedisSessionJournal(BatchJournal):
     async def _loaded(
         self, name: bytes, raw: bytes, seen: bytes | None, granted: list[bytes], last: bytes, count: int, size: int
     ) -> LoadedSession:
-        number, owner, client_id, version, expiry = _session(raw)
+        number, owner, client_id, version, expiry = read_session(raw)
         if size < 0:
             size = await self._size(name, count)
         return LoadedSession(
@@ -176,13 +177,13 @@ class RedisSessionJournal(BatchJournal):
     async def load_wills(self) -> Sequence[WillRecord]:
         """See the contract."""
         rows = await self._read_lane.ask("load_wills")
-        return sorted([WillRecord(*_will(raw)) for raw in rows], key=lambda will: will.number)
+        return sorted([WillRecord(*read_will(raw)) for raw in rows], key=lambda will: will.number)
 
     @deferred
     async def load_queue(self, session: int, after: int, limit: int) -> Sequence[QueueRow]:
         """See the contract."""
         rows = await self._read_lane.ask("load_queue", str(session), after, limit)
-        return [unpack_message(int.from_bytes(raw[:_SEQ_SIZE], "big"), raw[_SEQ_SIZE:]) for raw in rows]
+        return [unpack_message(int.from_bytes(raw[:SEQ_SIZE], "big"), raw[SEQ_SIZE:]) for raw in rows]
 
     @deferred
     async def load_incoming(self, session: int) -> Sequence[int]:
@@ -195,7 +196,7 @@ class RedisSessionJournal(BatchJournal):
 
 
 def _read_retained(flat: Sequence[bytes]) -> list[RetainedRow]:
-    return [RetainedRow(topic.decode(), *_retained(raw)) for topic, raw in zip(flat[::2], flat[1::2], strict=True)]
+    return [RetainedRow(topic.decode(), *read_retained(raw)) for topic, raw in zip(flat[::2], flat[1::2], strict=True)]
 
 
 def brings_work(batch: Batch) -> bool:
@@ -221,7 +222,7 @@ def arguments_of(batch: Batch) -> list[Argument]:
         arguments += (str(session), time_text(at))
     _add_groups(arguments, ((row >> SEQ_BITS, (row & _SEQ_MASK,)) for row in batch.recs))
     _add_groups(arguments, _runs(batch.acks))
-    _add_groups(arguments, (_message(row, op) for row, op in sorted(batch.puts.items())))
+    _add_messages(arguments, batch.puts)
     for ids in (batch.outs, batch.ins):
         _add_groups(arguments, ((row >> SEQ_BITS, (row & _SEQ_MASK,)) for row in ids))
     kept = [op for op in batch.retained.values() if len(op) > 2]
@@ -237,10 +238,10 @@ def arguments_of(batch: Batch) -> list[Argument]:
     taken = [(int(name[4:]), tuple(ids)) for name, ids in batch.taken.items() if name.startswith("box:")]
     _add_groups(arguments, taken)
     _add(arguments, [cell for name, bodies in batch.sent.items() if name[:4] != "box:" for cell in (name, bodies[0])])
-    ids = [cell for name, all_ids in batch.taken.items() if name[:4] != "box:" for one in all_ids for cell in (name, one)]
-    _add(arguments, ids)
+    streams = [(name, entry) for name, entries in batch.taken.items() if name[:4] != "box:" for entry in entries]
+    _add(arguments, [cell for pair in streams for cell in pair])
     _add(arguments, [str(base >> SEQ_BITS) for base in batch.drops])
-    return [one.encode() if isinstance(one, str) else one for one in arguments]
+    return arguments
 
 
 def _add(arguments: list[Argument], items: Sequence[Argument]) -> None:
@@ -269,9 +270,20 @@ def _runs(rows: list[int]) -> Iterable[tuple[int, tuple[int, int]]]:
         yield first >> SEQ_BITS, (first & _SEQ_MASK, last & _SEQ_MASK)
 
 
-def _message(row: int, op: Op) -> tuple[int, tuple[int, bytes]]:
-    seq = row & _SEQ_MASK
-    return row >> SEQ_BITS, (seq, seq.to_bytes(_SEQ_SIZE, "big") + pack_message(op))
+def _add_messages(arguments: list[Argument], puts: dict[int, Op]) -> None:
+    """As `_add_groups`, but for what is many."""
+    groups: dict[int, list[Argument]] = {}
+    for row in sorted(puts):
+        group = groups.get(row >> SEQ_BITS)
+        if group is None:
+            group = groups[row >> SEQ_BITS] = []
+        seq = row & _SEQ_MASK
+        group.append(seq)
+        group.append(seq.to_bytes(SEQ_SIZE, "big") + pack_message(puts[row]))
+    arguments.append(len(groups))
+    for session, group in groups.items():
+        arguments += (str(session), len(group))
+        arguments += group
 
 
 def _session_pairs(batch: Batch) -> list[Argument]:

@@ -12,7 +12,7 @@ import msgspec
 
 from broker.model.jsontext import decode
 from broker.model.messages import Command
-from broker.model.records import ApplicationRecord, DeviceRecord, LiveState, Product, StoredMessage
+from broker.model.records import TAGS, ApplicationRecord, DeviceRecord, LiveState, Product, StoredMessage
 from broker.storage.interface import Readings
 from broker.storage.redis.replies import Argument
 from broker.storage.rows import (
@@ -28,11 +28,13 @@ from broker.storage.rows import (
     text,
 )
 
-_encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder().decode
+#: What only the broker reads, as bytes, and back.
+pack_row: Final = msgspec.msgpack.Encoder().encode
+unpack_row: Final = msgspec.msgpack.Decoder().decode
+#: The number in front of a message of history.
 _COUNT: Final = Struct(">Q")
-#: kind of a reading, at
-_READING: Final = Struct("<cd")
+#: In front of a reading: "1" for a value or "0" for what is unmapped, and its time.
+READING: Final = Struct("<cd")
 
 
 def time_text(at: float | None) -> str:
@@ -48,27 +50,27 @@ def _time(raw: bytes | None) -> float | None:
 
 
 def product_arguments(product: Product) -> tuple[Argument, ...]:
-    return product.key, _encode(product_row(product))
+    return product.key, pack_row(product_row(product))
 
 
 def read_product(raw: bytes | None) -> Product | None:
-    return None if raw is None else product_of(tuple(_decode(raw)))
+    return None if raw is None else product_of(tuple(unpack_row(raw)))
 
 
 def read_products(rows: Sequence[bytes]) -> list[Product]:
-    return sorted([product_of(tuple(_decode(raw))) for raw in rows], key=lambda product: product.key)
+    return sorted([product_of(tuple(unpack_row(raw))) for raw in rows], key=lambda product: product.key)
 
 
 def application_arguments(record: ApplicationRecord) -> tuple[Argument, ...]:
-    return record.id, record.cs_eui or "", _encode(application_row(record))
+    return record.id, record.cs_eui or "", pack_row(application_row(record))
 
 
 def read_application(raw: bytes | None) -> ApplicationRecord | None:
-    return None if raw is None else application_of(tuple(_decode(raw)))
+    return None if raw is None else application_of(tuple(unpack_row(raw)))
 
 
 def read_applications(rows: Sequence[bytes]) -> list[ApplicationRecord]:
-    return sorted([application_of(tuple(_decode(raw))) for raw in rows], key=lambda record: record.id)
+    return sorted([application_of(tuple(unpack_row(raw))) for raw in rows], key=lambda record: record.id)
 
 
 def read_ids(rows: Sequence[bytes]) -> list[str]:
@@ -78,23 +80,29 @@ def read_ids(rows: Sequence[bytes]) -> list[str]:
 # devices
 
 
+def marks(attributes: dict[str, Any]) -> tuple[str, str]:
+    """What devices are looked for by: the parent, and the tags with a NUL in between."""
+    parent, tags = attributes.get("parent"), attributes.get(TAGS)
+    words = [one for one in tags if isinstance(one, str)] if isinstance(tags, list) else []
+    return parent if isinstance(parent, str) else "", "\0".join(words)
+
+
 def registered_arguments(record: DeviceRecord) -> tuple[Argument, ...]:
-    """What is registered of a device: 7 arguments."""
-    parent = record.attributes.get("parent")
+    """What is registered of a device: 8 arguments."""
     rest = (record.secret, record.disabled, text(record.attributes), record.created_at)
     return (
         record.id,
         record.protocol,
         record.product or "",
         record.dev_eui or "",
-        parent if isinstance(parent, str) else "",
+        *marks(record.attributes),
         record.name,
-        _encode(rest),
+        pack_row(rest),
     )
 
 
 def device_arguments(record: DeviceRecord) -> tuple[Argument, ...]:
-    """All of a new device: 12 arguments."""
+    """All of a new device: 13 arguments."""
     return (
         *registered_arguments(record),
         text(record.info),
@@ -110,7 +118,7 @@ def read_device(id: str, flat: Sequence[bytes]) -> DeviceRecord | None:
     if not flat:
         return None
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
-    secret, disabled, attributes, created_at = _decode(fields[b"b"])
+    secret, disabled, attributes, created_at = unpack_row(fields[b"b"])
     product, dev_eui = fields.get(b"k"), fields.get(b"e")
     return DeviceRecord(
         id=id,
@@ -173,7 +181,7 @@ def _info(state: LiveState) -> str:
 def _readings(kind: bytes, readings: Readings) -> Iterable[tuple[str, bytes]]:
     for name, (value, at) in readings.items():
         try:
-            yield name, _READING.pack(kind, at) + text(value).encode()
+            yield name, READING.pack(kind, at) + text(value).encode()
         except ValueError:
             continue
 
@@ -183,8 +191,8 @@ def read_values(flat: Sequence[bytes]) -> tuple[Readings, Readings]:
     values: Readings = {}
     unmapped: Readings = {}
     for name, raw in zip(flat[::2], flat[1::2], strict=True):
-        kind, at = _READING.unpack_from(raw)
-        (values if kind == b"1" else unmapped)[name.decode()] = decode(raw[_READING.size :]), at
+        kind, at = READING.unpack_from(raw)
+        (values if kind == b"1" else unmapped)[name.decode()] = decode(raw[READING.size :]), at
     return values, unmapped
 
 
@@ -197,7 +205,7 @@ def message_arguments(messages: Sequence[StoredMessage]) -> list[Argument]:
     for message in messages:
         try:
             meta = None if message.meta is None else text(message.meta)
-            row = _encode((payload_cell(message.payload), meta, message.protocol))
+            row = pack_row((payload_cell(message.payload), meta))
         except ValueError:
             continue
         kind = message.kind.encode()
@@ -210,13 +218,14 @@ def message_arguments(messages: Sequence[StoredMessage]) -> list[Argument]:
     return arguments
 
 
-def read_messages(device: str, flat: Sequence[bytes]) -> list[tuple[StoredMessage, str]]:
-    """Each with the cursor that leads on behind it."""
+def read_messages(device: str, answer: Sequence[Any]) -> list[tuple[StoredMessage, str]]:
+    """From (protocol, messages); each with the cursor that leads on behind it."""
     found = []
+    protocol, flat = (answer[0] or b"").decode(), answer[1]
     for raw, score in zip(flat[::2], flat[1::2], strict=True):
         (number,) = _COUNT.unpack_from(raw)
         end = 9 + raw[8]
-        payload, meta, protocol = _decode(raw[end:])
+        payload, meta = unpack_row(raw[end:])
         at = float(score)
         message = StoredMessage(
             device=device,
@@ -236,7 +245,7 @@ def read_messages(device: str, flat: Sequence[bytes]) -> list[tuple[StoredMessag
 def new_command_arguments(command: Command) -> tuple[Argument, ...]:
     """Raises ValueError for what cannot be kept."""
     device, id, *always = command_row(command)[:9]
-    return device, id, _encode((command.protocol, *always)), *_state_arguments(command)
+    return device, id, pack_row(always), *_state_arguments(command)
 
 
 def command_arguments(command: Command) -> tuple[Argument, ...]:
@@ -246,15 +255,15 @@ def command_arguments(command: Command) -> tuple[Argument, ...]:
 
 def _state_arguments(command: Command) -> tuple[Argument, ...]:
     state = command_state(command)
-    return _encode(state), "1" if command.final else "0", time_text(command.updated_at)
+    return pack_row(state), "1" if command.final else "0", time_text(command.updated_at)
 
 
 def read_command(row: Sequence[Any] | None) -> Command | None:
-    """From (id, device, what never changes, state, number)."""
+    """From (id, device, its protocol, what never changes, state, number)."""
     if row is None:
         return None
-    protocol, *always = _decode(row[2])
-    return command_of((row[0].decode(), row[1].decode(), protocol, *always, *_decode(row[3])))
+    names = [one.decode() for one in row[:3]]
+    return command_of((*names, *unpack_row(row[3]), *unpack_row(row[4])))
 
 
 def read_commands(rows: Sequence[Sequence[Any]]) -> list[tuple[Command, int]]:
@@ -263,5 +272,5 @@ def read_commands(rows: Sequence[Sequence[Any]]) -> list[tuple[Command, int]]:
     for row in rows:
         command = read_command(row)
         if command is not None:
-            found.append((command, int(row[4])))
+            found.append((command, int(row[5])))
     return found

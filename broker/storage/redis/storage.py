@@ -18,7 +18,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from secrets import token_hex
 from typing import Any, ClassVar, Final
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -39,7 +38,8 @@ from broker.storage.redis.fitness import check_fitness
 from broker.storage.redis.journal import RedisSessionJournal
 from broker.storage.redis.lane import CHANGE, FREEING, Answer, Decode, Job, Lane
 from broker.storage.redis.replies import Argument, Unfit
-from broker.storage.redis.scripts import ALL, WRITE
+from broker.storage.redis.schema import check_schema
+from broker.storage.redis.scripts import ALL
 from broker.storage.redis.settings import RedisTable
 from broker.storage.redis.writer import RENEW_EVERY, WriteLane, renewal
 from broker.storage.rows import text
@@ -50,8 +50,6 @@ MAX_PENDING: Final = 10_000
 PROVEN_FOR: Final = 30.0
 #: Bytes that the probe of `health` writes and takes back.
 PROBE_SIZE: Final = 16_384
-#: What the keys mean. A broker refuses a database of another version.
-SCHEMA: Final = 1
 #: Look-ups of lists that go into one script: Redis does nothing else meanwhile.
 LISTS_TOGETHER: Final = 4
 #: Devices that one step of a list looks at, and that one page of a search may look at before it ends.
@@ -95,6 +93,11 @@ class RedisStorage:
         self.sessions = RedisSessionJournal(self._write_lane, self._read_lane, reactor)
         self._renewing = LoopingCall(self._renew)
         self._renewing.clock = reactor
+
+    @property
+    def connection(self) -> RedisConnection:
+        """The one that changes go through: what is published on it comes behind them."""
+        return self._writing
 
     def counters(self) -> dict[str, float]:
         """For the metrics."""
@@ -163,14 +166,14 @@ class RedisStorage:
 
     async def _greet(self, call: Call) -> None:
         caution = await check_fitness(call, self._allow_volatile)
-        line = ("run", "schema", 2, SCHEMA, self._database or token_hex(8))
-        reply: Any = await call("EVALSHA", WRITE.sha, 1, self._key, *line)
-        version, database = reply[1][0][0]
-        if int(version) != SCHEMA:
-            raise Unfit(f"it was written by another version of the broker (schema {int(version)}, not {SCHEMA})")
-        if self._database and database.decode() != self._database:
+        found = await check_schema(call, self._key)
+        if found.copying:
+            raise Unfit("a copy into it was interrupted: `python -m broker.storage copy` with --resume goes on with it")
+        if found.copied:
+            raise Unavailable("it is being copied")
+        if self._database and found.database != self._database:
             raise Unavailable("it has lost the data of this broker, or is another one than before: restart the broker")
-        self._database = database.decode()
+        self._database = found.database
         if caution and caution != self._cautioned:
             self.log.warn("{caution}", caution=caution)
         self._cautioned = caution
@@ -239,6 +242,9 @@ class RedisStorage:
 
     def find_by_dev_eui(self, dev_eui: str) -> Deferred[DeviceRecord | None]:
         return self._look("find_by_dev_eui", dev_eui, decode=rows.read_named_device)
+
+    def count_devices(self) -> Deferred[dict[str, int]]:
+        return self._list("count_devices", decode=_read_counts)
 
     @deferred
     async def list_devices(
@@ -319,8 +325,8 @@ class RedisStorage:
         at, number = ("", 0) if cursor is None else _position(cursor)
         low = "-inf" if since is None else rows.time_text(since)
         high = rows.time_text(until)
-        flat = await self._list("list_messages", device_id, kind or "", low, high, limit + 1, at, number)
-        found = rows.read_messages(device_id, flat)
+        answer = await self._list("list_messages", device_id, kind or "", low, high, limit + 1, at, number)
+        found = rows.read_messages(device_id, answer)
         page = [message for message, _ in found[:limit]]
         return page, found[limit - 1][1] if len(found) > limit else None
 
@@ -438,6 +444,10 @@ def _read_refusals(answers: list[bytes]) -> list[str | None]:
     return [one.decode() or None for one in answers]
 
 
+def _read_counts(flat: Sequence[Any]) -> dict[str, int]:
+    return {name.decode(): count for name, count in zip(flat[::2], flat[1::2], strict=True) if count}
+
+
 def _read_records(flat: Sequence[bytes]) -> list[tuple[str, bytes]]:
     return [(key.decode(), value) for key, value in zip(flat[::2], flat[1::2], strict=True)]
 
@@ -449,6 +459,7 @@ def _query_arguments(query: DeviceQuery, limit: int, cursor: str | None) -> tupl
         limit,
         LOOKED_AT,
         query.application or "",
+        query.tag or "",
         query.product or "",
         query.parent or "",
         query.protocol or "",

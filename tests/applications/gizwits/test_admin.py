@@ -64,12 +64,33 @@ class AdminTests(SiteCase):
         for app in ("other", "unknown"):
             self.assertProblem(await self.api("GET", f"/gizwits/applications/{app}/users"), 404, "not-found")
 
+    async def test_a_user_and_its_bindings(self) -> None:
+        await self.stage()
+        users = f"/gizwits/applications/{APP}/users"
+        made = await self.api("POST", users, {"username": "bob", "password": "secret"})
+        self.assertEqual((made.status, made.json["names"]), (201, {"username": "bob"}))
+        self.assertEqual((await self.side.users.log_in_with(APP, "bob", "secret")).uid, made.json["uid"])
+        self.assertProblem(await self.api("POST", users, {"username": "bob", "password": "other"}), 409, "conflict")
+        device = (await self.api("POST", "/devices", {"protocol": "novacloud"})).json["id"]
+        binding = f"{users}/{made.json['uid']}/devices/{device}"
+        self.assertEqual((await self.api("PUT", binding)).json["devices"], [device])
+        self.assertEqual(await self.side.users.bound_to(device), [(APP, made.json["uid"])])
+        self.assertEqual((await self.api("DELETE", binding)).status, 204)
+        self.assertEqual(await self.side.users.bound_to(device), [])
+        self.assertProblem(await self.api("DELETE", binding), 404, "not-found")
+        for path in (f"{users}/nobody/devices/{device}", f"{users}/{made.json['uid']}/devices/none"):
+            for method in ("PUT", "DELETE"):
+                self.assertProblem(await self.api(method, path), 404, "not-found")
+
     async def test_only_the_administrator(self) -> None:
         await self.stage()
         token = await self.application("mine")
         for method, path, body in (
             ("GET", f"/gizwits/applications/{APP}/users", None),
             ("DELETE", f"/gizwits/applications/{APP}/users/u", None),
+            ("POST", f"/gizwits/applications/{APP}/users", {"username": "u", "password": "p"}),
+            ("PUT", f"/gizwits/applications/{APP}/users/u/devices/d", None),
+            ("DELETE", f"/gizwits/applications/{APP}/users/u/devices/d", None),
             ("GET", f"/gizwits/products/{PRODUCT}/datapoints", None),
             ("PUT", f"/gizwits/products/{PRODUCT}/datapoints", {}),
             ("PUT", f"/gizwits/applications/{APP}/auth", {}),

@@ -13,7 +13,7 @@ JSON = {"content-type": "application/json"}
 
 class RequestTests(SiteCase):
     async def test_unknown_path(self) -> None:
-        for path in ("/", "/nothing", "/api/v1", "/api/v1/nothing", "/api/v1/devices/a/b/c"):
+        for path in ("/nothing", "/api/v1", "/api/v1/nothing", "/api/v1/devices/a/b/c"):
             self.assertProblem(await self.call("GET", path), 404, "not-found")
 
     async def test_method(self) -> None:

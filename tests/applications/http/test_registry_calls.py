@@ -75,6 +75,7 @@ class DeviceTests(SiteCase):
                 "values": {},
                 "unmapped": {},
                 "info": {},
+                "tags": [],
             },
         )
         self.assertEqual((await self.api("GET", f"/devices/{made['id']}")).json, made)

@@ -97,7 +97,7 @@ class DocumentTests(SynchronousTestCase):
         unsecured = {
             path for path, methods in self.document["paths"].items() if methods.get("get", {}).get("security") == []
         }
-        self.assertEqual(unsecured, {"/metrics", "/healthz", "/readyz", "/api/v1/openapi.json"})
+        self.assertEqual(unsecured, {"/metrics", "/healthz", "/readyz", "/api/v1/openapi.json", "/api/v1/session"})
 
 
 class CatalogueTests(SynchronousTestCase):

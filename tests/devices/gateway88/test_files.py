@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 from twisted.internet import reactor as global_reactor
 from twisted.internet.address import IPv6Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.testing import StringTransport
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
@@ -24,7 +24,7 @@ from broker.devices.gateway88.backups import BACKUPS, backup_name, backups_of
 from broker.devices.gateway88.files import FilesListener, Settings, build
 from broker.devices.gateway88.files.urls import in_url
 from broker.devices.gateway88.identity import DeviceRules
-from broker.model.errors import Invalid, NotFound
+from broker.model.errors import Invalid, NotFound, Unavailable
 from broker.model.messages import PENDING, TIMED_OUT, Command, DeviceRef, Reply
 from broker.routing.commands import Commands
 from broker.routing.live import LiveDevices
@@ -48,6 +48,7 @@ class Told:
 
     def __init__(self) -> None:
         self.operations = self
+        self.updates: Any = None
         self.arrivals: list[tuple[str, dict[str, Any]]] = []
         self.begun: list[str] = []
         self.fetches: list[str] = []
@@ -57,6 +58,21 @@ class Told:
 
     def fetching(self, command: Command, whole: bool, now: float) -> None:
         (self.fetches if whole else self.begun).append(command.id)
+
+
+class Updates:
+    """What campaigns are told of downloads. ``held``: the first byte waits for it."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+        self.held: Deferred[None] = succeed(None)
+
+    def fetching(self, command: Command) -> Deferred[None]:
+        self.told.append(("fetching", command.id))
+        return self.held
+
+    def fetched(self, command: Command) -> None:
+        self.told.append(("fetched", command.id))
 
 
 class FilesCase(WebCase):
@@ -247,6 +263,22 @@ class DownloadTests(FilesCase):
         self.assertEqual(headers["ETag"], f'"{sha256(IMAGE).hexdigest()}"')
         self.assertIn("sha-256=:", headers["Repr-Digest"])
         self.assertEqual(self.listener.counted.downloads, 1)
+
+    async def test_campaigns_are_told_before_the_first_byte_and_after_the_last(self) -> None:
+        updates = Updates()
+        self.told.updates = updates
+        command, _ = await self.image()
+        url = self.listener.firmware_url(command)
+        await self.get(url + "/md5")
+        self.assertEqual(updates.told, [])
+        await self.get(url, "Range: bytes=0-999")
+        self.assertEqual(updates.told, [("fetching", command.id)])
+        await self.get(url, "Range: bytes=1000-")
+        await self.until(lambda: len(updates.told) == 3)
+        self.assertEqual(updates.told[1:], [("fetching", command.id), ("fetched", command.id)])
+        updates.held = fail(Unavailable("the disk is full"))
+        status, _, body = await self.get(url)
+        self.assertEqual((status, len(updates.told)), (503, 4), body)
 
     async def test_a_range_of_it(self) -> None:
         command, _ = await self.image()

@@ -69,6 +69,8 @@ class Stage:
             settings=DeviceSettings(),
             online=AppsOnline(lambda did, payload: self.pushed.append(did)),
             acknowledged=lambda did, sn: waiting.pop((did, sn), None),
+            take_news=lambda did: {},
+            subscribed=lambda did: None,
         )
         record = DeviceRecord(id=DID, protocol="gizwits", product=PRODUCT)
         self.principal = DevicePrincipal(side, Login(record, None, {}, {}), USUAL)

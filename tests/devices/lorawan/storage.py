@@ -134,6 +134,9 @@ class MemoryStorage:
         saving = self._later(lambda: self.commands.update({kept.id: kept}))
         saving.addCallbacks(lambda _: done(None), lambda failure: done(failure.value))
 
+    def get_command(self, command_id: str) -> Deferred[Command | None]:
+        return self._later(lambda: copy.deepcopy(self.commands.get(command_id)))
+
     def find_command(self, command_id: str, done: Callable[[Command | None], None]) -> None:
         done(copy.deepcopy(self.commands.get(command_id)))
 

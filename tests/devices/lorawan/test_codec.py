@@ -104,6 +104,17 @@ class PushTests(SynchronousTestCase):
         got = push_body(body({**RXPK, "freq": "x"}, RXPK, 7, {**RXPK, "data": None}, RXPK, stat={"rxnb": []}))
         self.assertEqual((len(got.rxpk), got.faulty, got.stat), (2, 4, None))
 
+    def test_figures_that_nothing_can_have(self) -> None:
+        """Infinite once they are multiplied, or too large for a number of 64 bits where they are shown."""
+        huge = 10**30
+        wrong = ("freq", 1e308), ("lsnr", 1e308), ("lsnr", -1e308), ("rssi", 1e308), ("datr", huge), ("datr", "S" * 17)
+        for name, value in (*wrong, ("tmst", huge), ("tmst", -1), ("tmms", huge), ("tmms", 10**400), ("freq", -1.0)):
+            got = push_body(body({**RXPK, name: value}, RXPK, stat={"rxnb": 1}))
+            self.assertEqual((len(got.rxpk), got.faulty), (1, 1), (name, value))
+        for value in (huge, -huge, 1e308):
+            got = push_body(body(RXPK, stat={"rxnb": value}))
+            self.assertEqual((len(got.rxpk), got.faulty, got.stat), (1, 1, None), value)
+
     def test_no_json(self) -> None:
         for text in (b"", b"[]", b"{", b"\xff", b'{"rxpk":7}', b'{"rxpk":' + b"[" * 5000):
             self.assertRaises(DatagramError, push_body, text)

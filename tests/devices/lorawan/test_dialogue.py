@@ -55,6 +55,35 @@ class RefusalTests(MacCase):
         self.run_for(mote, 30)
         self.assertEqual(len(mote.told), told)
 
+    def test_for_a_time(self) -> None:
+        """What a mote refused it may take another day: it is asked once more, a restart or not."""
+        self.start(mac_forgive=7_200.0, status_interval=0.0)
+        mote = self.otaa(snr=12.0)
+        self.refuse(mote, LinkADRReq, LinkADRAns(False, False, False))
+        self.run_for(mote, 30)
+        told = len(mote.told)
+        self.assertGreater(told, 0)
+        self.again(mote, mac_forgive=7_200.0)
+        mote.contrary = lambda request: None
+        self.run_for(mote, 10)
+        self.assertEqual((len(mote.told), mote.rate), (told, 0))
+        self.bed.clock.advance(7_200.0)
+        self.gateway.pull()
+        self.run_for(mote, 30)
+        self.assertEqual(mote.rate, 5)
+
+    def test_for_ever(self) -> None:
+        self.start(mac_forgive=0.0)
+        mote = self.otaa(snr=12.0)
+        self.refuse(mote, LinkADRReq, LinkADRAns(False, False, False))
+        self.run_for(mote, 30)
+        told = len(mote.told)
+        mote.contrary = lambda request: None
+        self.bed.clock.advance(10 * 86_400.0)
+        self.gateway.pull()
+        self.run_for(mote, 30)
+        self.assertEqual(len(mote.told), told)
+
     def test_channels(self) -> None:
         """One that did not take the CFList is spoken to in another way."""
         self.start()

@@ -59,6 +59,8 @@ class RegistrationTests(SynchronousTestCase):
             {**OTAA, "class": "B"},
             {**OTAA, "class": None},
             {**OTAA, "region": "eu433"},
+            {**OTAA, "region": "eu868", "rx2_rate": 12},
+            {**OTAA, "region": "us915", "channels": [903_900_000]},
             {**OTAA, "colour": "red"},
             {**OTAA, **ABP},
             {**ABP, "dev_addr": None},

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import Deferred
 
-from broker.devices.lorawan.mac import codec
+from broker.devices.lorawan import gps
 from broker.devices.lorawan.mac.codec import (
     DeviceTimeAns,
     DutyCycleReq,
@@ -129,6 +129,19 @@ class ApiTests(MacCase):
                 msgspec.convert(fields, MoteChanges)
             self.failureResultOf(self.bed.core.registry.update_device(EUI, fields), Invalid)
 
+    def test_what_its_region_does_not_have(self) -> None:
+        """Known when it names one, or was heard in one."""
+        self.start(region="us915", max_duty_cycle=4)
+        self.run_for(ObedientMote(self.bed, self.bed.abp(), "us915"), 1)
+        for fields in ({"rx2_rate": 0}, {"rx2_rate": 3}, {"channels": [867_100_000]}):
+            fault = self.failureResultOf(self.call("change_mote", **fields), Invalid).value
+            self.assertIn("us915", fault.message)
+        self.assertEqual(self.successResultOf(self.call("change_mote", rx2_rate=10)).set.rx2_rate, 10)
+        registry = self.bed.core.registry
+        self.failureResultOf(registry.update_device(EUI, {"region": "eu868", "rx2_rate": 12}), Invalid)
+        self.failureResultOf(registry.update_device(EUI, {"region": "au915", "channels": [915_900_000]}), Invalid)
+        self.successResultOf(registry.update_device(EUI, {"region": "eu868", "rx2_rate": 0, "channels": [867_100_000]}))
+
 
 class TimeTests(MacCase):
     def told(self, mote: ObedientMote, **fields: Any) -> float:
@@ -137,10 +150,10 @@ class TimeTests(MacCase):
         mote.says(self.gateway, fopts=b"\x0d", **fields)
         (command,) = [one for one in mote.told if isinstance(one, DeviceTimeAns)]
         mote.told.clear()
-        return codec.unix_time(command.ticks / 256) - now
+        return gps.unix_time(command.ticks / 256) - now
 
     def by_gps(self, astray: float) -> dict[str, Any]:
-        return {"tmms": int((codec.gps_seconds(self.bed.clock.seconds()) + astray) * 1000)}
+        return {"tmms": int((gps.gps_seconds(self.bed.clock.seconds()) + astray) * 1000)}
 
     def test_as_the_gateway_has_it(self) -> None:
         self.start()

@@ -23,6 +23,10 @@ EUI = "AA00000000000001"
 class UdpForwarder:
     """A gateway with two sockets and the clock of this machine. It answers each PULL_RESP as the real one does."""
 
+    #: MHz, and the data rate, that it hears motes on.
+    frequency = 868.1
+    datr = "SF7BW125"
+
     def __init__(self, port: int, eui: str = GATEWAY) -> None:
         self.eui = bytes.fromhex(eui)
         self.up, self.down = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
@@ -53,10 +57,10 @@ class UdpForwarder:
         now = self.tmst
         packet = {
             "tmst": now,
-            "freq": 868.1,
+            "freq": self.frequency,
             "stat": 1,
             "modu": "LORA",
-            "datr": "SF7BW125",
+            "datr": self.datr,
             "codr": "4/5",
             "rssi": -35,
             "lsnr": 9.0,

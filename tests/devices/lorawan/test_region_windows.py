@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import ValidationError, convert
+from pamoja import lorawan as pamoja
 from twisted.trial.unittest import SynchronousTestCase
 
 from broker.devices.lorawan import Settings
 from broker.devices.lorawan.gateway import GatewayRecord
 from broker.devices.lorawan.regions import REGIONS
-from tests.devices.lorawan.bed import GATEWAY, OTHER, Bed, Mote
+from tests.devices.lorawan.bed import APP_KEY, GATEWAY, JOIN_EUI, OTHER, Bed, Mote
 
 #: Region, uplink (MHz, data rate), then RX1 and RX2 (MHz, data rate) as the documents have them.
 WINDOWS = (
@@ -66,6 +67,34 @@ class RegionTests(SynchronousTestCase):
             powers = [20 if packet["freq"] == 869.525 else REGIONS[region].power for packet in sent]
             self.assertEqual([packet["powe"] for packet in sent], powers)
             self.assertEqual([packet["ipol"] for packet in sent], [True] * 2)
+
+    def test_join_accepts_where_motes_do_not_listen_alike(self) -> None:
+        """CN470 with 20 MHz: what RX2 of a join is, is read in two ways; in RX1 all agree. With 26 MHz both are one."""
+        for region, freq, windows in (
+            ("cn470-a20", 470.9, [484.5]),
+            ("cn470-b20", 479.9, [479.9]),
+            ("cn470-a26", 470.3, [492.5, 492.5]),
+            ("eu868", 868.1, [868.1, 869.525]),
+        ):
+            bed = Bed(region=region)
+            gateway = bed.forwarder()
+            bed.register()
+            gateway.answers = ["TOO_LATE"]
+            device = pamoja.device(*map(bytes.fromhex, ("AA00000000000001", JOIN_EUI, APP_KEY)))
+            gateway.hears(device.join_request(1), freq=freq)
+            bed.advance(7)
+            self.assertEqual([packet["freq"] for packet in gateway.sent()], windows, region)
+
+    def test_an_rx2_that_takes_nothing(self) -> None:
+        """DR0 of the newer plans of CN470 has no payload: it is no data rate for RX2."""
+        bed = Bed(region="cn470-a26")
+        gateway = bed.forwarder()
+        bed.register(rx2_rate=0)  # it names no region, so nobody knows at this moment
+        device = pamoja.device(*map(bytes.fromhex, ("AA00000000000001", JOIN_EUI, APP_KEY)))
+        gateway.hears(device.join_request(1), freq=470.3)
+        bed.advance(1)
+        (accept,) = gateway.frames()
+        self.assertEqual(device.accept_join(accept, 1).dl_settings & 15, 1)
 
     def test_of_one_network(self) -> None:
         """Gateways and motes of other regions than the network's are served as theirs has it, side by side."""
@@ -142,3 +171,20 @@ class SettingsTests(SynchronousTestCase):
     def test_refused(self) -> None:
         for given in ({"region": "mars"}, {"channel_block": 12}, {"channel_block": -2}, {"cn470_block": 1}):
             self.assertRaises(ValidationError, convert, given, Settings)
+
+    def test_what_the_region_does_not_have(self) -> None:
+        """It would be without effect, which an operator would look for in vain."""
+        for region, given, told in (
+            ("eu868", {"rx2_rate": 8}, "rx2_rate of eu868 is one of: 0, 1, 2, 3, 4, 5, 6, 7"),
+            ("us915", {"rx2_rate": 3}, "rx2_rate of us915 is one of: 8, 9, 10, 11, 12, 13"),
+            ("cn470-a26", {"rx2_rate": 0}, "rx2_rate of cn470-a26 is one of: 1, 2, 3, 4, 5"),
+            ("us915", {"channels": [867_100_000]}, "us915 has all its channels from the start"),
+            ("eu868", {"channels": [865_000_000 + 100_000 * n for n in range(14)]}, "eu868 has room for 13 channels"),
+            ("eu868", {"dwell_time": "both"}, "eu868 has no dwell times"),
+        ):
+            error = self.assertRaises(ValidationError, convert, {"region": region, **given}, Settings)
+            self.assertIn(told, str(error))
+        settings = convert({"region": "us915", "rx2_rate": 8}, Settings)
+        self.assertEqual(settings.rx2_rate, 8)
+        own = [865_000_000 + 100_000 * n for n in range(13)] + [868_100_000]
+        self.assertEqual(len(convert({"region": "eu868", "channels": own}, Settings).channels), 14)

@@ -62,6 +62,8 @@ class Between:
 
 
 class Back(Protocol):
+    transport: Any
+
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
 
@@ -76,6 +78,8 @@ class Back(Protocol):
 
 
 class Front(Protocol):
+    transport: Any
+
     def __init__(self, between: Between) -> None:
         self.between = between
 

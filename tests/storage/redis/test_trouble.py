@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,11 @@ class TroubleCase(TestCase):
         self.assertNotIn("\n", caught.exception.message)
         return str(caught.exception.message)
 
+    async def id_of(self, looking: Any) -> str:
+        found = await looking
+        assert found is not None
+        return str(found.id)
+
     async def until(self, condition: Any) -> None:
         """Look every few milliseconds; the test's own time-out bounds it."""
         while not condition():
@@ -93,7 +99,7 @@ class LossTests(TroubleCase):
         between.says = True
         between.cut()
         self.assertEqual(await adding, [None, "there is a device 'd1' already", "there is no product 'none'"])
-        self.assertEqual((await looking).id, "d1")
+        self.assertEqual(await self.id_of(looking), "d1")
         self.assertEqual(await storage.health(), "")
 
     async def test_plain_answers_that_were_lost(self) -> None:
@@ -169,7 +175,7 @@ class LossTests(TroubleCase):
         while await storage.health():
             await deferLater(reactor, 0.01)
         await storage.add_product(product())
-        self.assertEqual((await storage.get_device("d1")).id, "d1")
+        self.assertEqual(await self.id_of(storage.get_device("d1")), "d1")
 
     async def test_health_says_so_at_once(self) -> None:
         server = self.server()
@@ -268,7 +274,7 @@ class FullTests(TroubleCase):
         looking = storage.get_device("d1")
         deleting = storage.delete_device("d2")
         self.assertEqual(await self.unavailable(adding), "Redis has no memory left (maxmemory is reached)")
-        self.assertEqual((await looking).id, "d1")
+        self.assertEqual(await self.id_of(looking), "d1")
         await deleting
         self.assertEqual(await storage.health(), "Redis has no memory left (maxmemory is reached)")
         page, _ = await storage.list_devices(DeviceQuery(), 9, None)
@@ -323,7 +329,7 @@ class NameTests(TroubleCase):
 
     async def test_one_that_is_dead_for_certain(self) -> None:
         first = await self.opened()
-        self.patch(writer_module.os, "kill", self.nobody)
+        self.patch(os, "kill", self.nobody)
         second = await self.opened()
         await second.add_product(product())
         # It was not dead, and finds out with its next change.
@@ -360,7 +366,8 @@ class NameTests(TroubleCase):
         await second.save_live([live("d2", presence_at=60.0), live("d3")])
         # The node that a device has left has the last word about it no more.
         await first.save_live([live("d2", online=False, reason="lost", presence_at=55.0)])
-        self.assertTrue((await second.get_device("d2")).online)
+        moved = await second.get_device("d2")
+        assert moved is not None and moved.online
         await first.close()
         await second.mark_offline()
         found = {one.id: one.online for one in (await second.list_devices(DeviceQuery(), 9, None))[0]}
@@ -417,6 +424,14 @@ class FitnessTests(TroubleCase):
         server = self.server({"user": "little on >word ~* +ping +client +select +script +info"})
         why = await self.unavailable(self.make(f"redis://little:word@127.0.0.1:{server.port}").open())
         self.assertIn("lacks a right", why)
+
+    async def test_the_rights_of_the_documents(self) -> None:
+        """What docs/redis.md says is enough."""
+        server = self.server({"user": f"broker on >word ~{self.prefix}:* &{self.prefix}:* +@all -@dangerous +info"})
+        storage = await self.opened(f"redis://broker:word@127.0.0.1:{server.port}")
+        await storage.add_devices([device()])
+        await storage.connection.call("PUBLISH", f"{self.prefix}:changes", "x")
+        self.assertEqual(await storage.health(), "")
 
     async def test_versions(self) -> None:
         for version, fits in (("6.2.14", False), ("7.0.0", True), ("10.1.0", True), ("?", False)):
@@ -506,14 +521,14 @@ class LaneTests(TroubleCase):
     async def test_a_device_takes_its_keys_with_it(self) -> None:
         storage = await self.opened()
         before = self.ask("KEYS", f"{self.prefix}:*")
-        await storage.add_devices([device(dev_eui="E", attributes={"parent": "g"})])
+        await storage.add_devices([device(dev_eui="E", attributes={"parent": "g", "tags": ["a", "b"]})])
         await storage.save_live([live(values={"t": (1, 1.0)})])
         await storage.add_messages([message()])
         await self.journal(storage, "add_command", command())
         await storage.delete_device("d1")
         left = set(self.ask("KEYS", f"{self.prefix}:*").split()) - set(before.split())
         names = {one.decode().removeprefix(f"{self.prefix}:") for one in left if one.startswith(self.prefix.encode())}
-        self.assertEqual(names, {"n:command", "n:message"})
+        self.assertEqual(names, {"n:command", "n:message", "protocols"})
 
 
 class JournalTests(TroubleCase):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from broker.applications.gizwits.forms import Name, Password, username_of
 from broker.applications.gizwits.people import KIND
 from broker.applications.gizwits.products import ProductExtra
 from broker.applications.gizwits.side import Side
-from broker.applications.gizwits.user_records import UserRecord
+from broker.applications.gizwits.user_records import USERNAME, UserRecord
 from broker.devices.gizwits.datapoints import MAX_POINTS, DataPoint
+from broker.devices.gizwits.errors import Refused
 from broker.devices.gizwits.identity import PROTOCOL
-from broker.model.errors import Invalid, NotFound
+from broker.model.errors import Conflict, Invalid, NotFound
+from broker.web.problems import Problem
 from broker.web.routes import ADMIN, API, Call, Route
 
 Secret = Annotated[str, Meta(max_length=256)]
@@ -30,6 +35,16 @@ class UserShape(msgspec.Struct):
     tokens: int
     created_at: float
     updated_at: float
+
+
+class NewUserBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A user to add, who logs in with these."""
+
+    username: Name
+    password: Password
+
+    def __repr__(self) -> str:
+        return "<NewUserBody>"
 
 
 class UserPage(msgspec.Struct):
@@ -88,13 +103,33 @@ class AdminCalls:
         page = users[: query.limit]
         return UserPage([_shape(user) for user in page], page[-1].uid if len(users) > query.limit else None)
 
+    async def add_user(self, call: Call) -> Any:
+        """Add a user who logs in with a name and a password."""
+        app = await self._application(call)
+        with _problems():
+            name = username_of(call.body.username)
+            session = await self._side.users.register(app, USERNAME, name, call.body.password, {})
+        return await self._user(app, session.uid)
+
+    async def bind(self, call: Call) -> Any:
+        """Bind a device for a user; nobody has to prove that it is theirs."""
+        app, uid = await self._application(call), call.path["uid"]
+        device = await call.core.registry.get_device(call.path["device"])
+        await self._user(app, uid)
+        with _problems():
+            return _shape(await self._side.users.bind(app, uid, device.id))
+
+    async def unbind(self, call: Call) -> Any:
+        """Take a user's binding of a device away."""
+        app, uid, device = await self._application(call), call.path["uid"], call.path["device"]
+        await self._user(app, uid)
+        with _problems():
+            if not await self._side.users.unbind(app, uid, device):
+                raise NotFound(f"the user has not bound {device!r}"[:200])
+
     async def get_user(self, call: Call) -> Any:
         """A user of an application."""
-        app, uid = await self._application(call), call.path["uid"]
-        user = await self._side.users.get(app, uid)
-        if user is None:
-            raise NotFound(f"there is no user {uid!r}"[:120])
-        return _shape(user)
+        return await self._user(await self._application(call), call.path["uid"])
 
     async def remove_user(self, call: Call) -> Any:
         """Remove a user with its bindings; its apps are disconnected."""
@@ -134,6 +169,12 @@ class AdminCalls:
         extra = await self._side.products.set_application(app, body.secret, body.sources)
         return ApplicationAuthShape(bool(extra.auth), sorted(extra.sources))
 
+    async def _user(self, app: str, uid: str) -> UserShape:
+        user = await self._side.users.get(app, uid)
+        if user is None:
+            raise NotFound(f"there is no user {uid!r}"[:120])
+        return _shape(user)
+
     async def _application(self, call: Call) -> str:
         record = await call.core.registry.get_application(call.path["id"])
         if record.kind != KIND:
@@ -148,6 +189,15 @@ class AdminCalls:
         return key
 
 
+@contextmanager
+def _problems() -> Iterator[None]:
+    """What is refused with a number of Gizwits' is a conflict in our API."""
+    try:
+        yield
+    except Refused as error:
+        raise Conflict(str(error)) from None
+
+
 def _shape(user: UserRecord) -> UserShape:
     return UserShape(
         user.uid,
@@ -160,15 +210,22 @@ def _shape(user: UserRecord) -> UserShape:
     )
 
 
+_REFUSED = {409: (Problem, "The name is taken, or a limit is reached")}
+
+
 def admin_routes(side: Side) -> tuple[Route, ...]:
     calls = AdminCalls(side)
     users = f"{API}/gizwits/applications/{{id}}/users"
+    binding = f"{users}/{{uid}}/devices/{{device}}"
     datapoints = f"{API}/gizwits/products/{{key}}/datapoints"
     auth = f"{API}/gizwits/applications/{{id}}/auth"
     return (
+        Route("POST", users, calls.add_user, ADMIN, body=NewUserBody, answers=UserShape, status=201, also=_REFUSED),
         Route("GET", users, calls.list_users, ADMIN, answers=UserPage, query=UserQuery),
         Route("GET", f"{users}/{{uid}}", calls.get_user, ADMIN, answers=UserShape),
         Route("DELETE", f"{users}/{{uid}}", calls.remove_user, ADMIN, status=204),
+        Route("PUT", binding, calls.bind, ADMIN, answers=UserShape, also=_REFUSED),
+        Route("DELETE", binding, calls.unbind, ADMIN, status=204),
         Route("GET", datapoints, calls.get_datapoints, ADMIN, answers=DataPointsShape),
         Route("PUT", datapoints, calls.set_datapoints, ADMIN, body=DataPoints, answers=DataPointsShape),
         Route("GET", auth, calls.get_auth, ADMIN, answers=ApplicationAuthShape),

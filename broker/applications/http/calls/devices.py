@@ -27,6 +27,7 @@ from broker.web.routes import ADMIN, API, APPLICATION, Call, Route
 
 Text = Annotated[str, Meta(max_length=128)]
 Limit = Annotated[int, Meta(ge=1, le=1000)]
+Tags = list[Annotated[str, Meta(min_length=1, max_length=64)]]
 Cursor = Annotated[str, Meta(max_length=512)]
 #: UNIX seconds; the bound keeps infinity out.
 Time = Annotated[float, Meta(ge=0, le=1e11)]
@@ -42,6 +43,7 @@ class NewDevice(msgspec.Struct, kw_only=True):
     name: Text = ""
     dev_eui: Text | None = None
     disabled: bool = False
+    tags: Tags = []
     #: The id of the gateway through which it is reached: while that is away, this one's absence is no event.
     parent: Text | None = None
 
@@ -54,6 +56,7 @@ class DeviceChanges(msgspec.Struct, kw_only=True):
     name: Text | UnsetType = UNSET
     dev_eui: Text | UnsetType | None = UNSET
     disabled: bool | UnsetType = UNSET
+    tags: Tags | UnsetType | None = UNSET
     parent: Text | UnsetType | None = UNSET
 
 
@@ -64,6 +67,7 @@ class DeviceFilter(msgspec.Struct, kw_only=True):
     online: bool | None = None
     product: Text | None = None
     q: Text | None = None
+    tag: Text | None = None
     parent: Text | None = None
     limit: Limit = 100
     cursor: Cursor | None = None
@@ -95,6 +99,7 @@ async def list_devices(call: Call) -> Any:
         product=wish.product,
         online=wish.online,
         q=wish.q,
+        tag=wish.tag,
         parent=wish.parent,
         application=call.caller.application,
     )

@@ -1,8 +1,8 @@
 """Opening a stream: ``GET /api/v1/stream?device=&kind=&protocol=`` with an upgrade to WebSocket.
 
 A browser cannot give a WebSocket an Authorization header, so here, and only here, the token may stand in the query as
-``access_token``; queries are never logged. A page of another site must not open a stream in its visitor's name, so an
-Origin, where there is one, has to be this host.
+``access_token``; queries are never logged. One that has signed in needs none: its cookie comes along. A page of another
+site must not open a stream in its visitor's name, so an Origin, where there is one, has to be this host.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from broker.applications.http.api import api_of
 from broker.applications.http.streams import STREAM_KINDS, StreamClient, Wish
 from broker.applications.http.surface import request_token
 from broker.model.errors import Invalid
+from broker.web.callers import ADMINISTRATOR
 from broker.web.routes import ANYONE, API, Call
 from broker.web.websocket import WebSocketRoute
 
@@ -34,10 +35,12 @@ async def open_stream(call: Call) -> Any:
     if not set(wish.kind) <= set(STREAM_KINDS):
         raise Invalid(f"query: kind is one of {', '.join(STREAM_KINDS)}")
     token = request_token(call.request)
-    caller = await api.logins.identify(wish.access_token if token is None else token, call.request.peer)
+    token = wish.access_token if token is None else token
+    session = api.sessions.of(call.request) if token is None else None
+    caller = ADMINISTRATOR if session is not None else await api.logins.identify(token, call.request.peer)
     api.streams.admit()
     call.request.connection.identity = caller.name
-    return StreamClient(api.streams, caller, Wish(set(wish.device), set(wish.kind), set(wish.protocol)))
+    return StreamClient(api.streams, caller, Wish(set(wish.device), set(wish.kind), set(wish.protocol)), session)
 
 
 ROUTES = (WebSocketRoute(f"{API}/stream", open_stream, ANYONE, query=StreamQuery, secured=True),)

@@ -25,6 +25,7 @@ from broker.devices.gateway88.files.intake import Intake
 from broker.devices.gateway88.files.settings import FilesSettings
 from broker.devices.gateway88.files.urls import NAME, Urls
 from broker.devices.gateway88.operations import Operations, operation_of
+from broker.devices.gateway88.updates import GatewayUpdater
 from broker.model.errors import NotFound, Unauthenticated
 from broker.model.messages import Command
 from broker.storage.files import UPLOADS, FileInfo
@@ -141,6 +142,11 @@ class FilesListener(WebListener):
         if purpose == RECOVERY and call.request.method == b"GET":
             self._fetching(command, False)
             sent = partial(self._fetching, command, True)
+        elif purpose == FIRMWARE and call.request.method == b"GET":
+            updates: GatewayUpdater | None = getattr(self.core.listeners.get("gateway88"), "updates", None)
+            if updates is not None:
+                await updates.fetching(command)  # that is on disk before the first byte leaves
+                sent = partial(updates.fetched, command)
         return FileAnswer(call.core.files.path(info), info.size, OCTETS, fields, info.sha256, sent)
 
     async def _digest(self, purpose: str, call: Call) -> Any:

@@ -34,7 +34,7 @@ from broker.devices.lorawan.identity import CHIRPSTACK, Identity, canonical_eui
 from broker.devices.lorawan.motes import PROTOCOL
 from broker.devices.lorawan.settings import Settings
 from broker.model.errors import Invalid
-from broker.model.interfaces import IConsumer, ILoraNetwork
+from broker.model.interfaces import IConsumer
 from broker.model.messages import QUEUED, Command, DeviceRef, Presence, Uplink
 from broker.model.records import DeviceQuery, DeviceRecord
 from broker.mqtt.client import Message, MqttClient
@@ -54,7 +54,7 @@ STOP_POLL: Final = 0.02
 STOP_LOOKS: Final = 250
 
 
-@implementer(IConsumer, ILoraNetwork)
+@implementer(IConsumer)
 class ChirpstackNetwork:
     """``endpoint``: where the MQTT broker is, if not at the URL of the settings. Raises Invalid for wrong files."""
 

@@ -68,7 +68,9 @@ def _left(state: MacState, request: Request) -> frozenset[int]:
     enabled = state.has.enabled
     for command in request.commands:
         assert isinstance(command, LinkADRReq)
-        enabled = state.region.apply_mask(enabled, command.mask_control, command.mask) or enabled
+        left = state.region.apply_mask(enabled, command.mask_control, command.mask)
+        # None at all is what some blocks begin with: it is no reason to keep those that there were.
+        enabled = enabled if left is None else left
     return enabled
 
 

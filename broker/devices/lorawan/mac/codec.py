@@ -25,7 +25,7 @@ The law of this file:
   read, as its length is not known (5): it is left, and counted by the caller. No bytes raise anything.
 * RFU bits are written as 0 and not looked at.
 * The four commands of class B are passed over: their lengths are known, so what follows them is not lost.
-* Whether a value is allowed where the mote is, is not decided here (`regions`, `wishes`).
+* Whether a value is allowed where the mote is, is not decided here (`regions`, `requests`).
 
 What it does not do: encryption on port 0, what fits into a frame, which answer belongs to which request.
 """
@@ -36,13 +36,8 @@ from typing import ClassVar, Final, Self
 
 import msgspec
 
-#: UNIX time of 1980-01-06, and the leap seconds since then, of which GPS time knows nothing.
-GPS_EPOCH: Final = 315_964_800
-LEAP_SECONDS: Final = 18
 #: dBm EIRP by MaxEIRP of TxParamSetupReq (1.0.3, 5.9).
 MAX_EIRP: Final = (8, 10, 12, 13, 14, 16, 18, 20, 21, 24, 26, 27, 29, 30, 33, 36)
-#: RX1 a second after the uplink is written as 0 or 1 (1.0.3, 5.7).
-MAX_DELAY: Final = 15
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -416,16 +411,6 @@ def frequency_bytes(frequency: int) -> bytes:
 
 def frequency_of(data: bytes) -> int:
     return int.from_bytes(data, "little") * 100
-
-
-def gps_seconds(at: float) -> float:
-    """Seconds since the GPS epoch of a UNIX time."""
-    return at - GPS_EPOCH + LEAP_SECONDS
-
-
-def unix_time(seconds: float) -> float:
-    """The UNIX time of seconds since the GPS epoch."""
-    return seconds + GPS_EPOCH - LEAP_SECONDS
 
 
 def _below(value: int, end: int) -> int:

@@ -7,7 +7,7 @@
     downlink <── as many requests as it has room for <───────────────────────────────────┘
 
     unanswered   again with the next downlink, mac_tries times in all; then not for mac_pause seconds
-    refused      remembered, and not asked for again in this session unless something else is wanted
+    refused      remembered, and not asked for again for mac_forgive seconds, unless something else is wanted
     not asked    counted; the three answers that a mote repeats until it hears a downlink get one
     cut short    of several NewChannelReq the first ones are answered; the others are asked for again
 
@@ -38,7 +38,7 @@ from broker.devices.lorawan.mac.codec import (
     TxParamSetupReq,
 )
 from broker.devices.lorawan.mac.parameters import Parameters, Shared, begins, wanted
-from broker.devices.lorawan.mac.state import NO_CIDS, NOTHING, UNKNOWN, MacState, Request
+from broker.devices.lorawan.mac.state import NEVER, NO_CIDS, NOTHING, UNKNOWN, MacState, Request
 from broker.devices.lorawan.motes import Mote
 from broker.devices.lorawan.reception import Heard
 from broker.devices.lorawan.regions import Region
@@ -106,6 +106,12 @@ class Dialogue:
                 return False
         elif mote.checked != self._generation:
             self._resolve(mote, state)
+        if state.forgiven_at is None:
+            state.forgiven_at = self._forgiven(heard.arrived)
+        elif heard.arrived >= state.forgiven_at:
+            state.forgive()
+            state.settled = False
+            self._limit(mote, state)
         news = False
         if commands or state.said:
             state.said = STICKY.intersection(command.cid for command in commands) or NO_CIDS
@@ -203,6 +209,12 @@ class Dialogue:
             state.relapses += 1
             state.has = state.has._replace(enabled=begins(state.region).enabled)
             state.settled, state.dirty = False, True
+        elif state.forgiven_at == NEVER:
+            state.forgiven_at = self._forgiven(self._monotonic())
+
+    def _forgiven(self, now: float) -> float:
+        """When it may be asked again for what it refuses now."""
+        return now + self._settings.mac_forgive if self._settings.mac_forgive else NEVER
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
@@ -222,6 +234,7 @@ class Dialogue:
             state.drop(cid)
             if answers.take(state, request, given):
                 self._counted.mac_refused += 1
+                state.forgiven_at = self._forgiven(self._monotonic())
             state.settled, state.dirty, news = False, True, True
         if news:
             state.has, mote.rx = self._shared.of(state.has)

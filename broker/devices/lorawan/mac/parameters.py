@@ -17,13 +17,10 @@ from typing import Any, Final, NamedTuple
 
 from broker.devices.lorawan.mac.codec import MAX_EIRP, frequency_bytes
 from broker.devices.lorawan.regions import Channel, Region
+from broker.devices.lorawan.regions.plan import CF_LIST_CHANNELS, MAX_CHANNELS
 from broker.devices.lorawan.settings import DwellTime, Settings
 from broker.devices.lorawan.windows import Rx
 
-#: Channels of a CFList of type 0.
-CF_LIST_CHANNELS: Final = 5
-#: Of a mote, all of its plan.
-MAX_CHANNELS: Final = 16
 #: What a registration may say of its mote: name -> smallest and largest.
 RANGES: Final[dict[str, tuple[int, int]]] = {
     "rx1_delay": (1, 15),
@@ -162,7 +159,7 @@ def wanted(start: Parameters, region: Region, own: Own | None, settings: Setting
     here = region.name == settings.region
     offset = settings.rx1_offset if of.rx1_offset is None else of.rx1_offset
     rate = of.rx2_rate if of.rx2_rate is not None else settings.rx2_rate if here and settings.rx2_rate >= 0 else None
-    if rate is None or rate not in region.rates_down:
+    if rate is None or rate not in region.rx2_rates:
         rate = start.rx2_rate
     frequency = of.rx2_frequency or (settings.rx2_frequency if here else 0) or start.rx2_frequency
     up, down = _dwell(start, region, settings.dwell_time if here else "region")

@@ -27,6 +27,7 @@ MAX_REFUSED: Final = 64
 NOTHING: Final[Mapping[int, Any]] = MappingProxyType({})
 NO_CIDS: Final[frozenset[int]] = frozenset()
 EVERY: Final = (0, MOST)
+NEVER: Final = float("inf")
 #: No data rate is known.
 UNKNOWN: Final = -1
 #: A parameter that the mote may have or not.
@@ -72,6 +73,7 @@ class MacState:
     __slots__ = (
         "any_channels",
         "dirty",
+        "forgiven_at",
         "has",
         "history",
         "limits",
@@ -104,6 +106,8 @@ class MacState:
         self.pending: Mapping[int, Request] = NOTHING
         #: Requests, as bytes, that it has said no to; a CID alone: the kind as a whole.
         self.refused: tuple[bytes, ...] = ()
+        #: Monotonic seconds from which it may be asked for all of that again; None: from when on is to be seen.
+        self.forgiven_at: float | None = NEVER
         #: CIDs of what it will say until it hears a downlink: no new answer can be told from that.
         self.said: frozenset[int] = NO_CIDS
         #: By CID: monotonic seconds until which nothing is asked, as nothing was answered.
@@ -137,6 +141,7 @@ class MacState:
     def forgive(self) -> None:
         """Something else is wanted: it may be asked for all of it."""
         self.refused, self.relapses = (), 0
+        self.forgiven_at = NEVER
         self.rates = self.powers = EVERY
         self.paused = NOTHING
         self.dirty = True
@@ -178,6 +183,7 @@ class MacState:
         # It may have been sent before the end, all of it.
         state.pending = {cid: Request(tuple(of), len(of), 1) for cid, of in asked.items()} or NOTHING
         state.refused = record.refused
+        state.forgiven_at = None
         state.any_channels, state.relapses = record.any_channels, record.relapses
         state.rates, state.powers, state.status = record.rates, record.powers, record.status
         return state

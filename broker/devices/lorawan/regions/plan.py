@@ -20,6 +20,8 @@ TOLERANCE: Final = 5_000
 _RASTER: Final = 100_000
 #: Channels that a gateway hears of a fixed plan: a block.
 BLOCK: Final = 8
+#: Channels that a mote of a plan without fixed ones has at most.
+MAX_CHANNELS: Final = 16
 #: Channels of a CFList of type 0 and its size.
 CF_LIST_CHANNELS: Final = 5
 CF_LIST_SIZE: Final = 16
@@ -171,6 +173,22 @@ class Region:
         if found is None:
             raise ValueError(f"{self.name} has no data rate {number}")
         return found
+
+    @property
+    def rx2_rates(self) -> tuple[int, ...]:
+        """Numbers that RX2 may have: those of downlinks that anything can be sent with."""
+        return tuple(number for number in self.rates_down if self.max_payload[number])
+
+    def unfit(self, rx2_rate: int | None, channels: Collection[int]) -> str | None:
+        """Why a mote of this region cannot be set to this data rate of RX2, or to channels (Hz); None: it can."""
+        if rx2_rate is not None and rx2_rate not in self.rx2_rates:
+            return f"rx2_rate of {self.name} is one of: {', '.join(map(str, self.rx2_rates))}"
+        if channels and self.fixed:
+            return f"{self.name} has all its channels from the start: no others can be set (channels)"
+        room = MAX_CHANNELS - len(self.channels_up)
+        if channels and len(set(channels) - {channel.frequency for channel in self.channels_up}) > room:
+            return f"{self.name} has room for {room} channels beside its own"
+        return None
 
     def payload_limit(self, rate: int, *, dwell: bool = False, repeater: bool = False) -> int:
         """M of a downlink at this data rate. ``dwell``: with a downlink dwell time of 400 ms."""

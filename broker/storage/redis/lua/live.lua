@@ -101,9 +101,10 @@ function OPS.add_messages()
     end
 end
 
--- Newest first: member, score, member, score ...
+-- The device's protocol, and, newest first: member, score, member, score ...
 function OPS.list_messages()
-    local key = P .. 'h:' .. text()
+    local id = text()
+    local key, protocol = P .. 'h:' .. id, call('HGET', P .. 'd:' .. id, 'p')
     local kind, since, before, limit = text(), text(), text(), number()
     local at, last = tonumber(text()), number()
     local high, offset, found = '+inf', 0, {}
@@ -123,12 +124,12 @@ function OPS.list_messages()
                 found[#found + 1] = row
                 found[#found + 1] = score
                 if #found == 2 * limit then
-                    return found
+                    return { protocol, found }
                 end
             end
         end
         if #rows < 2 * STEP then
-            return found
+            return { protocol, found }
         end
         offset = offset + STEP
     end
@@ -203,7 +204,7 @@ end
 
 local function command(id)
     local row = call('HMGET', P .. 'c:' .. id, 'd', 'a', 'b', 'n')
-    return row[1] and { id, row[1], row[2], row[3], row[4] }
+    return row[1] and { id, row[1], call('HGET', P .. 'd:' .. row[1], 'p') or '', row[2], row[3], row[4] }
 end
 
 function OPS.get_command()

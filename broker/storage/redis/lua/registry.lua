@@ -4,10 +4,11 @@
 --   devices         zset  ids, by their bytes     cs_eui        hash  cs_eui -> id        app_cs  hash  id -> cs_eui
 --   d:<id>          hash  a device                ba:<application>, bd:<device>   zset  ids: the bindings
 --   dev_eui         hash  alias -> id
---   protocol:<p> product:<k> parent:<id> online offline      zset  ids of devices, for lists
+--   protocol:<p> product:<k> parent:<id> tag:<t> online offline      zset  ids of devices, for lists
+--   protocols       set   those that there were devices of
 --   on:<node>       set   ids of devices that are online through a node
 
--- The fields of a device: p protocol, k product, e dev_eui, g parent, n name, b all else that is registered, i info,
+-- The fields of a device: p protocol, k product, e dev_eui, g parent, y tags with a NUL in between, n name, b all else that is registered, i info,
 -- o online, r reason, t since, s last seen, w the node that said so. What there is not is not there.
 
 function OPS.add_product()
@@ -64,7 +65,8 @@ local function taken(id, dev_eui, itself)
     end
 end
 
-local function index(command, id, protocol, product, parent, dev_eui)
+-- What the fields p, k, g, y and e are found by.
+local function index(command, id, protocol, product, parent, tags, dev_eui)
     local function go(key)
         if command == 'ZADD' then
             call('ZADD', key, 0, id)
@@ -73,6 +75,12 @@ local function index(command, id, protocol, product, parent, dev_eui)
         end
     end
     go(P .. 'protocol:' .. protocol)
+    if command == 'ZADD' then
+        call('SADD', P .. 'protocols', protocol)
+    end
+    for tag in string.gmatch(tags or '', '[^%z]+') do
+        go(P .. 'tag:' .. tag)
+    end
     if product and product ~= '' then
         go(P .. 'product:' .. product)
     end
@@ -90,19 +98,19 @@ end
 
 -- What is registered of a device, from the arguments.
 local function registered()
-    return { id = text(), p = text(), k = text(), e = text(), g = text(), n = text(), b = text() }
+    return { id = text(), p = text(), k = text(), e = text(), g = text(), y = text(), n = text(), b = text() }
 end
 
 local function keep(device)
     local key = P .. 'd:' .. device.id
-    for _, field in ipairs({ 'p', 'k', 'e', 'g', 'n', 'b' }) do
+    for _, field in ipairs({ 'p', 'k', 'e', 'g', 'y', 'n', 'b' }) do
         if device[field] == '' then
             call('HDEL', key, field)
         else
             call('HSET', key, field, device[field])
         end
     end
-    index('ZADD', device.id, device.p, device.k, device.g, device.e)
+    index('ZADD', device.id, device.p, device.k, device.g, device.y, device.e)
 end
 
 function OPS.add_devices()
@@ -147,24 +155,24 @@ function OPS.save_device()
     if why then
         return refuse('conflict', why)
     end
-    local old = call('HMGET', key, 'p', 'k', 'g', 'e')
-    index('ZREM', device.id, old[1], old[2], old[3], old[4])
+    local old = call('HMGET', key, 'p', 'k', 'g', 'y', 'e')
+    index('ZREM', device.id, unpack(old, 1, 5))
     keep(device)
 end
 
 function OPS.delete_device()
     local id = text()
     local key = P .. 'd:' .. id
-    local old = call('HMGET', key, 'p', 'k', 'g', 'e', 'w')
+    local old = call('HMGET', key, 'p', 'k', 'g', 'y', 'e', 'w')
     if not old[1] then
         return refuse('not-found', 'there is no device ' .. quoted(id))
     end
-    index('ZREM', id, old[1], old[2], old[3], old[4])
+    index('ZREM', id, unpack(old, 1, 5))
     for _, name in ipairs({ 'devices', 'online', 'offline' }) do
         call('ZREM', P .. name, id)
     end
-    if old[5] then
-        call('SREM', P .. 'on:' .. old[5], id)
+    if old[6] then
+        call('SREM', P .. 'on:' .. old[6], id)
     end
     for _, application in ipairs(call('ZRANGE', P .. 'bd:' .. id, 0, -1)) do
         call('ZREM', P .. 'ba:' .. application, id)
@@ -179,6 +187,16 @@ end
 
 function OPS.get_device()
     return call('HGETALL', P .. 'd:' .. text())
+end
+
+-- protocol, number, protocol, number ...
+function OPS.count_devices()
+    local found = {}
+    for _, protocol in ipairs(call('SMEMBERS', P .. 'protocols')) do
+        found[#found + 1] = protocol
+        found[#found + 1] = call('ZCARD', P .. 'protocol:' .. protocol)
+    end
+    return found
 end
 
 -- By alias, else by id.
@@ -197,7 +215,7 @@ function OPS.save_info()
 end
 
 -- The indexes that a query names, the smallest first. "" is no filter.
-local function indexes(application, product, parent, protocol, online)
+local function indexes(application, tag, product, parent, protocol, online)
     local keys = {}
     local function add(name, value)
         if value ~= '' then
@@ -205,6 +223,7 @@ local function indexes(application, product, parent, protocol, online)
         end
     end
     add('ba:', application)
+    add('tag:', tag)
     add('product:', product)
     add('parent:', parent)
     add('protocol:', protocol)
@@ -224,7 +243,7 @@ end
 -- answer: the id that was looked at last if there may be more, else "".
 function OPS.find_devices()
     local after, limit, budget = text(), number(), number()
-    local keys = indexes(text(), text(), text(), text(), text())
+    local keys = indexes(text(), text(), text(), text(), text(), text())
     local since, wanted = text(), string.lower(text())
     local first, found = table.remove(keys, 1), {}
     while true do

@@ -78,17 +78,76 @@ function OPS.forget_node()
     end
 end
 
--- The version that is there, and the id of this database. ARGV: version of the broker, a new id.
+-- The version that is there, the id of this database, whether a copy into it is not whole, and whether somebody copies
+-- it. ARGV: version of the broker, a new id, the copier's name.
 function OPS.schema()
-    local version, id = text(), text()
+    local version, id, copier = text(), text(), text()
     if call('EXISTS', P .. 'schema') == 0 then
         call('HSET', P .. 'schema', 'version', version, 'id', id)
     end
-    return call('HMGET', P .. 'schema', 'version', 'id')
+    local found = call('HMGET', P .. 'schema', 'version', 'id')
+    local copied = (tonumber(call('ZSCORE', P .. 'nodes', copier)) or 0) > now()
+    return { found[1], found[2], call('EXISTS', P .. 'copying'), copied and 1 or 0 }
 end
 
 -- Write something of some size and take it back: it fails when work would fail.
 function OPS.probe()
     call('SET', P .. 'probe', string.rep('0', number()))
     call('DEL', P .. 'probe')
+end
+
+-- Copies (`broker.storage.copying`). `copying` is a hash of notes that is there while the target is not whole; a source
+-- only has the name of its copier among the nodes.
+
+-- The copier is there. ARGV: its name, who it is, milliseconds to live.
+function OPS.begin_copy()
+    local node, details, ttl = text(), text(), number()
+    call('HSET', P .. 'writer:' .. node, 'details', details)
+    call('ZADD', P .. 'nodes', now() + ttl, node)
+end
+
+-- How far a copy of a table has come.
+function OPS.copied()
+    local name, cursor = text(), text()
+    call('HSET', P .. 'copying', name, cursor)
+end
+
+-- Rows as they were, with their numbers: a reading, a message, a command.
+function OPS.load_values()
+    local device, list = text(), {}
+    for n = 1, number() do
+        list[n] = text()
+    end
+    call_many('HSET', P .. 'v:' .. device, list, 2)
+end
+
+local function at_least(key, n)
+    if (tonumber(call('GET', key) or '') or 0) < n then
+        call('SET', key, n)
+    end
+end
+
+function OPS.load_messages()
+    local device, list, highest = text(), {}, 0
+    for n = 1, number(), 2 do
+        local at, row = text(), text()
+        list[n] = at
+        list[n + 1] = row
+        highest = math.max(highest, (struct.unpack('>I8', row)))
+    end
+    call_many('ZADD', P .. 'h:' .. device, list, 2)
+    at_least(P .. 'n:message', highest)
+end
+
+function OPS.load_command()
+    local device, id, n, always, state = text(), text(), number(), text(), text()
+    local ended, updated_at = text(), text()
+    call('HSET', P .. 'c:' .. id, 'd', device, 'n', n, 'a', always, 'b', state)
+    call('ZADD', P .. 'cd:' .. device, n, id)
+    if ended == '1' then
+        call('ZADD', P .. 'ce', updated_at, id)
+    else
+        call('ZADD', P .. 'co', n, id)
+    end
+    at_least(P .. 'n:command', n)
 end

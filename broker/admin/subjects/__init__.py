@@ -1,0 +1,1 @@
+"""The sub-commands, a file a subject: its options, its calls and the columns of its tables."""
