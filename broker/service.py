@@ -45,10 +45,12 @@ from broker.routing.outbox import Turn
 from broker.routing.router import Router
 from broker.routing.topic_index import TopicIndex
 from broker.storage.files import FileStore
+from broker.storage.own_tables import OwnTables
 from broker.storage.product_watch import ProductWatch
 from broker.storage.quarantine import TICK as QUARANTINE_TICK
 from broker.storage.quarantine import Quarantine
 from broker.storage.recorder import Recorder
+from broker.storage.redis.address import is_redis
 from broker.storage.registry import Registry
 from broker.storing import storage_kind, storage_of
 from broker.tls import Certificate, TlsError
@@ -57,6 +59,16 @@ from broker.tls import Certificate, TlsError
 STOP_GRACE = 10.0
 #: The folder of `FileStore` in the data folder.
 FILES = "files"
+#: Records of `broker.events` that are one process's; rules and sinks are everybody's.
+OWN_EVENT_TABLES = (
+    "events",
+    "event_queue",
+    "event_dead_letters",
+    "event_folds",
+    "event_presence",
+    "event_alive",
+    "event_lora_gateways",
+)
 #: How often the end of connections is looked for.
 STOP_POLL = 0.05
 LISTENER_TICK = 1.0
@@ -212,7 +224,7 @@ class BrokerService(Service):
         core.api_routes.extend(CampaignCalls(campaigns).routes())
         for listener in core.listeners.values():
             await listener.prepare()
-        await campaigns.open()
+        await self._take_campaigns()
         if core.lora is not None:
             self._events.watch.watch_lora(core.lora)
         for served in self.served:
@@ -298,6 +310,12 @@ class BrokerService(Service):
         core.traces.max_devices = self.config.log.max_traced
         core.traces.max_seconds = self.config.log.max_trace_time
 
+    def _event_storage(self) -> Any:
+        """Of several processes each has its own events, queues and knowledge of who is away."""
+        if not is_redis(self.config.storage.url):
+            return self._storage
+        return OwnTables(self._storage, self.config.broker.name, OWN_EVENT_TABLES)
+
     def _build_events(
         self, events: Events, router: Router, devices: LiveDevices, registry: Registry, quarantine: Quarantine
     ) -> EventSide:
@@ -306,7 +324,7 @@ class BrokerService(Service):
         try:
             return EventSide(
                 events,
-                self._storage,
+                self._event_storage(),
                 router,
                 devices,
                 registry,
@@ -400,8 +418,24 @@ class BrokerService(Service):
         except Exception:
             log.failure("fault in the commands' tick")
 
+    async def _take_campaigns(self) -> None:
+        """Open them here, if no other process has them. Raises Unavailable."""
+        assert self.core is not None and self._campaigns is not None
+        campaigns = self._campaigns
+        if not campaigns.opening and not campaigns.halted and await self.core.backplane.lead("campaigns"):
+            await campaigns.open()
+            self.core.backplane.watch(fenced=campaigns.halt)
+
+    @staticmethod
+    def _campaigns_not_taken(failure: Any) -> None:
+        if not failure.check(Unavailable):
+            log.failure("fault while campaigns were taken up", failure)
+
     def _tick_campaigns(self) -> None:
         assert self._campaigns is not None
+        if not self._campaigns.opened:
+            Deferred.fromCoroutine(self._take_campaigns()).addErrback(self._campaigns_not_taken)
+            return
         try:
             self._campaigns.tick()
         except Exception:

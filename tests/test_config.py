@@ -158,7 +158,8 @@ class EnvironmentTests(ConfigCase):
             "BROKER__COLOUR": (
                 "red",
                 "there is no such table; allowed tables: "
-                "broker, campaigns, cluster, commands, events, history, limits, listeners, log, mail, redis, storage, tls",
+                "broker, campaigns, cluster, commands, events, history, limits, listeners, log, mail, redis, storage, "
+                "tls",
             ),
             "BROKER__BROKER": ("3", "must be a table"),
         }

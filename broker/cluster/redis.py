@@ -278,13 +278,8 @@ class RedisBackplane:
             if me == self.node and await self._run(scripts.BURY, node):
                 self.bus.tell("gone", node.encode())
         except Unavailable as error:
-            # The next renewal finds it again.
+            # The next renewal says again that it is ours.
             self.log.warn("what {node} had could not be taken over yet: {why}", node=node, why=error.message)
-            await self._script(
-                "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end return 1",
-                me,
-                keys=(f"{self._prefix}heir:{node}",),
-            )
         finally:
             self._heirdom.discard(node)
 

@@ -69,7 +69,7 @@ local here, gone = {}, {}
 for _, node in ipairs(redis.call('HKEYS', ARGV[1] .. 'nodes')) do
   if node == ARGV[2] or alive(node) then here[#here + 1] = node else
     local heir = redis.call('GET', ARGV[1] .. 'heir:' .. node)
-    if ARGV[4] == '1' and (not heir or not alive(heir)) then
+    if ARGV[4] == '1' and (not heir or heir == ARGV[2] or not alive(heir)) then
       redis.call('SET', ARGV[1] .. 'heir:' .. node, ARGV[2], 'EX', 86400)
       gone[#gone + 1] = node
     end

@@ -134,13 +134,12 @@ class RemoteSession(Remote):
         return True
 
     def joined(self, wanted: int, given: Any) -> int:
-        return max(wanted, given.qos)
+        return max(wanted, int(given.qos))
 
     def take(self, message: Message, wanted: int) -> int:
         if not (message.qos and wanted):
             return 0  # at QoS 0 its process is asked
-        out = self._out
-        return out.box(self.number, out.pack(message))
+        return self._out.box(self.number, self._out.pack(message))
 
 
 class RemoteMember:

@@ -175,6 +175,7 @@ class Processes(TestCase):
         short = self.ordered(a, other, expires=6)
         sent = self.ordered(b, device)
         self.assertEqual(nova.hear()["command_id"], sent["id"])
+        self.final(b, sent["id"], "sent")
         a.kill()
         nova.close()
         again = Nova(b, device)
@@ -291,7 +292,7 @@ class Processes(TestCase):
 
     def client(self, broker: RealBroker, client_id: str, clean: bool = True) -> Any:
         """Connected; ``got`` holds what came."""
-        client = Mqtt(CallbackAPIVersion.VERSION2, client_id, clean_session=clean)
+        client: Any = Mqtt(CallbackAPIVersion.VERSION2, client_id, clean_session=clean)
         client.got = []
         client.up = threading.Event()
         client.on_connect = lambda *_: client.up.set()

@@ -51,7 +51,7 @@ class Workers(TestCase):
             headers={"Authorization": f"Bearer {self.broker.admin_token}"},
         )
         with urlopen(request, timeout=20) as answer:
-            text = answer.read().decode()
+            text: str = answer.read().decode()
         return next(line for line in text.splitlines() if line.startswith("broker_start_time_seconds"))
 
     def test_they_share_and_are_kept(self) -> Any:
