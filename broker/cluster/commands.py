@@ -69,6 +69,8 @@ class CommandsAcross:
         self.owned: set[str] = set()
         self.takeovers = 0
         self.forwarded = 0
+        #: Devices that are being taken or given -> who waits to look again: what is open of one is taken up once.
+        self._taking: dict[str, list[Deferred[None]]] = {}
         #: Links that wait for that -> whether they are ready for commands.
         self._claiming: dict[str, bool] = {}
         #: What was submitted here and is driven elsewhere; who submitted elsewhere what is driven here.
@@ -174,12 +176,31 @@ class CommandsAcross:
 
     async def _own(self, device_id: str) -> str:
         """Have the device, if it is nobody's; else the node that has it. Raises Unavailable."""
+        while (taking := self._taking.get(device_id)) is not None:
+            before: Deferred[None] = Deferred()
+            taking.append(before)
+            await before
+        self._taking[device_id] = []
+        try:
+            return await self._take(device_id)
+        finally:
+            self._taken(device_id)
+
+    def _taken(self, device_id: str) -> None:
+        for waiting in self._taking.pop(device_id):
+            waiting.callback(None)
+
+    async def _take(self, device_id: str) -> str:
         taken = await self._backplane.take(SPACE, device_id)
         if not taken.mine:
             return str(taken.node)
         if device_id not in self.owned:
+            node = self._backplane.node
             if taken.node or taken.note:
-                self._commands.adopt(device_id, await self.open_of(device_id))
+                found = await self.open_of(device_id)
+                if node != self._backplane.node:
+                    raise Unavailable("another process has taken over what this one had")
+                self._commands.adopt(device_id, found)
             self.owned.add(device_id)
         return ""
 
@@ -251,6 +272,8 @@ class CommandsAcross:
 
     async def _release(self, device_id: str) -> bytes:
         """The device is connected to another process."""
+        if device_id in self._taking:
+            raise Unavailable("the device is being taken or given")
         if device_id not in self.owned:
             self._backplane.leave(SPACE, device_id)
             await self._backplane.find(SPACE, device_id)
@@ -271,8 +294,12 @@ class CommandsAcross:
         held = self._commands.holds(device_id)
         self._commands.give_up(device_id)
         self.owned.discard(device_id)
-        await self._storage.get_device(device_id)  # waits for what was written before
-        self._backplane.leave(SPACE, device_id, OPEN if held else "")
+        self._taking[device_id] = []
+        try:
+            await self._storage.get_device(device_id)  # waits for what was written before
+            self._backplane.leave(SPACE, device_id, OPEN if held else "")
+        finally:
+            self._taken(device_id)
         await self._backplane.find(SPACE, device_id)
         return b""
 

@@ -228,10 +228,21 @@ class RedisBackplane:
                 await self.bus.pause(1.0)
         self._rejoining = False
         for told in self._on_joined:
+            await self._told_joined(told)
+
+    async def _told_joined(self, told: Callable[[], Any]) -> None:
+        """Until it could do what it has to: without that it would serve and know nothing of the others."""
+        node = self.node
+        while self._running and self.node == node:
             try:
                 await maybeDeferred(told)
+                return
+            except Unavailable as error:
+                self.log.warn("what follows joining again has to wait: {why}", why=error.message)
+                await self.bus.pause(0.5)
             except Exception:
                 self.log.failure("fault after joining again")
+                return
 
     # -- those that are gone ---------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -163,6 +163,8 @@ class Elsewhere:
         """Have the client's session, if it has one, in this process; None when it is. Fails with Unavailable."""
         if self._sessions.get(key) is not None:
             return None
+        if not self._is_ready:  # what a client published now would find none of the others' subscribers
+            return fail(Unavailable("this process is joining the others again"))
         return Deferred.fromCoroutine(self._acquire(key))
 
     async def _acquire(self, key: Key) -> None:
@@ -227,7 +229,9 @@ class Elsewhere:
             session = self._sessions.get(key)
         if not isinstance(session, PersistentSession):
             if session is None:
-                self._backplane.leave(SPACE, name)
+                # Perhaps it was let go before, and Redis did not take that: what is told must not lose its number.
+                given = (str(one.number) for one in self.others.sessions.values() if one.key == key)
+                self._backplane.leave(SPACE, name, next(given, ""))
             await self._backplane.find(SPACE, name)
             return b""
         self._sessions.wills.back(key, session.principal)
