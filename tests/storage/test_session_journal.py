@@ -134,6 +134,25 @@ KINDS = st.one_of(
 STEPS = st.lists(st.tuples(st.lists(KINDS, max_size=12), st.booleans()), max_size=12)
 
 
+def real_op(kind: Op, names: dict[int, int], seqs: dict[int, int]) -> list[Op]:
+    """An op as the server would make it: sessions have new numbers and messages new seqs."""
+    word, name = kind[0], kind[1]
+    if word in (RETAIN, FORGET):
+        return [(RETAIN, name, b"p", 1, b"", None) if word == RETAIN else kind]
+    if word in (WILL, UNWILL):
+        seqs[1] += 1
+        return [(WILL, WillRecord(name, "o", "c", "t", b"%d" % seqs[1], 1, False, b"", 0)) if word == WILL else kind]
+    number = names[name]
+    if word == PUT:
+        seqs[name] += 1
+        return [put(number, row(seqs[name], qos=2, payload=b"%d" % seqs[name]))]
+    if word == SESSION:
+        return [(SESSION, record(number, owner=f"o{seqs[name]}"))]
+    if word == DROP:
+        names[name], seqs[name] = max(names.values()) + 1, 0
+    return [(word, number, *kind[2:])]
+
+
 class AnyOrderTests(SynchronousTestCase):
     """Whatever is appended, in whatever batches, of which some fail: the disk has what the memory journal has."""
 
@@ -150,7 +169,7 @@ class AnyOrderTests(SynchronousTestCase):
             for kinds, fails in steps:
                 ops = []
                 for kind in kinds:
-                    ops += self.real(kind, names, seqs)
+                    ops += real_op(kind, names, seqs)
                 for op in ops:
                     memory.append(op)
                 batch = merge([*again, *ops], slots)
@@ -169,26 +188,6 @@ class AnyOrderTests(SynchronousTestCase):
                 self.same(db, memory, max(names.values()))
         finally:
             db.close()
-
-    def real(self, kind: Op, names: dict[int, int], seqs: dict[int, int]) -> list[Op]:
-        """An op as the server would make it: sessions have new numbers and messages new seqs."""
-        word, name = kind[0], kind[1]
-        if word in (RETAIN, FORGET):
-            return [(RETAIN, name, b"p", 1, b"", None) if word == RETAIN else kind]
-        if word in (WILL, UNWILL):
-            seqs[1] += 1
-            return [
-                (WILL, WillRecord(name, "o", "c", "t", b"%d" % seqs[1], 1, False, b"", 0)) if word == WILL else kind
-            ]
-        number = names[name]
-        if word == PUT:
-            seqs[name] += 1
-            return [put(number, row(seqs[name], qos=2, payload=b"%d" % seqs[name]))]
-        if word == SESSION:
-            return [(SESSION, record(number, owner=f"o{seqs[name]}"))]
-        if word == DROP:
-            names[name], seqs[name] = max(names.values()) + 1, 0
-        return [(word, number, *kind[2:])]
 
     def same(self, db: sqlite3.Connection, memory: MemoryJournal, numbers: int) -> None:
         result = self.successResultOf

@@ -41,7 +41,7 @@ from broker.storage.redis.writer import LEASE, RENEW_EVERY, Holder
 
 #: Keys that are there without anything being kept.
 _EMPTY: Final = ("schema", "nodes", "node_names", "writer:", "probe", "copying")
-#: Devices or sessions whose rows are asked for at once.
+#: Devices or sessions whose rows are asked for at once: a few, and twice as many each time, until a page is full.
 _TOGETHER: Final = 5
 #: Keys that one step of emptying takes.
 _SCANNED: Final = 1_000
@@ -233,8 +233,10 @@ class RedisSide:
         _, prefix = OWNED[table]
         reading = READING_COMMANDS[table]
         rows: list[Row] = []
-        for first in range(0, len(owners), _TOGETHER):
-            some = owners[first : first + _TOGETHER]
+        first, together = 0, _TOGETHER
+        while first < len(owners):
+            some = owners[first : first + together]
+            first, together = first + together, 2 * together
             replies = await self.all_of([(reading[0], self.key(prefix + owner), *reading[1:]) for owner in some])
             for owner, flat in zip(some, replies, strict=True):
                 cells = await self._command_cells(flat) if table == "commands" else CELLS[table](flat)

@@ -105,7 +105,7 @@ TABLES: Final[dict[str, dict[str, str]]] = {
 }
 #: Rows of one page, and devices or sessions whose rows are in one: those of one of them are never divided.
 PAGE: Final = 1_000
-OWNERS: Final = 50
+OWNERS: Final = 500
 
 _CASTS: Final[dict[str, Any]] = {INT: int, REAL: float}
 _encode: Final = msgspec.msgpack.Encoder().encode

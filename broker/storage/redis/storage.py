@@ -14,7 +14,6 @@ What is answered is as durable as Redis's own settings make it: with AOF and ``a
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -29,9 +28,8 @@ from broker.model.errors import Invalid, Unavailable
 from broker.model.messages import Command
 from broker.model.records import ApplicationRecord, DeviceQuery, DeviceRecord, LiveState, Product, StoredMessage
 from broker.storage.deferred import deferred
-from broker.storage.interface import ANY, Change, Done, IStorage, Readings
-from broker.storage.records_sql import end_of
-from broker.storage.redis import rows
+from broker.storage.interface import Change, Done, IStorage, Readings
+from broker.storage.redis import questions, rows
 from broker.storage.redis.address import RedisAddress
 from broker.storage.redis.connection import Call, RedisConnection
 from broker.storage.redis.fitness import check_fitness
@@ -52,8 +50,7 @@ PROVEN_FOR: Final = 30.0
 PROBE_SIZE: Final = 16_384
 #: Look-ups of lists that go into one script: Redis does nothing else meanwhile.
 LISTS_TOGETHER: Final = 4
-#: Devices that one step of a list looks at, and that one page of a search may look at before it ends.
-LOOKED_AT: Final = 2_000
+#: Devices that one page of a search may look at before it ends.
 MAX_SEARCHED: Final = 50_000
 #: Devices that are put off-line, and commands that are loaded or go, in one step.
 STEP: Final = 500
@@ -229,7 +226,7 @@ class RedisStorage:
 
     def add_devices(self, records: Sequence[DeviceRecord]) -> Deferred[list[str | None]]:
         cells = [cell for record in records for cell in rows.device_arguments(record)]
-        return self._change("add_devices", self.node, len(records), *cells, decode=_read_refusals)
+        return self._change("add_devices", self.node, len(records), *cells, decode=questions.read_refusals)
 
     def save_device(self, record: DeviceRecord) -> Deferred[None]:
         return self._change("save_device", *rows.registered_arguments(record))
@@ -244,7 +241,7 @@ class RedisStorage:
         return self._look("find_by_dev_eui", dev_eui, decode=rows.read_named_device)
 
     def count_devices(self) -> Deferred[dict[str, int]]:
-        return self._list("count_devices", decode=_read_counts)
+        return self._list("count_devices", decode=questions.read_counts)
 
     @deferred
     async def list_devices(
@@ -255,14 +252,14 @@ class RedisStorage:
         looked_at = 0
         while True:
             want = limit + 1 - len(found)
-            batch, last = await self._list("find_devices", *_query_arguments(query, want, cursor))
+            batch, last = await self._list("find_devices", *questions.query_arguments(query, want, cursor))
             found += [record for record in map(rows.read_named_device, batch) if record is not None]
             if len(found) > limit:
                 return found[:limit], found[limit - 1].id
             if not last:
                 return found, None
             cursor = last.decode()
-            looked_at += LOOKED_AT
+            looked_at += questions.LOOKED_AT
             if query.q and looked_at >= MAX_SEARCHED:
                 return found, cursor
 
@@ -322,7 +319,7 @@ class RedisStorage:
         limit: int,
         cursor: str | None,
     ) -> tuple[list[StoredMessage], str | None]:
-        at, number = ("", 0) if cursor is None else _position(cursor)
+        at, number = ("", 0) if cursor is None else questions.position_of(cursor)
         low = "-inf" if since is None else rows.time_text(since)
         high = rows.time_text(until)
         answer = await self._list("list_messages", device_id, kind or "", low, high, limit + 1, at, number)
@@ -389,19 +386,8 @@ class RedisStorage:
     # -- records ---------------------------------------------------------------------------------------------------
 
     def write_records(self, changes: Sequence[Change]) -> Deferred[None]:
-        arguments: list[Argument] = [len(changes)]
-        for change in changes:
-            arguments += (change.table, change.key)
-            expected = change.expected
-            if expected is ANY:
-                arguments.append("any")
-            elif expected is None:
-                arguments.append("none")
-            else:
-                arguments += ("same", expected)
-            arguments += ("remove",) if change.value is None else ("put", change.value)
         kind = CHANGE if any(change.value is not None for change in changes) else FREEING
-        return self._write_lane.ask("write_records", *arguments, kind=kind)
+        return self._write_lane.ask("write_records", *questions.change_arguments(changes), kind=kind)
 
     def get_record(self, table: str, key: str) -> Deferred[bytes | None]:
         return self._look("get_record", table, key)
@@ -409,10 +395,8 @@ class RedisStorage:
     def list_records(
         self, table: str, prefix: str = "", limit: int = 1000, after: str | None = None
     ) -> Deferred[list[tuple[str, bytes]]]:
-        low = f"({after}" if after is not None and after >= prefix else f"[{prefix}"
-        end = end_of(prefix)
-        high = "+" if end is None else f"({end}"
-        return self._list("list_records", table, low, high, limit, decode=_read_records)
+        low, high = questions.key_range(prefix, after)
+        return self._list("list_records", table, low, high, limit, decode=questions.read_records)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -438,44 +422,3 @@ class RedisStorage:
             answer(None, Invalid("a name holds half of a surrogate pair, which is not text"))
             return
         self._write_lane.tell(job)
-
-
-def _read_refusals(answers: list[bytes]) -> list[str | None]:
-    return [one.decode() or None for one in answers]
-
-
-def _read_counts(flat: Sequence[Any]) -> dict[str, int]:
-    return {name.decode(): count for name, count in zip(flat[::2], flat[1::2], strict=True) if count}
-
-
-def _read_records(flat: Sequence[bytes]) -> list[tuple[str, bytes]]:
-    return [(key.decode(), value) for key, value in zip(flat[::2], flat[1::2], strict=True)]
-
-
-def _query_arguments(query: DeviceQuery, limit: int, cursor: str | None) -> tuple[Argument, ...]:
-    online = {None: "", True: "online", False: "offline"}[query.online]
-    return (
-        "-" if cursor is None else f"({cursor}",
-        limit,
-        LOOKED_AT,
-        query.application or "",
-        query.tag or "",
-        query.product or "",
-        query.parent or "",
-        query.protocol or "",
-        online,
-        rows.time_text(query.changed_since),
-        query.q or "",
-    )
-
-
-def _position(cursor: str) -> tuple[str, int]:
-    """(at, number) behind which a list of messages goes on."""
-    at, _, number = cursor.partition("_")
-    try:
-        moment, count = float(at), max(0, min(int(number), 1 << 62))
-    except ValueError:
-        moment = math.nan
-    if math.isnan(moment):
-        raise Invalid("this cursor was not given by a list of messages")
-    return rows.time_text(moment), count

@@ -1,318 +1,32 @@
-"""What is particular to Redis as a storage: losses at every moment, a full one, two brokers, unfit servers."""
+"""Two brokers of one name, a Redis that will not do, and what lanes and journal do beside the contract."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import random
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import reactor as reactor_module
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import TestCase
 
-from broker.model.errors import Unavailable
 from broker.model.records import DeviceQuery
-from broker.model.sessions import ACK, IN, PUT, SESSION
-from broker.storage.interface import Change
+from broker.model.sessions import ACK, DROP, FORGET, IN, OUT, PUT, REC, RETAIN, SEEN, SESSION, SUB, UNSUB, UNWILL, WILL
+from broker.mqtt.journal import MemoryJournal
+from broker.storage.redis import questions
 from broker.storage.redis import storage as storage_module
 from broker.storage.redis import writer as writer_module
 from broker.storage.redis.fitness import check_fitness
-from broker.storage.redis.replies import Lost, Unfit
-from broker.storage.redis.storage import RedisStorage
-from tests.redis_server import RedisServer
+from broker.storage.redis.replies import Unfit
+from tests.mosquitto import free_port
 from tests.storage.contract import command, device, live, message, product
-from tests.storage.redis.between import Between
-from tests.storage.redis.places import SERVER, make_storage
+from tests.storage.redis.places import SERVER
+from tests.storage.redis.trouble import TroubleCase
 from tests.storage.session_contract import put, record, row
+from tests.storage.test_session_journal import real_op
 
 reactor: Any = reactor_module
-
-
-class TroubleCase(TestCase):
-    timeout = 60
-
-    def setUp(self) -> Any:
-        self.prefix = SERVER.prefix()
-
-    def make(self, url: str = "", node: str = "node-1", **settings: Any) -> RedisStorage:
-        storage = make_storage(self.prefix, url, node, **settings)
-        self.addCleanup(storage.close)
-        return storage
-
-    async def opened(self, url: str = "", node: str = "node-1", **settings: Any) -> RedisStorage:
-        storage = self.make(url, node, **settings)
-        await storage.open()
-        return storage
-
-    def server(self, settings: dict[str, str] | None = None) -> RedisServer:
-        server = RedisServer(Path(self.mktemp()), settings)
-        self.addCleanup(server.remove)
-        server.start()
-        return server
-
-    def between(self) -> Between:
-        between = Between(SERVER.get().port)
-        self.addCleanup(lambda: Deferred.fromCoroutine(between.stop()))
-        between.start()
-        return between
-
-    async def unavailable(self, answer: Any, kind: type[Unavailable] = Unavailable) -> str:
-        with self.assertRaises(kind) as caught:
-            await answer
-        self.assertNotIn("\n", caught.exception.message)
-        return str(caught.exception.message)
-
-    async def id_of(self, looking: Any) -> str:
-        found = await looking
-        assert found is not None
-        return str(found.id)
-
-    async def until(self, condition: Any) -> None:
-        """Look every few milliseconds; the test's own time-out bounds it."""
-        while not condition():
-            await deferLater(reactor, 0.005)
-
-    def journal(self, storage: RedisStorage, change: str, command: Any) -> Deferred[Exception | None]:
-        done: Deferred[Exception | None] = Deferred()
-        getattr(storage, change)(command, done.callback)
-        return done
-
-    def ask(self, *arguments: str) -> bytes:
-        """Redis itself, past the broker."""
-        return SERVER.get().ask(*arguments)
-
-    async def there(self, key: str) -> None:
-        await self.until(lambda: self.ask("EXISTS", f"{self.prefix}:{key}") == b":1\r\n")
-
-
-class LossTests(TroubleCase):
-    async def test_done_and_the_answer_was_lost(self) -> None:
-        """It is answered as done, once, with what Redis had answered."""
-        between = self.between()
-        storage = await self.opened(between.url)
-        between.says = False
-        adding = storage.add_devices([device("d1"), device("d1"), device("d2", product="none")])
-        looking = storage.get_device("d1")
-        await self.there("d:d1")
-        between.says = True
-        between.cut()
-        self.assertEqual(await adding, [None, "there is a device 'd1' already", "there is no product 'none'"])
-        self.assertEqual(await self.id_of(looking), "d1")
-        self.assertEqual(await storage.health(), "")
-
-    async def test_plain_answers_that_were_lost(self) -> None:
-        between = self.between()
-        storage = await self.opened(between.url)
-        between.says = False
-        answers = [storage.add_product(product("p1")), storage.write_records([Change("t", "k", b"v", None)])]
-        await self.there("products")
-        between.says = True
-        between.cut()
-        self.assertEqual(await gatherResults(answers), [None, None])
-
-    async def test_not_done(self) -> None:
-        """It is sent again, and done once."""
-        between = self.between()
-        storage = await self.opened(between.url)
-        between.hears = False
-        adding = storage.add_product(product())
-        refused = self.journal(storage, "add_command", command("c1", "nobody"))
-        await self.until(lambda: any(pair.held for pair in between.pairs))
-        between.hears = True
-        between.cut()
-        await adding
-        self.assertEqual(str(await refused), "there is no device 'nobody'")
-
-    async def test_what_comes_out_of_a_dead_connection_is_not_done(self) -> None:
-        between = self.between()
-        storage = await self.opened(between.url)
-        between.hears = False
-        first = storage.write_records([Change("t", "k", b"1")])
-        await self.until(lambda: any(pair.held for pair in between.pairs))
-        between.hears = True
-        between.cut()
-        await first
-        await storage.write_records([Change("t", "k", b"2", b"1")])
-        between.release()
-        # What was released is read by now: this goes the same way.
-        other = await self.opened(node="node-2")
-        self.assertEqual(await other.get_record("t", "k"), b"2")
-
-    async def test_changes_in_a_row_over_many_losses(self) -> None:
-        between = self.between()
-        storage = await self.opened(between.url)
-        for n in range(30):
-            waiting = [storage.write_records([Change("t", f"{n}-{m}", b"v", None)]) for m in range(20)]
-            if n % 3 == 0:
-                between.cut()
-            elif n % 3 == 1:
-                waiting.append(deferLater(reactor, 0.0005 * n, between.cut))
-            # With nothing expected to be there, one that was done twice would be a Conflict.
-            await gatherResults(waiting)
-        self.assertEqual(len(await storage.list_records("t")), 600)
-
-    async def test_a_long_loss(self) -> None:
-        """Refused at once, look-ups as well, until Redis is back."""
-        server = self.server()
-        storage = await self.opened(server.url, doubt_timeout=0.1)
-        await storage.add_devices([device()])
-        server.kill()
-        adding = storage.add_product(product())
-        looking, listing = storage.get_device("d1"), storage.list_devices(DeviceQuery(), 1, None)
-        for answer in (adding, looking, listing):
-            await self.unavailable(answer)
-        self.assertIn("no connection to Redis", await self.unavailable(storage.get_device("d1")))
-        self.assertIn("no connection to Redis", await storage.health())
-        self.assertIsInstance(await self.journal(storage, "save_command", command()), Unavailable)
-        told: list[Any] = []
-        storage.sessions.watch(lambda upto, error: told.append((upto, type(error))))
-        storage.sessions.append((SESSION, record(1)))
-        await self.until(lambda: told)
-        self.assertEqual(told, [(1, Unavailable)])
-        await deferToThread(server.start)
-        while await storage.health():
-            await deferLater(reactor, 0.01)
-        await storage.add_product(product())
-        self.assertEqual(await self.id_of(storage.get_device("d1")), "d1")
-
-    async def test_health_says_so_at_once(self) -> None:
-        server = self.server()
-        storage = await self.opened(server.url, doubt_timeout=30.0)
-        server.kill()
-        await self.until(lambda: not storage._writing.connected)
-        self.assertIn("no connection to Redis", await storage.health())
-        await deferToThread(server.start)
-
-    async def test_half_open(self) -> None:
-        server = self.server()
-        storage = await self.opened(server.url, reply_timeout=0.2, doubt_timeout=0.1)
-        server.suspend()
-        why = await self.unavailable(storage.add_product(product()), Lost)
-        self.assertIn("may have been made or not", why)
-        server.resume()
-        while await storage.health():
-            await deferLater(reactor, 0.01)
-
-    async def test_closing_while_redis_is_away(self) -> None:
-        server = self.server()
-        storage = await self.opened(server.url, doubt_timeout=0.1)
-        server.suspend()
-        adding = storage.add_product(product())
-        storage.sessions.append((SESSION, record(1)))
-        closing = storage.close()
-        server.kill()
-        await self.unavailable(adding)
-        await closing
-        self.assertEqual(await storage.health(), "the storage is closed")
-
-
-class UndoTests(TroubleCase):
-    """Callers were told that it failed; Redis had done it. What somebody may repeat is taken back."""
-
-    async def fail_late(self, between: Between, storage: RedisStorage, key: str, failed: Any) -> None:
-        await self.there(key)
-        between.takes = False
-        between.cut()
-        await failed()
-        between.takes = between.says = True
-        while await storage.health():
-            await deferLater(reactor, 0.01)
-
-    async def test_commands(self) -> None:
-        between = self.between()
-        storage = await self.opened(between.url, doubt_timeout=0.05)
-        await storage.add_devices([device()])
-        between.says = False
-        adding = self.journal(storage, "add_command", command())
-
-        async def failed() -> None:
-            self.assertIsInstance(await adding, Lost)
-
-        await self.fail_late(between, storage, "c:c1", failed)
-        self.assertIsNone(await storage.get_command("c1"))
-        self.assertEqual(await storage.open_commands(), [])
-        self.assertIsNone(await self.journal(storage, "add_command", command()))
-
-    async def test_messages_of_sessions(self) -> None:
-        between = self.between()
-        storage = await self.opened(between.url, doubt_timeout=0.05)
-        journal = storage.sessions
-        told: list[Any] = []
-        journal.watch(lambda upto, error: told.append((upto, error)))
-
-        async def do(*ops: Any) -> None:
-            for op in ops:
-                journal.append(op)
-            await self.until(lambda: journal.committed == journal.position)
-
-        await do((SESSION, record(1)), put(1, row(1)), put(1, row(2)))
-        between.says = False
-        for op in (put(1, row(3)), (IN, 1, 7), (ACK, 1, 1)):
-            journal.append(op)
-
-        async def failed() -> None:
-            await self.until(lambda: told and told[-1][1] is not None)
-
-        await self.fail_late(between, storage, "in:1", failed)
-        await do(put(1, row(4)))
-        self.assertEqual([one.seq for one in await journal.load_queue(1, 0, 9)], [2, 4])
-        self.assertEqual(await journal.load_incoming(1), [])
-
-
-class FullTests(TroubleCase):
-    def full(self, is_full: bool, server: RedisServer) -> None:
-        server.ask("CONFIG", "SET", "maxmemory", "100kb" if is_full else "0")
-
-    async def test_full(self) -> None:
-        server = self.server()
-        storage = await self.opened(server.url)
-        await storage.add_devices([device("d1"), device("d2")])
-        self.full(True, server)
-        adding = storage.add_devices([device("d3")])
-        looking = storage.get_device("d1")
-        deleting = storage.delete_device("d2")
-        self.assertEqual(await self.unavailable(adding), "Redis has no memory left (maxmemory is reached)")
-        self.assertEqual(await self.id_of(looking), "d1")
-        await deleting
-        self.assertEqual(await storage.health(), "Redis has no memory left (maxmemory is reached)")
-        page, _ = await storage.list_devices(DeviceQuery(), 9, None)
-        self.assertEqual([one.id for one in page], ["d1"])
-        self.full(False, server)
-        self.assertEqual(await storage.health(), "")
-        self.assertEqual(await storage.add_devices([device("d3")]), [None])
-
-    async def test_sessions_give_back_room(self) -> None:
-        server = self.server()
-        storage = await self.opened(server.url)
-        journal = storage.sessions
-        told: list[str] = []
-        journal.watch(lambda upto, error: told.append("" if error is None else str(error)))
-        for op in ((SESSION, record(1)), *(put(1, row(n)) for n in range(1, 6))):
-            journal.append(op)
-        await self.until(lambda: journal.committed == journal.position)
-        self.full(True, server)
-        for op in ((ACK, 1, 1), put(1, row(6)), (ACK, 1, 2)):
-            journal.append(op)
-        await self.until(lambda: len(told) == 2)
-        self.assertEqual(told, ["", "Redis has no memory left (maxmemory is reached)"])
-        # Nothing more is appended, and still what nobody would repeat is done.
-        while [one.seq for one in await journal.load_queue(1, 0, 9)] != [3, 4, 5]:
-            await deferLater(reactor, 0.005)
-        self.assertEqual(len(told), 2)
-
-    async def test_a_command_may_end(self) -> None:
-        server = self.server()
-        storage = await self.opened(server.url)
-        await storage.add_devices([device()])
-        kept = command()
-        self.assertIsNone(await self.journal(storage, "add_command", kept))
-        self.full(True, server)
-        self.assertIsInstance(await self.journal(storage, "add_command", command("c2")), Unavailable)
-        kept.status = "succeeded"
-        self.assertIsNone(await self.journal(storage, "save_command", kept))
-        self.assertEqual(await storage.open_commands(), [])
 
 
 class NameTests(TroubleCase):
@@ -417,7 +131,9 @@ class FitnessTests(TroubleCase):
         self.assertIn("is a replica", why)
 
     async def test_a_cluster(self) -> None:
-        why = await self.unavailable(self.make(self.server({"cluster-enabled": "yes"}).url).open())
+        why = await self.unavailable(
+            self.make(self.server({"cluster-enabled": "yes", "cluster-port": str(free_port())}).url).open()
+        )
         self.assertIn("Redis Cluster", why)
 
     async def test_a_user_without_the_rights(self) -> None:
@@ -505,7 +221,7 @@ class LaneTests(TroubleCase):
         self.assertEqual(storage.counters()["commits_total"], batches + 1)
 
     async def test_a_search_ends_after_so_many_devices(self) -> None:
-        self.patch(storage_module, "LOOKED_AT", 5)
+        self.patch(questions, "LOOKED_AT", 5)
         self.patch(storage_module, "MAX_SEARCHED", 10)
         storage = await self.opened()
         await storage.add_devices([device(f"d{n:02}", name="odd" if n % 20 == 15 else "") for n in range(40)])
@@ -557,3 +273,42 @@ class JournalTests(TroubleCase):
         (loaded,) = await journal.load_sessions()
         expected = (5_001, 5_000, sum(one.size for one in rows))
         self.assertEqual((loaded.next_seq, loaded.queued, loaded.size), expected)
+
+    async def test_any_order_of_ops(self) -> None:
+        """Whatever is appended, in whatever batches: Redis has what the memory journal has."""
+        chance = random.Random(8)
+        storage, memory = await self.opened(), MemoryJournal()
+        journal = storage.sessions
+        names, seqs = {n: n for n in range(1, 5)}, dict.fromkeys(range(1, 5), 0)
+        for _ in range(60):
+            for _ in range(chance.randrange(12)):
+                for op in real_op(chance.choice(KINDS)(chance), names, seqs):
+                    memory.append(op)
+                    journal.append(op)
+            await self.until(lambda: journal.committed == journal.position)
+            await self.same(journal, memory, max(names.values()))
+
+    async def same(self, journal: Any, memory: MemoryJournal, numbers: int) -> None:
+        self.assertEqual(list(await journal.load_sessions()), await memory.load_sessions())
+        self.assertEqual(list(await journal.load_wills()), await memory.load_wills())
+        self.assertEqual(list(await journal.load_retained("", 9)), await memory.load_retained("", 9))
+        for number in range(1, numbers + 1):
+            self.assertEqual(list(await journal.load_queue(number, 0, 99)), await memory.load_queue(number, 0, 99))
+            self.assertEqual(list(await journal.load_incoming(number)), sorted(memory.incoming.get(number, {})))
+
+
+#: What `tests.storage.test_session_journal` makes real ops of.
+KINDS: tuple[Callable[[random.Random], Any], ...] = (
+    lambda chance: (PUT, chance.randint(1, 4)),
+    lambda chance: (PUT, chance.randint(1, 4)),
+    lambda chance: (chance.choice((ACK, REC)), chance.randint(1, 4), chance.randint(1, 12)),
+    lambda chance: (chance.choice((ACK, REC)), chance.randint(1, 4), chance.randint(1, 12)),
+    lambda chance: (chance.choice((IN, OUT)), chance.randint(1, 4), chance.randint(1, 3)),
+    lambda chance: (DROP, chance.randint(1, 4)),
+    lambda chance: (SESSION, chance.randint(1, 4)),
+    lambda chance: (SEEN, chance.randint(1, 4), chance.choice((None, 1.5, 2.5))),
+    lambda chance: (SUB, chance.randint(1, 4), chance.choice("ab"), chance.randint(0, 2)),
+    lambda chance: (UNSUB, chance.randint(1, 4), chance.choice("ab")),
+    lambda chance: (chance.choice((WILL, UNWILL)), chance.randint(1, 3)),
+    lambda chance: (chance.choice((RETAIN, FORGET)), chance.choice("ab")),
+)
