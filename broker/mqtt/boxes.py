@@ -41,6 +41,8 @@ class Boxes:
         self._reading: dict[int, bool] = {}
         #: Up to where a box was read: what is taken may still lie there until the commit.
         self._at: dict[int, bytes] = {}
+        #: Commits that have failed: a page that was asked for before one is not where a box was read up to.
+        self._failures = 0
         self._resting: dict[int, list[Deferred[None]]] = {}
 
     def look_at(self, numbers: Iterable[int]) -> None:
@@ -56,6 +58,7 @@ class Boxes:
 
     def again(self) -> None:
         """A commit failed: what was taken may be there still."""
+        self._failures += 1
         numbers, self._at = list(self._at), {}
         self.look_at(numbers)
 
@@ -74,9 +77,12 @@ class Boxes:
             session = self.sessions.get(number)
             if session is None:
                 break
+            failures = self._failures
             rows = await self._journal.load_box(number, self._at.get(number, b""), PAGE)
             if self.sessions.get(number) is not session:
                 break
+            if self._failures != failures:
+                continue
             for entry, body in rows:
                 self._take(session, body)
                 self._journal.append((TAKEN, f"box:{number}", entry))
