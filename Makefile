@@ -4,7 +4,7 @@
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench storm campaigns coverage clean
+.PHONY: help run test lint bench storm faults campaigns coverage clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
@@ -30,6 +30,10 @@ bench: ## measure what a message costs
 storm: ## kill the broker a hundred times under load: nothing may be lost
 	@sh tools/environment.sh check
 	@.venv/bin/python -m tests.kill_storm
+
+faults: ## let everything fail under three processes and a Redis for some minutes: nothing may be lost
+	@sh tools/environment.sh test
+	@.venv/bin/python -m tests.faults
 
 campaigns: ## firmware for 200 gateways and 200 modules, through two kills: every line has to be true
 	@sh tools/environment.sh test

@@ -141,7 +141,9 @@ class Broker(Child):
 
     name = "broker"
 
-    def __init__(self, *, history: bool = False, reactor: str = "") -> None:
+    def __init__(
+        self, *, history: bool = False, reactor: str = "", more: Mapping[str, str] | None = None, own_user: bool = True
+    ) -> None:
         super().__init__()
         self.novacloud_port = free_port()
         self.gateway88_port = free_port()
@@ -172,12 +174,14 @@ class Broker(Child):
             "listeners.lorawan.bind": f'["udp:{self.lorawan_port}:{local}"]',
             "listeners.lorawan.region": "eu868",
             "listeners.lorawan.unknown": "accept",
+            **(more or {}),
         }
         self._command = apart(arguments)
         self._environment = broker_environment(nothing_else(settings))
         self.start_again()
         try:
-            application = self.call("POST", "/applications", {"id": USER, "kind": "mqtt"})
+            wish = {"id": USER, "kind": "mqtt"}
+            application = self.call("POST", "/applications", wish) if own_user else {"secret": ""}
         except BaseException:
             self.stop()
             raise

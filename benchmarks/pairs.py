@@ -81,11 +81,13 @@ def read_exactly(sock: socket.socket, size: int) -> bytes:
 class Pair:
     """A publisher and its subscriber at QoS 0."""
 
-    def __init__(self, server: Server, number: int, window: int, lasting: bool = False) -> None:
+    def __init__(
+        self, server: Server, number: int, window: int, lasting: bool = False, reader: Server | None = None
+    ) -> None:
         topic = f"bench/{number:04}/up"
         self.window = window
         self.publisher = open_client(server, f"p{number}")
-        self.subscriber = open_client(server, f"s{number}", [(topic, self.qos)], lasting)
+        self.subscriber = open_client(reader or server, f"s{number}", [(topic, self.qos)], lasting)
         self.topic = topic.encode()
         self.sent = self.seen = self.goal = 0
         self.sent_at = 0.0

@@ -27,6 +27,7 @@ from broker.settings.reading import ConfigError, complaint, fill, listed, overla
 from broker.settings.tables import (
     GENERAL,
     BrokerTable,
+    ClusterTable,
     CommandsTable,
     HistoryTable,
     LogTable,
@@ -48,6 +49,7 @@ class Config:
     broker: BrokerTable
     storage: StorageTable
     redis: RedisTable
+    cluster: ClusterTable
     tls: TlsTable
     history: HistoryTable
     commands: CommandsTable
@@ -79,6 +81,7 @@ def load(path: str | None, environment: Mapping[str, str], sides: Mapping[str, A
     _check_storage(general["storage"].url, tables, source)
     _check_pair("redis", general["redis"], source)
     _check_tls(general["tls"], source)
+    _check_workers(general["broker"], general["storage"].url, source)
     listeners = _listeners(tables, sides, general["tls"], source)
     del general["limits"]
     return Config(
@@ -120,6 +123,12 @@ def _check_storage(url: str, tables: dict[str, Any], source: str) -> None:
         else:
             return
     raise complaint("storage.url", tables["storage"]["url"], allowed, source)
+
+
+def _check_workers(table: BrokerTable, url: str, source: str) -> None:
+    if table.workers > 1 and not is_redis(url):
+        needed = "more than one process needs a Redis as storage.url"
+        raise ConfigError(f"{source}: broker.workers = {table.workers}: {needed}, and it is {url!r}")
 
 
 def _check_pair(name: str, table: TlsTable | RedisTable, source: str) -> None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from broker import __version__
+from broker.cluster.local import LocalBackplane
 from broker.events.events import Events
 from broker.events.side import EventSide
-from broker.model.interfaces import IMqttIdentities, IMqttSpace, IUpdater
+from broker.model.interfaces import IBackplane, IMqttIdentities, IMqttSpace, IUpdater
 from broker.model.secrets import same_text
 from broker.routing.commands import Commands
 from broker.routing.live import LiveDevices
@@ -48,6 +49,8 @@ class Core:
     events: Events = field(default_factory=Events)
     #: What belongs to events: rules, sinks, the watch over presence.
     event_side: EventSide | None = None
+    #: The other processes of the broker.
+    backplane: IBackplane = field(default_factory=LocalBackplane)
     #: Seconds that a command waits for its device when the caller does not say ([commands] default_expires).
     default_expires: float = 3600.0
     #: Ways of logging in over MQTT; application and device sides append theirs while they are built.

@@ -27,15 +27,17 @@ class DataDirError(Exception):
 
 
 class DataDir:
-    """An open, locked data folder. Raises DataDirError."""
+    """An open, locked data folder; without ``lock``, one that our parent has locked. Raises DataDirError."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, lock: bool = True) -> None:
         self.path = path.absolute()
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise self._refusal("cannot be used", error) from None
+        if not lock:
+            return
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

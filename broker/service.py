@@ -25,6 +25,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
+from broker.clustering import Clustering, backplane_of, problem_of
 from broker.config import Config, ConfigError
 from broker.core import Core
 from broker.data_dir import DataDir, DataDirError
@@ -44,10 +45,12 @@ from broker.routing.outbox import Turn
 from broker.routing.router import Router
 from broker.routing.topic_index import TopicIndex
 from broker.storage.files import FileStore
+from broker.storage.own_tables import OwnTables
 from broker.storage.product_watch import ProductWatch
 from broker.storage.quarantine import TICK as QUARANTINE_TICK
 from broker.storage.quarantine import Quarantine
 from broker.storage.recorder import Recorder
+from broker.storage.redis.address import is_redis
 from broker.storage.registry import Registry
 from broker.storing import storage_kind, storage_of
 from broker.tls import Certificate, TlsError
@@ -56,6 +59,16 @@ from broker.tls import Certificate, TlsError
 STOP_GRACE = 10.0
 #: The folder of `FileStore` in the data folder.
 FILES = "files"
+#: Records of `broker.events` that are one process's; rules and sinks are everybody's.
+OWN_EVENT_TABLES = (
+    "events",
+    "event_queue",
+    "event_dead_letters",
+    "event_folds",
+    "event_presence",
+    "event_alive",
+    "event_lora_gateways",
+)
 #: How often the end of connections is looked for.
 STOP_POLL = 0.05
 LISTENER_TICK = 1.0
@@ -98,6 +111,7 @@ class BrokerService(Service):
         reread: Callable[[], Config] | None = None,
         on_failure: Callable[[], None] = lambda: None,
         lines: Lines | None = None,
+        worker: bool = False,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -109,6 +123,8 @@ class BrokerService(Service):
         self._reread = reread
         self._on_failure = on_failure
         self._lines = lines
+        #: Whether we are one of several processes in one data folder, on the same ports.
+        self._worker = worker
         self._clock = clock
         self._monotonic = monotonic
         self._data_dir: DataDir | None = None
@@ -119,6 +135,7 @@ class BrokerService(Service):
         self._campaigns: Campaigns | None = None
         self._events: Any = None
         self._metrics: Metrics | None = None
+        self._clustering: Clustering | None = None
         self._starting: Deferred[None] | None = None
         self._stopping: Deferred[None] | None = None
         self._loops: list[LoopingCall] = []
@@ -165,7 +182,7 @@ class BrokerService(Service):
     def _take_hold(self) -> None:
         """Everything that another process could have, or that could be missing."""
         config = self.config
-        self._data_dir = DataDir(config.data_dir)
+        self._data_dir = DataDir(config.data_dir, lock=not self._worker)
         self._token = config.broker.admin_token
         if self._token:
             log.info("admin token: broker.admin_token of {source}", source=config.source)
@@ -174,7 +191,7 @@ class BrokerService(Service):
             log.info("admin token: in the file {file}", file=str(file))
         self._certificate = Certificate(config.tls, self._data_dir.path)
         for name, settings in config.listeners.items():
-            served = Served(name, settings, self._reactor, self._certificate)
+            served = Served(name, settings, self._reactor, self._certificate, self._worker)
             self.served.append(served)
             served.reserve()
 
@@ -194,7 +211,9 @@ class BrokerService(Service):
         for part in (core.files, core.quarantine):
             await part.open()
             self._closers.append(part.close)
-        core.commands.restore(await self._storage.open_commands())
+        clustering = self._clustering = Clustering(core, self._reactor, self._recorder.write_now)
+        await clustering.start()
+        self._closers.append(clustering.stop)
         self._recorder.start()
         self._closers.append(self._recorder.stop)
         await self._events.open()
@@ -205,7 +224,7 @@ class BrokerService(Service):
         core.api_routes.extend(CampaignCalls(campaigns).routes())
         for listener in core.listeners.values():
             await listener.prepare()
-        await campaigns.open()
+        await self._take_campaigns()
         if core.lora is not None:
             self._events.watch.watch_lora(core.lora)
         for served in self.served:
@@ -272,6 +291,7 @@ class BrokerService(Service):
             quarantine=quarantine,
             events=events,
             event_side=side,
+            backplane=backplane_of(config, storage, reactor, at_turn_end(reactor), clock, self._monotonic),
             default_expires=limits.default_expires,
             name=config.broker.name,
             started_at=started_at,
@@ -290,6 +310,12 @@ class BrokerService(Service):
         core.traces.max_devices = self.config.log.max_traced
         core.traces.max_seconds = self.config.log.max_trace_time
 
+    def _event_storage(self) -> Any:
+        """Of several processes each has its own events, queues and knowledge of who is away."""
+        if not is_redis(self.config.storage.url):
+            return self._storage
+        return OwnTables(self._storage, self.config.broker.name, OWN_EVENT_TABLES)
+
     def _build_events(
         self, events: Events, router: Router, devices: LiveDevices, registry: Registry, quarantine: Quarantine
     ) -> EventSide:
@@ -298,7 +324,7 @@ class BrokerService(Service):
         try:
             return EventSide(
                 events,
-                self._storage,
+                self._event_storage(),
                 router,
                 devices,
                 registry,
@@ -320,7 +346,8 @@ class BrokerService(Service):
 
     def problems(self) -> list[str]:
         """Why no work is taken now; empty when it is."""
-        return [problem for problem in (self._problem, self._storage_problem) if problem]
+        problems = (self._problem, self._storage_problem, problem_of(self.core))
+        return [problem for problem in problems if problem]
 
     def troubles(self) -> list[str]:
         """What listeners have to say of themselves."""
@@ -343,7 +370,8 @@ class BrokerService(Service):
             log.warn("the TLS certificate has to be renewed: {sentence}", sentence=warning)
 
     def _figures(self) -> dict[str, float]:
-        return counters_of(self._storage, self._recorder)
+        clustering = self._clustering
+        return counters_of(self._storage, self._recorder) | ({} if clustering is None else clustering.counters())
 
     def _parts(self) -> list[Any]:
         """What has figures of its own for the metrics."""
@@ -385,11 +413,29 @@ class BrokerService(Service):
         assert self.core is not None
         try:
             self.core.commands.tick()
+            if self._clustering is not None:
+                self._clustering.tick()
         except Exception:
             log.failure("fault in the commands' tick")
 
+    async def _take_campaigns(self) -> None:
+        """Open them here, if no other process has them. Raises Unavailable."""
+        assert self.core is not None and self._campaigns is not None
+        campaigns = self._campaigns
+        if not campaigns.opening and not campaigns.halted and await self.core.backplane.lead("campaigns"):
+            await campaigns.open()
+            self.core.backplane.watch(fenced=campaigns.halt)
+
+    @staticmethod
+    def _campaigns_not_taken(failure: Any) -> None:
+        if not failure.check(Unavailable):
+            log.failure("fault while campaigns were taken up", failure)
+
     def _tick_campaigns(self) -> None:
         assert self._campaigns is not None
+        if not self._campaigns.opened:
+            Deferred.fromCoroutine(self._take_campaigns()).addErrback(self._campaigns_not_taken)
+            return
         try:
             self._campaigns.tick()
         except Exception:
@@ -476,7 +522,7 @@ def at_turn_end(reactor: Any) -> Callable[[Callable[[], None]], object]:
 def restart_keys(old: Config, fresh: Config) -> list[str]:
     """The keys outside [listeners] that changed and only count at a start."""
     keys = []
-    for table in ("broker", "storage", "redis", "history", "events", "mail"):
+    for table in ("broker", "storage", "redis", "cluster", "history", "events", "mail"):
         before, after = getattr(old, table), getattr(fresh, table)
         keys += [f"{table}.{key}" for key in after.__struct_fields__ if getattr(before, key) != getattr(after, key)]
     return keys

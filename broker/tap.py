@@ -11,7 +11,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from broker.config import Config, ConfigError, load
 from broker.logs import Lines, sink
 from broker.model.interfaces import IProtocol
 from broker.service import BrokerService
+from broker.workers import WorkersService, worker_number
 
 
 def found_protocols() -> dict[str, Any]:
@@ -71,6 +72,8 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         config = reread()
     except ConfigError as error:
         raise SystemExit(f"broker: {error}") from None
+    if config.broker.workers > 1 and not worker_number(os.environ):
+        return workers_on_the_real_reactor(config, options)
     out = sink(twistd_options(options))
     lines = None if out is None else Lines(out, config.log)
     if reactor is not None:
@@ -80,24 +83,59 @@ def makeService(options: Options, reactor: Any = None) -> IService:
 
 def on_the_real_reactor(config: Config, sides: Mapping[str, Any], reread: Any, lines: Lines | None) -> BrokerService:
     """The service of a process of its own: with signals, and an exit status when it fails later on."""
-    # twistd has not chosen a reactor yet unless its user has; then ours is the better one for what we do.
+    running = the_reactor()
+    service = BrokerService(
+        config,
+        sides,
+        running,
+        reread=reread,
+        on_failure=failure_of(running),
+        lines=lines,
+        worker=bool(worker_number(os.environ)),
+    )
+    running.callWhenRunning(listen_to_signals, running, service)
+    return service
+
+
+def workers_on_the_real_reactor(config: Config, options: Options) -> WorkersService:
+    """The parent of several processes."""
+    running = the_reactor()
+    given = [] if options["config"] is None else ["--config", os.path.abspath(options["config"])]
+    file = (twistd_options(options) or {}).get("logfile")
+    service = WorkersService(
+        config,
+        running,
+        given,
+        environment=os.environ,
+        on_failure=failure_of(running),
+        log_file=None if file in (None, "-") else os.path.abspath(file),
+    )
+    running.callWhenRunning(listen_to_signals, running, service)
+    return service
+
+
+def the_reactor() -> Any:
+    """twistd has not chosen a reactor yet unless its user has; then ours is the better one for what we do."""
     if "twisted.internet.reactor" not in sys.modules and hasattr(select, "epoll"):
         from broker.reactor import install
 
         install()
     from twisted.internet import reactor
 
+    return reactor
+
+
+def failure_of(running: Any) -> Callable[[], None]:
+    """What ends the process with status 1."""
+
     def failed() -> None:
         exit_with(1)
         running.callWhenRunning(running.stop)
 
-    running: Any = reactor
-    service = BrokerService(config, sides, running, reread=reread, on_failure=failed, lines=lines)
-    running.callWhenRunning(listen_to_signals, running, service)
-    return service
+    return failed
 
 
-def listen_to_signals(reactor: Any, service: BrokerService) -> None:
+def listen_to_signals(reactor: Any, service: BrokerService | WorkersService) -> None:
     """SIGTERM and SIGINT stop the broker, a second one at once; SIGHUP reloads.
 
     The reactor's own way of stopping would end the process by the same signal; ours ends it with status 0.

@@ -64,12 +64,16 @@ class RealBroker:
             ),
             **(settings or {}),
         }
+        #: Variables of the child's environment besides.
+        self.environment: dict[str, str] = {}
         self.arguments = arguments or broker_arguments()
         self.output: list[str] = []
         self.ports: dict[str, int] = {}
         self.tls_ports: dict[str, int] = {}
         self._process: subprocess.Popen[str] | None = None
         self._lines: queue.Queue[str | None] = queue.Queue()
+        #: It has ended at its start.
+        self._ended = False
 
     @property
     def pid(self) -> int:
@@ -80,10 +84,11 @@ class RealBroker:
         """Start and wait until it says so."""
         self.ports = {}
         self._lines = queue.Queue()
+        self._ended = False
         self._process = subprocess.Popen(
             self.arguments,
             cwd=self.folder,
-            env=broker_environment(nothing_else(self.settings)),
+            env=broker_environment(nothing_else(self.settings), {**os.environ, **self.environment}),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -92,6 +97,7 @@ class RealBroker:
         while True:
             line = self._lines.get(timeout=PATIENCE)
             if line is None:
+                self._ended = True
                 raise AssertionError("the broker ended:\n" + "\n".join(self.output))
             if found := re.search(r"listening: (\w+) (tcp|tls|udp) .*:(\d+)$", line):
                 ports = self.tls_ports if found[2] == "tls" else self.ports
@@ -120,7 +126,7 @@ class RealBroker:
             return 0
         process.send_signal(number)
         status = process.wait(timeout=PATIENCE)
-        while self._lines.get(timeout=PATIENCE) is not None:
+        while not self._ended and self._lines.get(timeout=PATIENCE) is not None:
             pass
         assert process.stdout is not None
         process.stdout.close()

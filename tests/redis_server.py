@@ -106,6 +106,10 @@ class RedisServer:
     def stop(self) -> None:
         self._end(signal.SIGTERM)
 
+    def ended(self) -> bool:
+        """Whether it has ended by itself."""
+        return self._process is not None and self._process.poll() is not None
+
     def remove(self) -> None:
         """Kill it and take its short folder away: for the end of a test."""
         self.kill()

@@ -151,11 +151,15 @@ class EnvironmentTests(ConfigCase):
                 "tcp:1",
                 'must be a list whose items each must be a string, such as ["..."]',
             ),
-            "BROKER__BROKER__COLOUR": ("red", "there is no such key; allowed keys: admin_token, data_dir, name"),
+            "BROKER__BROKER__COLOUR": (
+                "red",
+                "there is no such key; allowed keys: admin_token, data_dir, name, workers",
+            ),
             "BROKER__COLOUR": (
                 "red",
                 "there is no such table; allowed tables: "
-                "broker, campaigns, commands, events, history, limits, listeners, log, mail, redis, storage, tls",
+                "broker, campaigns, cluster, commands, events, history, limits, listeners, log, mail, redis, storage, "
+                "tls",
             ),
             "BROKER__BROKER": ("3", "must be a table"),
         }
@@ -173,11 +177,12 @@ class EnvironmentTests(ConfigCase):
 class WrongTests(ConfigCase):
     def test_one_line_with_key_value_and_what_is_allowed(self) -> None:
         cases = {
-            "[broker]\nnam = 'x'": 'broker.nam = "x": there is no such key; allowed keys: admin_token, data_dir, name',
+            "[broker]\nnam = 'x'": 'broker.nam = "x": there is no such key; '
+            "allowed keys: admin_token, data_dir, name, workers",
             "[brokr]": "[brokr]: there is no such table; allowed tables: "
-            "broker, campaigns, commands, events, history, limits, listeners, log, mail, redis, storage, tls",
+            "broker, campaigns, cluster, commands, events, history, limits, listeners, log, mail, redis, storage, tls",
             "x = 1": "x = 1: there is no such table; allowed tables: "
-            "broker, campaigns, commands, events, history, limits, listeners, log, mail, redis, storage, tls",
+            "broker, campaigns, cluster, commands, events, history, limits, listeners, log, mail, redis, storage, tls",
             "broker = 3": "broker = 3: must be a table",
             "listeners = []": "listeners = []: must be a table",
             "[broker]\nname = 'a b'": 'broker.name = "a b": must be a string that matches ^[A-Za-z0-9._-]{1,64}$',

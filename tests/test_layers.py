@@ -38,8 +38,9 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
         "broker.tls",
         "broker.simulate",
     ),
-    ("broker.storing",),
+    ("broker.storing", "broker.clustering"),
     ("broker.service",),
+    ("broker.workers",),
     ("broker.tap",),
     # The demo starts a whole broker as its user would, and asks the same configuration where that will listen.
     ("twisted.plugins", "broker.simulate.demo", "broker.simulate.commands", "broker.simulate.__main__"),

@@ -39,7 +39,18 @@ QUIET = (
     "tests.test_scale",
 )
 #: Parts that wait more than they compute, and so take longer than their size says: begun first.
-LONG = ("tests.conformance", "tests.clients", "tests.fleet", "tests.gizwits", "tests.simulate", "tests.test_packaging")
+LONG = (
+    "tests.clients",
+    "tests.cluster",
+    "tests.conformance",
+    "tests.console",
+    "tests.faults",
+    "tests.fleet",
+    "tests.gizwits",
+    "tests.simulate",
+    "tests.storage.redis",
+    "tests.test_packaging",
+)
 #: Parts at a time.
 JOBS = min(4, os.cpu_count() or 1)
 #: Modules whose time is told at the end of a part.

@@ -24,7 +24,7 @@ from broker.fleet.selection import Candidate, Selection
 from broker.fleet.settings import CampaignSettings
 from broker.fleet.store import CampaignStore
 from broker.fleet.work import Roster, Work
-from broker.model.errors import BrokerError, Conflict, Invalid, LimitExceeded, NotFound
+from broker.model.errors import BrokerError, Conflict, Invalid, LimitExceeded, NotFound, Unavailable
 from broker.model.interfaces import IConsumer, IUpdateProgress, IUpdater
 from broker.model.messages import Command, Presence, Uplink
 from broker.model.updates import Release
@@ -49,6 +49,8 @@ class Campaigns:
         self._runs: dict[str, Run] = {}
         self._roster = Roster()
         self._followed: set[str] = set()
+        #: Whether this process has the campaigns, or is reading them; whether it has them no more.
+        self.opened = self.opening = self.halted = False
         #: Wall clock less monotonic clock, and when that last changed.
         self._offset = core.clock() - core.monotonic()
         self._jumped_at = float("-inf")
@@ -60,6 +62,14 @@ class Campaigns:
     @deferred
     async def open(self) -> None:
         """Take up what an earlier life has left. Fails with Unavailable."""
+        self.opening = True
+        try:
+            await self._open()
+        finally:
+            self.opening = False
+        self.opened = True
+
+    async def _open(self) -> None:
         for campaign in await self._store.campaigns():
             self._kept[campaign.id] = campaign
             if campaign.state == c.DRAFT or campaign.closed:
@@ -77,6 +87,8 @@ class Campaigns:
 
     def tick(self) -> None:
         """See to what time brings."""
+        if self.halted:
+            return
         now = self._core.monotonic()
         offset = self._core.clock() - now
         if abs(offset - self._offset) > JUMP:
@@ -89,7 +101,8 @@ class Campaigns:
         self._tell()
 
     def halt(self) -> None:
-        """The broker stops."""
+        """The broker stops, or another process has the campaigns now."""
+        self.halted = True
         for run in self._runs.values():
             run.halt()
 
@@ -141,6 +154,8 @@ class Campaigns:
     @deferred
     async def create(self, plan: Plan) -> Campaign:
         """A draft. Fails with Invalid, NotFound, Conflict, LimitExceeded, Unavailable."""
+        if not self.opened or self.halted:
+            raise Unavailable("another process of the broker has the campaigns: ask that one")
         if len(self._kept) >= self.settings.max_campaigns:
             raise LimitExceeded(
                 f"there are {self.settings.max_campaigns} campaigns already; delete old ones",

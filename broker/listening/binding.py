@@ -139,16 +139,26 @@ class Reserved:
             self._socket = None
 
 
-def reserve(listener: str, bind: Bind, reactor: Any, contexts: Any, before: Before | None = None) -> Reserved:
+def reserve(
+    listener: str,
+    bind: Bind,
+    reactor: Any,
+    contexts: Any,
+    before: Before | None = None,
+    *,
+    share: bool = False,
+    listen: bool = True,
+) -> Reserved:
     """Take the address of ``bind`` for the listener of that name. Raises BindError.
 
     ``contexts`` (of `broker.tls.Certificate`) makes the TLS side of each connection; ``before`` the factory that is put
-    before what is served, if there is to be one.
+    before what is served, if there is to be one. ``share``: other processes may have the same address, and the system
+    shares what comes among them; without ``listen`` nothing comes here.
     """
     reserved = Reserved(listener, bind, reactor, contexts, before)
     if bind.kind:
         try:
-            reserved._socket = _open(bind)
+            reserved._socket = _open(bind, share, listen)
         except OSError as error:
             raise _refusal(listener, bind, error) from None
     return reserved
@@ -163,7 +173,7 @@ def address_of(port: IListeningPort) -> str:
     return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
 
 
-def _open(bind: Bind) -> socket.socket:
+def _open(bind: Bind, share: bool, listen: bool) -> socket.socket:
     """A socket at the address of ``bind``, listening unless it is for datagrams."""
     interface = bind.interface or "0.0.0.0"
     six = isinstance(ip_address(interface.partition("%")[0]), IPv6Address)
@@ -174,9 +184,11 @@ def _open(bind: Bind) -> socket.socket:
         opened.setblocking(False)
         if kind == socket.SOCK_STREAM:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         address = socket.getaddrinfo(interface, bind.port, family, kind, flags=socket.AI_NUMERICHOST)[0][4]
         opened.bind(address)
-        if kind == socket.SOCK_STREAM:
+        if kind == socket.SOCK_STREAM and listen:
             opened.listen(BACKLOG)
     except OSError:
         opened.close()

@@ -70,7 +70,7 @@ class Listening(Protocol):
 class Served:
     """The bindings of one listener and what is behind them."""
 
-    def __init__(self, name: str, settings: ListenerSettings, reactor: Any, contexts: Any) -> None:
+    def __init__(self, name: str, settings: ListenerSettings, reactor: Any, contexts: Any, share: bool = False) -> None:
         self.name = name
         self.settings = settings
         self.listener: Any = None
@@ -79,6 +79,8 @@ class Served:
         self.numbers: list[tuple[str, int]] = []
         self._reactor = reactor
         self._contexts = contexts
+        #: Whether other processes listen at the same addresses.
+        self._share = share
         self._reserved: list[Reserved] = []
 
     def reserve(self) -> None:
@@ -91,7 +93,7 @@ class Served:
         contexts = self._contexts.asking(self.settings.client_certificates) if secure else None
         before = self._gate if self.settings.proxy_protocol else None
         for bind in binds:
-            self._reserved.append(reserve(self.name, bind, self._reactor, contexts, before))
+            self._reserved.append(reserve(self.name, bind, self._reactor, contexts, before, share=self._share))
 
     def release(self) -> None:
         """Give back addresses that are not served."""

@@ -67,6 +67,16 @@ class IConsumer(Interface):
         """A command changed its state (it is the life cycle's own object: read it now, do not keep it)."""
 
 
+class IFarConsumer(IConsumer):
+    """A consumer that also hears of devices that are connected to other processes, as far as it says so.
+
+    The others hear only of the devices of this process: each process has its own history, topics and rules for those.
+    """
+
+    def interests() -> set[str]:
+        """``*`` for all devices, ``d:<id>`` for one, ``a:<application>`` for those bound to it. Asked often."""
+
+
 class IProtocol(Interface):
     """A protocol as `twistd broker` finds it (``getPlugins(IProtocol)``); built-in and third-party alike.
 
@@ -221,6 +231,81 @@ class ILoraNetwork(Interface):
 
     def watch_gateways(call: Callable[[str, bool], None]) -> None:
         """``call(eui, online)`` from now on, whenever a gateway comes or goes. Must not block."""
+
+
+class IBackplane(Interface):
+    """What a broker process knows of the others, and how it speaks to them (DESIGN §11).
+
+    ::
+
+        cast    best effort, bounded and counted: to one node or to all others                 (pub/sub)
+        tell    in one order for all nodes, ourselves included; nobody misses any of it        (one stream)
+        ask     a question to one node, which is answered once                                 (a stream a node)
+        take    who has what: a key of a space belongs to one node at a time, while it lives   (directory)
+
+    A node is a process: ``<name>.<epoch>``, a new one at each start and whenever its lease was lost. What belongs to a
+    node that is gone may be taken by anybody. Bodies are bytes and opaque here. All calls are made, and all callbacks
+    come, in the reactor's thread.
+    """
+
+    node: str = Attribute("This process.")
+    epoch: int = Attribute("Its number, which no other life of a process ever has.")
+    alone: bool = Attribute("There is no other process and never will be: nobody need be told anything.")
+    held: bool = Attribute("Whether our lease holds, as far as we can know.")
+
+    def start() -> Any:
+        """Deferred: we are a node. Fails with Unavailable."""
+
+    def stop() -> Any:
+        """Deferred: what is ours is given up, and the others know that we are gone."""
+
+    def problem() -> str:
+        """Why the others cannot be reached, a sentence; empty when they can."""
+
+    def others() -> tuple[str, ...]:
+        """The other nodes that live."""
+
+    def cast(kind: str, body: bytes, node: str | None = None) -> None:
+        """Say it to one node, or to all others. What is said in one turn travels together."""
+
+    def tell(kind: str, body: bytes) -> None:
+        """Say it to all, ourselves included, in one order with everything that is told."""
+
+    def hear(kind: str, call: Callable[[str, bytes], object]) -> None:
+        """``call(node, body)`` for each `cast` and `tell` of this kind."""
+
+    def ask(node: str, kind: str, body: bytes) -> Any:
+        """Deferred of the answer (bytes). Fails with the BrokerError of whoever answers; Unavailable: none came, and
+        the question may have been acted upon."""
+
+    def answer(kind: str, call: Callable[[str, bytes], Any]) -> None:
+        """``call(node, body)`` gives the answer, or a Deferred of it, or raises a BrokerError."""
+
+    def take(space: str, key: str, note: str = "") -> Any:
+        """Deferred of a `broker.model.cluster.Taken`: ours now, unless a node that lives has it. Fails with
+        Unavailable.
+
+        ``note`` is kept with it, or what is there if it is empty; taking again what is ours changes the note.
+        """
+
+    def leave(space: str, key: str, note: str = "") -> None:
+        """It is ours no more, if it was; with a note the entry stays, and belongs to nobody."""
+
+    def find(space: str, key: str) -> Any:
+        """Deferred of the Taken without taking it; ``node`` is "" when nobody that lives has it."""
+
+    def lead(duty: str) -> Any:
+        """Deferred: whether we are the one node that has this duty now. Ask again each time."""
+
+    def watch(
+        gone: Callable[[str], Any] | None = None,
+        fenced: Callable[[], object] | None = None,
+        joined: Callable[[], Any] | None = None,
+        left: Callable[[str], object] | None = None,
+    ) -> None:
+        """``left(node)``: that node is no more, told to all. ``gone(node)``: it is for us, and no one else, to take
+        over what it had; a Deferred is waited for. ``fenced()``: all that we had may belong to others by now: stop it
+        at once, as if it had never been. ``joined()``: we are a new node since then."""
 
 
 class IUpdater(Interface):

@@ -23,9 +23,11 @@ WILL: Final = "will"
 UNWILL: Final = "unwill"
 RETAIN: Final = "retain"
 FORGET: Final = "forget"
+SEND: Final = "send"
+TAKEN: Final = "taken"
 
 #: Ops whose loss somebody is told of; the others are tried again.
-NEW_WORK: Final = frozenset((PUT, IN, SESSION, SUB, WILL, RETAIN))
+NEW_WORK: Final = frozenset((PUT, IN, SESSION, SUB, WILL, RETAIN, SEND, TAKEN))
 
 #: A tuple as above.
 Op: TypeAlias = tuple[Any, ...]

@@ -212,11 +212,19 @@ class MqttConnection(Stream):
     def _welcome(self, principal: Any, connect: p.Connect) -> Any:
         if self.closing:
             return None
-        settings = self._server.settings
         largest = props.number(connect.properties, props.MAXIMUM_PACKET_SIZE, 0)
         if largest and len(self._offers(connect, False)) > largest:
             self.close("too_long", b"")  # 5.0 [MQTT-3.1.2-24]: nothing that we could say is small enough
             return None
+        acquired = self._server.acquire(principal, self._client_id)
+        if acquired is not None:
+            return acquired.addCallback(lambda _: self._attach(principal, connect, largest))
+        return self._attach(principal, connect, largest)
+
+    def _attach(self, principal: Any, connect: p.Connect, largest: int) -> Any:
+        if self.closing:
+            return None
+        settings = self._server.settings
         attached = self._server.attach(self, principal, self._client_id, connect, session_expiry(connect, settings))
         if attached is None:
             self.close(

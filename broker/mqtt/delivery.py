@@ -31,6 +31,20 @@ SessionIndex: TypeAlias = TopicIndex[Any, Options]
 SessionRoute: TypeAlias = Route[Any, Options]
 
 
+class Remote:
+    """Somebody of another process who is subscribed; see `broker.mqtt.remote`."""
+
+    __slots__ = ()
+
+    def joined(self, wanted: int, given: Any) -> int:
+        """What is wanted by a further subscription of the same one."""
+        raise NotImplementedError
+
+    def take(self, message: Message, wanted: int) -> int:
+        """See `Receiver.take`."""
+        raise NotImplementedError
+
+
 class Receiver:
     """What one session gets of a topic. ``elsewhere``: what it gets of its own messages (no local), if not the same."""
 
@@ -111,6 +125,8 @@ class Plan:
         "name",
         "new",
         "plain",
+        "receivers",
+        "remote",
         "special",
         "topic",
     )
@@ -122,12 +138,18 @@ class Plan:
         self.field = len(self.name).to_bytes(2, "big") + self.name
         granted: dict[Session, list[Options]] = {}
         shares = []
+        remote: dict[Remote, int] = {}
         for subscriber, given in targets:
             if isinstance(subscriber, SharedGroup):
                 shares.append(Share(subscriber.turn(topic)))
+            elif isinstance(subscriber, Remote):
+                remote[subscriber] = subscriber.joined(remote.get(subscriber, 0), given)
             else:
                 granted.setdefault(subscriber, []).append(given)
         receivers = [Receiver(session, given) for session, given in granted.items()]
+        #: All sessions of this process, each once; sessions of other processes, and what they want of it.
+        self.receivers = tuple(receivers)
+        self.remote = tuple(remote.items())
         self.plain = tuple(one for one in receivers if one.is_plain)
         self.everyone = tuple(one.session for one in self.plain)
         self.at_most_once = tuple(one.session for one in self.plain if one.qos == 0)
@@ -140,9 +162,9 @@ class Plan:
         others = (one for one in receivers if not one.is_plain and not one.is_new)
         self.special: tuple[Receiver | Share, ...] = (*others, *shares)
         #: Whether some of it may have to be on disk before its publisher hears of it.
-        self.lasting = bool(shares) or any(one.session.persistent for one in receivers)
-        self.mixed = bool(self.special or self.new)
-        self.mixed_5 = bool(self.special or self.plain)
+        self.lasting = bool(shares or remote) or any(one.session.persistent for one in receivers)
+        self.mixed = bool(self.special or self.new or remote)
+        self.mixed_5 = bool(self.special or self.plain or remote)
 
 
 def plan_of(route: SessionRoute) -> Plan:
@@ -172,6 +194,26 @@ def distribute(plan: Plan, message: Message) -> int:
             _to_all(plan.everyone_5, plan.at_most_once_5, plan.at_least_once_5, message, MQTT_5)
     for special in plan.special:
         position = special.take(message) or position
+    for remote, wanted in plan.remote:
+        position = remote.take(message, wanted) or position
+    return position
+
+
+def distribute_here(plan: Plan, message: Message) -> int:
+    """Send a message that another process passed on to those here for whom it is not in a box, nor another's share."""
+    position = 0
+    if message.qos or message.expires_at is not None:
+        for receiver in plan.receivers:
+            if not (message.qos and receiver.qos and receiver.session.persistent):
+                position = receiver.take(message) or position
+        return position
+    if plan.everyone:
+        _to_all(plan.everyone, (), (), message, MQTT_3_1_1)
+    if plan.everyone_5:
+        _to_all(plan.everyone_5, (), (), message, MQTT_5)
+    for special in plan.special:
+        if isinstance(special, Receiver):
+            special.take(message)
     return position
 
 

@@ -39,6 +39,10 @@ class Server(Home, Protocol):
 
     def new_client_id(self) -> str: ...
 
+    def acquire(self, principal: Any, client_id: str) -> Deferred[None] | None:
+        """Have the client's session in this process, should another one have it; None: there is nothing to wait for."""
+        ...
+
     def attach(
         self, connection: Any, principal: Any, client_id: str, connect: p.Connect, expiry: int | None
     ) -> tuple[Session, bool, LastWill | None] | None:

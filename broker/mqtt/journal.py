@@ -25,16 +25,20 @@ The ops (the first field is the kind)::
     (FORGET, topic)
     (WILL, WillRecord)               a connection has this will, or has been lost and it waits; replaces by its number
     (UNWILL, number)                 it was published, or is not to be
+    (SEND, stream, body)             another process is told, over ``box:<session>``, ``mq:<node>`` or ``log``
+    (TAKEN, stream, id)              what came so, or lay in the box, has become ops of this batch: it goes
 
 ``session`` is a number that is never used again. ``seq`` only grows within one session, so messages lie in the order of
 (session, seq), and are acknowledged nearly in that order. Ops about the same thing take effect in the order in which
 they were appended; ops that find nothing (an ACK of what is gone, anything but SESSION for a session that is not there)
 have no effect. ``properties`` are the bytes of `properties.shared_bytes`, opaque here. ``expires_at``: UNIX seconds.
 
+SEND and TAKEN are only for journals that several processes share (`SharedSessionJournal`).
+
 When a commit fails (full disk, lock) the batch fails as a whole, and the new work in it (PUT, IN, SESSION, SUB, WILL,
-RETAIN) is forgotten: whoever waits for it is told. What only gives back room or notes progress (ACK, REC, OUT, DROP,
-SEEN, UNSUB, UNWILL, FORGET) is kept by the journal and tried again with a later batch, before that batch's own ops:
-nobody would repeat it.
+RETAIN, SEND, TAKEN) is forgotten: whoever waits for it is told. What only gives back room or notes progress (ACK, REC,
+OUT, DROP, SEEN, UNSUB, UNWILL, FORGET) is kept by the journal and tried again with a later batch, before that batch's
+own ops: nobody would repeat it.
 """
 
 from __future__ import annotations
@@ -45,6 +49,7 @@ from typing import Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred, succeed
 
+from broker.model.errors import Unavailable
 from broker.model.sessions import (
     ACK,
     DROP,
@@ -56,8 +61,10 @@ from broker.model.sessions import (
     REC,
     RETAIN,
     SEEN,
+    SEND,
     SESSION,
     SUB,
+    TAKEN,
     UNSUB,
     UNWILL,
     WILL,
@@ -80,8 +87,10 @@ __all__ = [
     "REC",
     "RETAIN",
     "SEEN",
+    "SEND",
     "SESSION",
     "SUB",
+    "TAKEN",
     "UNSUB",
     "UNWILL",
     "WILL",
@@ -143,6 +152,34 @@ class SessionJournal(Protocol):
         ...
 
 
+class SharedSessionJournal(SessionJournal, Protocol):
+    """One that several processes write to. Sessions and wills have numbers that no two processes give."""
+
+    def load_these(self, sessions: Sequence[int]) -> Deferred[Sequence[LoadedSession]]:
+        """Those of these sessions that there are, as they are now."""
+        ...
+
+    def load_box(self, session: int, after: bytes, limit: int) -> Deferred[Sequence[tuple[bytes, bytes]]]:
+        """(id, body) of what lies in the session's box behind the id ``after``, b"" for all; oldest first."""
+        ...
+
+    def load_boxes(self) -> Deferred[Sequence[int]]:
+        """The sessions in whose boxes something may lie."""
+        ...
+
+    def adopt(self, session: int) -> None:
+        """A session that another process has made, or had, is this one's from now on."""
+        ...
+
+    def release(self, session: int) -> None:
+        """It is another process's: ops about it have no effect any more."""
+        ...
+
+    def abandon(self) -> None:
+        """What is not written yet never will be: whoever waits is told that it failed."""
+        ...
+
+
 class MemoryJournal:
     """A journal that keeps everything in memory: for tests, and where storage has none.
 
@@ -160,6 +197,10 @@ class MemoryJournal:
         self.queues: dict[int, dict[int, QueueRow]] = {}
         self.incoming: dict[int, dict[int, None]] = {}
         self.retained: dict[str, RetainedRow] = {}
+        self.boxes: dict[str, dict[bytes, bytes]] = {}
+        #: Told of each SEND that is no box's.
+        self.on_send: Callable[[str, bytes], object] = lambda stream, body: None
+        self._sent = 0
         self._batch: list[Op] = []
         self._again: list[Op] = []
         self._watchers: list[Watcher] = []
@@ -234,6 +275,10 @@ class MemoryJournal:
                 self.retained[topic] = RetainedRow(topic, payload, qos, properties, expires_at)
             case ("forget", topic):
                 self.retained.pop(topic, None)
+            case ("send", stream, body):
+                self._send(stream, body)
+            case ("taken", stream, entry):
+                self.boxes.get(stream, {}).pop(entry, None)
             case _:
                 raise ValueError(f"no such op: {op[0]!r}")
 
@@ -259,6 +304,38 @@ class MemoryJournal:
     def load_retained(self, after: str, limit: int) -> Deferred[Sequence[RetainedRow]]:
         """See `SessionJournal`."""
         return succeed([row for topic, row in sorted(self.retained.items()) if topic > after][:limit])
+
+    def _send(self, stream: str, body: bytes) -> None:
+        if not stream.startswith("box:"):
+            self.on_send(stream, body)
+        elif int(stream[4:]) in self.sessions:
+            self._sent += 1
+            self.boxes.setdefault(stream, {})[b"%012d" % self._sent] = body
+
+    def load_these(self, sessions: Sequence[int]) -> Deferred[Sequence[LoadedSession]]:
+        """See `SharedSessionJournal`."""
+        return self.load_sessions().addCallback(
+            lambda loaded: [one for one in loaded if one.record.number in set(sessions)]
+        )
+
+    def load_box(self, session: int, after: bytes, limit: int) -> Deferred[Sequence[tuple[bytes, bytes]]]:
+        """See `SharedSessionJournal`."""
+        return succeed([one for one in self.boxes.get(f"box:{session}", {}).items() if one[0] > after][:limit])
+
+    def load_boxes(self) -> Deferred[Sequence[int]]:
+        """See `SharedSessionJournal`."""
+        return succeed([int(name[4:]) for name, box in self.boxes.items() if box])
+
+    def adopt(self, session: int) -> None:
+        """See `SharedSessionJournal`."""
+
+    def release(self, session: int) -> None:
+        """See `SharedSessionJournal`."""
+
+    def abandon(self) -> None:
+        """See `SharedSessionJournal`."""
+        self._batch, self._again = [], []
+        self._tell(Unavailable("it was given up"))
 
     def load_wills(self) -> Deferred[Sequence[WillRecord]]:
         """See `SessionJournal`."""

@@ -55,7 +55,19 @@ def options_of(number: int) -> Options:
 class Message:
     """A message as it was published. ``sender`` is the session that it came from, None for the broker's own."""
 
-    __slots__ = ("_expiry_at", "_heads", "_tail", "expires_at", "name", "payload", "qos", "retain", "sender", "shared")
+    __slots__ = (
+        "_expiry_at",
+        "_heads",
+        "_tail",
+        "expires_at",
+        "hops",
+        "name",
+        "payload",
+        "qos",
+        "retain",
+        "sender",
+        "shared",
+    )
 
     def __init__(
         self,
@@ -74,6 +86,8 @@ class Message:
         self.shared = shared
         self.expires_at = expires_at
         self.sender = sender
+        #: How often other processes have passed it on, where it is for a group.
+        self.hops = 0
         self._expiry_at = 0
         self._heads: dict[int, bytes] | None = None
         self._tail = b""

@@ -29,6 +29,7 @@ from broker.mqtt import reasons as r
 from broker.mqtt.connection import MqttConnection
 from broker.mqtt.decode5 import NO_LOCAL, RETAIN_AS_PUBLISHED
 from broker.mqtt.delivery import SessionIndex, SessionRoute, deliver, distribute, plan_of
+from broker.mqtt.elsewhere import Elsewhere
 from broker.mqtt.identities import Identities
 from broker.mqtt.journal import FORGET, RETAIN, MemoryJournal, SessionJournal, SessionRecord
 from broker.mqtt.message import Message, options
@@ -87,6 +88,7 @@ class MqttListener(Listener):
         clock: Callable[[], float],
         monotonic: Callable[[], float],
         journal: SessionJournal | None = None,
+        backplane: Any = None,
     ) -> None:
         super().__init__("mqtt", settings.limits, turn, reactor, clock, monotonic)
         self.settings = settings
@@ -94,12 +96,16 @@ class MqttListener(Listener):
         self._identities = Identities(identities, last_identities)
         self.journal: SessionJournal = MemoryJournal() if journal is None else journal
         self.journal.watch(self._settled)
-        self.sessions = Sessions(self.journal, topics, clock, self.publish_will, self._kept)
+        self.sessions = Sessions(self.journal, topics, clock, self.publish_will, self.kept)
         self.retained: RetainedStore[Message] = RetainedStore(
             settings.max_retained_messages,
             settings.max_retained_bytes,
             lambda topic: self.journal.append((FORGET, topic)),
         )
+        #: The other processes; None when there can be none.
+        self.elsewhere: Elsewhere | None = None
+        if backplane is not None and not backplane.alone:
+            self.elsewhere = Elsewhere(self, backplane)
         self._to_be_told: set[Any] = set()
         self._rights_lost = False
         topics.on_rights_lost.append(self._look_at_rights)
@@ -127,9 +133,16 @@ class MqttListener(Listener):
 
     async def prepare(self) -> None:
         """Take up what is on disk. Raises Unavailable."""
-        self.sessions.restore(await self.journal.load_sessions(), self._restored)
-        wills, grace = await self.journal.load_wills(), self.settings.will_grace
-        self.sessions.wills.restore(wills, grace, lambda key: self.sessions.get(key) is not None)
+        if self.elsewhere is not None:
+            await self.elsewhere.prepare()
+        else:
+            self.sessions.restore(await self.journal.load_sessions(), self.restored)
+            wills, grace = await self.journal.load_wills(), self.settings.will_grace
+            self.sessions.wills.restore(wills, grace, lambda key: self.sessions.get(key) is not None)
+        await self.load_retained()
+
+    async def load_retained(self) -> None:
+        """Read all retained messages from the disk. Raises Unavailable."""
         last = ""
         while True:
             rows = await self.journal.load_retained(last, _LOADED_AT_ONCE)
@@ -143,6 +156,8 @@ class MqttListener(Listener):
     def tick(self) -> None:
         super().tick()
         self.sessions.tick()
+        if self.elsewhere is not None:
+            self.elsewhere.tick()
         now = self.monotonic()
         if self._sys_due <= now and not self.stopping:
             self._sys_due = now + self.settings.sys_interval if self.settings.sys_interval else inf
@@ -198,6 +213,10 @@ class MqttListener(Listener):
         """For a client that leaves the choice to us [MQTT-3.1.3-6]."""
         return f"auto-{uuid4()}"
 
+    def acquire(self, principal: Any, client_id: str) -> Deferred[None] | None:
+        """See `broker.mqtt.host.Server`."""
+        return None if self.elsewhere is None else self.elsewhere.acquire((str(principal.name), client_id))
+
     def attach(
         self, connection: MqttConnection, principal: Any, client_id: str, connect: p.Connect, expiry: int | None
     ) -> tuple[Session, bool, LastWill | None] | None:
@@ -247,6 +266,8 @@ class MqttListener(Listener):
         session.outbox = connection.outbox
         self.sessions.wills.back(session.key, principal)
         self.sessions.seen(session)
+        if self.elsewhere is not None:
+            self.elsewhere.came_or_went(session)
         if (session.expiry, session.version) != (expiry, connect.version):
             if session.version != connect.version:
                 self.topics.rights_changed()  # plans go by the version
@@ -254,7 +275,8 @@ class MqttListener(Listener):
             session.version = connect.version
             self.sessions.save(session)
 
-    def _restored(self, record: SessionRecord) -> PersistentSession:
+    def restored(self, record: SessionRecord) -> PersistentSession:
+        """A session as it was on disk."""
         outbox = Outbox(self.turn, lambda data: None, 0, self.stats)
         fields = (record.client_id, None, outbox, self.settings, self.stats, self.clock, record.version)
         return PersistentSession(record.number, self.journal, self.wait, *fields)
@@ -264,10 +286,10 @@ class MqttListener(Listener):
         found = self._incoming(session)
         if will is None or will.position <= self.journal.committed:
             return found
-        kept = self._kept(will.position)
+        kept = self.kept(will.position)
         return kept if found is None else found.addCallback(lambda _: kept)
 
-    def _kept(self, position: int) -> Deferred[None]:
+    def kept(self, position: int) -> Deferred[None]:
         """Fires when the journal has come to this position; fails with Unavailable when it could not."""
         if position <= self.journal.committed:
             return succeed(None)
@@ -295,6 +317,10 @@ class MqttListener(Listener):
         if session.connection is not connection:
             return
         session.connection = None
+        if self.elsewhere is not None:
+            if session.moved:
+                return
+            self.elsewhere.came_or_went(session)
         if isinstance(session, PersistentSession) and session.expiry != 0:
             session.go_away()
             self.sessions.away(session, self.clock())
@@ -304,6 +330,8 @@ class MqttListener(Listener):
 
     def will(self, session: Session, will: LastWill) -> None:
         """The client went without a goodbye."""
+        if self.elsewhere is not None and self.elsewhere.has_lost(session, will):
+            return
         self.sessions.will(session, will)
 
     def withdraw(self, will: LastWill) -> None:
@@ -363,11 +391,15 @@ class MqttListener(Listener):
             if not self.retained.remove(topic):
                 return 0
             self.journal.append((FORGET, topic))
+            if self.elsewhere is not None:
+                self.elsewhere.keep(message)
             return self.journal.position
         kept = Message(message.name, message.payload, message.qos, True, message.shared, message.expires_at)
         if not self.retained.put(topic, kept):
             return -1
         self.journal.append((RETAIN, topic, kept.payload, kept.qos, kept.shared, kept.expires_at))
+        if self.elsewhere is not None:
+            self.elsewhere.keep(kept)
         return self.journal.position
 
     def retained_for(self, session: Session, connection: MqttConnection) -> RetainedPages:

@@ -73,6 +73,7 @@ class Session:
         "inflight",
         "key",
         "largest",
+        "moved",
         "next_id",
         "outbox",
         "plain",
@@ -98,6 +99,8 @@ class Session:
         version: int = p.MQTT_3_1_1,
     ) -> None:
         self.client_id = client_id
+        #: Whether it is another process's, and of no concern here any more: see `broker.mqtt.elsewhere`.
+        self.moved = 0
         self.principal = principal
         self.key = ("" if principal is None else str(principal.name), client_id)
         self.outbox = outbox

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from heapq import heappop, heappush
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -31,6 +32,22 @@ from broker.mqtt.session import Session
 from broker.mqtt.shared import SharedGroups
 from broker.mqtt.topics import split_share
 from broker.mqtt.wills import Key, LastWill, Wills
+
+
+class Neighbours(Protocol):
+    """Other processes, as far as sessions have to tell them: `broker.mqtt.elsewhere`."""
+
+    def joined(self, session: Session, topic_filter: str, granted: Options, before: Options | None) -> None:
+        """It has this subscription; ``before``: what it was granted for this filter until now."""
+
+    def left(self, session: Session, topic_filter: str, granted: Options) -> None:
+        """It has it no more."""
+
+    def added(self, session: Session) -> None:
+        """It is new."""
+
+    def ended(self, session: Session) -> None:
+        """It is over, and has no subscriptions any more."""
 
 
 class Sessions:
@@ -51,6 +68,8 @@ class Sessions:
         self.wills = Wills(journal, clock, publish)
         self._bequests = Bequests(journal, kept)
         self._sessions: dict[Key, Session] = {}
+        #: Told of changes, where there are other processes.
+        self.neighbours: Neighbours | None = None
         #: How many are on disk.
         self.persistent = 0
         self._next_number = 1
@@ -78,7 +97,8 @@ class Sessions:
         replaced = []
         for each in loaded:
             record = each.record
-            self._next_number = max(self._next_number, record.number + 1)
+            if self.neighbours is None:
+                self._next_number = max(self._next_number, record.number + 1)
             session = make(record)
             session.restored(each.next_seq, each.queued, each.size)
             session.key = (record.owner, record.client_id)
@@ -98,10 +118,31 @@ class Sessions:
     def add(self, session: Session) -> int:
         """A new session; the position that CONNACK has to wait for."""
         self._sessions[session.key] = session
+        if self.neighbours is not None:
+            self.neighbours.added(session)
         if isinstance(session, PersistentSession):
             self.persistent += 1
             return self.save(session)
         return 0
+
+    def number_from(self, first: int) -> None:
+        """Numbers from there on are ours to give."""
+        self._next_number = first
+
+    def each(self) -> list[Session]:
+        """All of them."""
+        return list(self._sessions.values())
+
+    def forget(self, session: Session) -> None:
+        """It is another process's from now on: nothing of it ends."""
+        if self._sessions.get(session.key) is session:
+            del self._sessions[session.key]
+        for topic_filter in list(session.subscriptions):
+            self._leave(session, topic_filter)
+        if isinstance(session, PersistentSession):
+            self.persistent -= 1
+            self._saving.pop(session, None)
+            self._unsaved.discard(session)
 
     def new_number(self) -> int:
         """For a new persistent session."""
@@ -170,6 +211,8 @@ class Sessions:
             self.persistent -= 1
             if not self._bequests.left_by(session, filters, self.groups):
                 self.journal.append((DROP, session.number))
+        if self.neighbours is not None:
+            self.neighbours.ended(session)
         for copy in session.left():
             pass_on(copy.group, copy.message)
         self.wills.over(session.key)
@@ -187,11 +230,16 @@ class Sessions:
         return self._join(session, topic_filter, granted)
 
     def _join(self, session: Session, topic_filter: str, granted: Options) -> bool:
+        before = session.subscriptions.get(topic_filter)
         session.subscriptions[topic_filter] = granted
         group, plain = split_share(topic_filter) or ("", topic_filter)
         if group:
-            return self.groups.join(group, plain, session, granted)
-        return self.topics.subscribe(topic_filter, session, granted)
+            new = self.groups.join(group, plain, session, granted)
+        else:
+            new = self.topics.subscribe(topic_filter, session, granted)
+        if self.neighbours is not None:
+            self.neighbours.joined(session, topic_filter, granted, before)
+        return new
 
     def unsubscribe(self, session: Session, topic_filter: str) -> bool:
         """False if there was no such subscription. `unsafe` has the position that UNSUBACK has to wait for."""
@@ -202,13 +250,16 @@ class Sessions:
         return True
 
     def _leave(self, session: Session, topic_filter: str) -> bool:
-        if session.subscriptions.pop(topic_filter, None) is None:
+        granted = session.subscriptions.pop(topic_filter, None)
+        if granted is None:
             return False
         group, plain = split_share(topic_filter) or ("", topic_filter)
         if group:
             self.groups.leave(group, plain, session)
         else:
             self.topics.unsubscribe(topic_filter, session)
+        if self.neighbours is not None:
+            self.neighbours.left(session, topic_filter, granted)
         return True
 
     # -- wills -----------------------------------------------------------------------------------------------------

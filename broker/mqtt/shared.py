@@ -65,6 +65,11 @@ class SharedGroup(Generic[S, O]):
         """Asked by the topic index when it makes a route."""
         return any(member.may_receive(topic) for member in self.members)
 
+    def near(self, topic: str) -> SharedTurn[S, O]:
+        """The same, of those only that are in this process."""
+        pairs = [pair for pair in self.members.items() if not getattr(pair[0], "afar", False)]
+        return SharedTurn(self, tuple(pair for pair in pairs if pair[0].may_receive(topic)))
+
     def turn(self, topic: str) -> SharedTurn[S, O]:
         """Who shares the messages of a topic, worked out once for a route's plan."""
         return SharedTurn(self, tuple(pair for pair in self.members.items() if pair[0].may_receive(topic)))
@@ -73,11 +78,16 @@ class SharedGroup(Generic[S, O]):
 class SharedTurn(Generic[S, O]):
     """The members of a group that may receive one topic. Holds as long as the route: members, options and rights."""
 
-    __slots__ = ("_pairs", "group")
+    __slots__ = ("_alike", "_pairs", "group")
 
     def __init__(self, group: SharedGroup[S, O], pairs: tuple[tuple[S, O], ...]) -> None:
         self.group = group
         self._pairs = pairs
+        #: Nobody knows how much room there is in another process.
+        self._alike = not any(getattr(member, "afar", False) for member, _ in pairs)
+
+    def members(self) -> Iterator[S]:
+        return (member for member, _ in self._pairs)
 
     def pick(self, qos: int) -> tuple[S, O] | None:
         """Who gets a message that was published at ``qos``; None: nobody, as nobody is connected to take it."""
@@ -94,7 +104,7 @@ class SharedTurn(Generic[S, O]):
         second = pairs[start + 1 if start + 1 < count else 0]
         member, other = first[0], second[0]
         if member.connected and member.room > 0:
-            return second if other.connected and other.room > member.room else first
+            return second if other.connected and self._alike and other.room > member.room else first
         return self._search(start, qos)
 
     def _search(self, start: int, qos: int) -> tuple[S, O] | None:

@@ -60,6 +60,7 @@ class Wills:
         self._clock = clock
         self._publish = publish
         self._next_number = 1
+        self._numbered = False
         #: Those that wait: by client, and by when to look (the number makes them different).
         self._waiting: dict[Key, list[LastWill]] = {}
         self._looks: list[tuple[float, int, LastWill]] = []
@@ -67,11 +68,21 @@ class Wills:
     def __len__(self) -> int:
         return sum(len(each) for each in self._waiting.values())
 
+    def number_from(self, first: int) -> None:
+        """Numbers from there on are ours to give, whatever is restored."""
+        self._next_number, self._numbered = first, True
+
+    def clear(self) -> None:
+        """Forget those that wait: they are another process's."""
+        self._waiting.clear()
+        self._looks.clear()
+
     def restore(self, records: Sequence[WillRecord], grace: float, lasts: Callable[[Key], bool]) -> None:
         """Take up what was on disk at the start. ``lasts``: whether the client has a session that outlived it."""
         now = self._clock()
         for record in records:
-            self._next_number = max(self._next_number, record.number + 1)
+            if not self._numbered:
+                self._next_number = max(self._next_number, record.number + 1)
             block = props.property_block(record.properties)
             properties = props.decode_properties(block, 0, len(block), p.PUBLISH)[0]
             will = p.Will(record.topic, record.payload, record.qos, record.retain, properties)

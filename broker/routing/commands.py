@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
-from typing import Any
+from typing import Any, Protocol
 
 from broker.model.errors import BrokerError, Conflict, DeviceOffline, LimitExceeded, NotFound
 from broker.model.interfaces import IDeviceLink
@@ -56,6 +56,16 @@ NO_WAIT_GRACE = 2.0
 
 #: Time that a 'pending' answer adds when its device's link is gone before we could ask it.
 DEFAULT_PENDING_TIMEOUT = 300.0
+
+
+class Across(Protocol):
+    """Other processes that may drive a device's commands: `broker.cluster.commands`."""
+
+    def submit(self, command: Command, done: Done) -> None:
+        """Take it here or there; see `Commands.submit`."""
+
+    def ready(self, live: LiveDevice) -> bool:
+        """Whether the device's commands are ours to send. If not yet, `Commands.ready_here` is called when they are."""
 
 
 class Commands:
@@ -95,6 +105,8 @@ class Commands:
         self._dispatching: set[str] = set()
         #: Answers whose command is being looked up: (device, answer) by command id.
         self._late: dict[str, list[tuple[str, Reply]]] = {}
+        #: Where there are other processes.
+        self.across: Across | None = None
 
     # -- from the applications' side -------------------------------------------------------------------------------
 
@@ -104,6 +116,13 @@ class Commands:
         Errors: DeviceOffline (it may not wait and the device is away), LimitExceeded (queue full), and whatever the
         journal fails with.
         """
+        if self.across is not None:
+            self.across.submit(command, done)
+        else:
+            self.submit_here(command, done)
+
+    def submit_here(self, command: Command, done: Done) -> None:
+        """The same, for a device whose commands are driven by this process."""
         try:
             self._admit(command)
         except BrokerError as error:
@@ -120,6 +139,9 @@ class Commands:
             if error is not None:
                 self._forget(command)
                 done(error)
+                return
+            if not command.final and self._open.get(command.id) is not command:
+                done(None)  # given up meanwhile: who has it now finds it in the journal
                 return
             if command.final:  # its device was removed while it was written
                 self._save(command)
@@ -185,6 +207,11 @@ class Commands:
 
     def ready(self, live: LiveDevice) -> None:
         """The device's link takes commands from now on: send what waited."""
+        if self.across is None or self.across.ready(live):
+            self.ready_here(live)
+
+    def ready_here(self, live: LiveDevice) -> None:
+        """The same, when the device's commands are driven by this process."""
         if live.link is not None and not live.ready:
             live.ready = True
             self._on_link.pop(live.ref.id, None)
@@ -282,6 +309,47 @@ class Commands:
             table.setdefault(command.device, {})[command.id] = command
             self._watch(command)
 
+    # -- other processes -------------------------------------------------------------------------------------------
+
+    def holds(self, device_id: str) -> bool:
+        """Whether anything of the device is open, or on its way into the journal or out of memory."""
+        if device_id in self._queues or device_id in self._unanswered:
+            return True
+        return any(command.device == device_id for command in self._unsaved.values())
+
+    def settled(self, device_id: str) -> bool:
+        """Whether all that is known of its commands has been handed to the journal."""
+        if any(command.device == device_id for command in self._unsaved.values()):
+            return False
+        return not any(command_id in self._adding for command_id in self._queues.get(device_id, ()))
+
+    def adopt(self, device_id: str, commands: Iterable[Command]) -> None:
+        """Another process had them: open commands of one device, oldest first."""
+        self.restore(command for command in commands if command.id not in self._open and not command.final)
+        self._dispatch(device_id)
+
+    def give_up(self, device_id: str) -> None:
+        """They are another process's: forget them as they are in the journal."""
+        for command in (*self._queues.pop(device_id, {}).values(), *self._unanswered.pop(device_id, {}).values()):
+            self._open.pop(command.id, None)
+        self._on_link.pop(device_id, None)
+
+    def give_up_all(self) -> None:
+        """All are other processes': nothing more is written of them."""
+        for device_id in {command.device for command in self._open.values()}:
+            self.give_up(device_id)
+        self._unsaved.clear()
+
+    def heard(self, command: Command) -> None:
+        """A command has ended, here or where it was driven: tell who waits for it here."""
+        waiters = self._waiters.pop(command.id, [])
+        while waiters:  # each may stop others that wait
+            call = waiters.pop(0)
+            try:
+                call(command)
+            except Exception as error:
+                self._router.fault("wait", error)
+
     def every(self) -> list[Command]:
         """All open commands."""
         return list(self._open.values())
@@ -364,13 +432,7 @@ class Commands:
         command.deadline = None
         self.counters.ended[status] = self.counters.ended.get(status, 0) + 1
         self._change(command, status, result)
-        waiters = self._waiters.pop(command.id, [])
-        while waiters:  # each may stop others that wait
-            call = waiters.pop(0)
-            try:
-                call(command)
-            except Exception as error:
-                self._router.fault("wait", error)
+        self.heard(command)
 
     def _forget(self, command: Command) -> None:
         self._open.pop(command.id, None)

@@ -134,6 +134,16 @@ class LiveDevices:
         self._router.presence(Presence(live.ref, False, reason, live.since))
         return True
 
+    def surrender(self, live: LiveDevice) -> Any:
+        """The device is connected to another process now, or may be: drop it without telling anybody. Its link."""
+        link, live.link = live.link, None
+        live.ready = False
+        if link is not None:
+            self.online_by_protocol[live.ref.protocol] -= 1
+        if self._devices.get(live.ref.id) is live:
+            del self._devices[live.ref.id]
+        return link
+
     def forget(self, live: LiveDevice) -> None:
         """Drop a device that is offline and has nothing left to write."""
         if live.link is None and self._devices.get(live.ref.id) is live:

@@ -26,6 +26,8 @@ class Router:
         self._quiet: tuple[Any, ...] = ()
         #: What `wanted` asks of those who listen to all devices; None while one of them wants everything.
         self._wants: tuple[Callable[[DeviceRef, str], bool], ...] | None = ()
+        #: Told when somebody begins or ends to listen.
+        self.on_listening: list[Callable[[], object]] = []
         self.uplinks = 0
         self.faults = 0
 
@@ -62,6 +64,8 @@ class Router:
             self._by_device.pop(device, None)
 
     def _ask(self) -> None:
+        for told in self.on_listening:
+            told()
         wants = [getattr(consumer, "wants", None) for consumer in self._everyone]
         self._wants = None if None in wants else tuple(one for one in wants if one is not None)
 
@@ -104,6 +108,26 @@ class Router:
                 consumer.command(change)
             except Exception as error:
                 self.fault("command", error)
+
+    # -- other processes -------------------------------------------------------------------------------------------
+
+    def interests(self) -> set[str]:
+        """What those who listen here want to hear of the devices of other processes: see `IFarConsumer`."""
+        wanted: set[str] = set()
+        for consumer in self._everyone + self._quiet:
+            ask = getattr(consumer, "interests", None)
+            if ask is not None:
+                wanted |= ask()
+        return wanted
+
+    def told_elsewhere(self, what: str, event: Any) -> None:
+        """An ``uplink``, a ``presence`` or a ``command`` of another process, for those with `interests`."""
+        for consumer in self._everyone + self._quiet:
+            if hasattr(consumer, "interests"):
+                try:
+                    getattr(consumer, what)(event)
+                except Exception as error:
+                    self.fault(what, error)
 
     def fault(self, what: str, error: BaseException) -> None:
         """Somebody who was told something raised ``error``: count and report it."""

@@ -36,6 +36,8 @@ class BrokerTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     data_dir: Annotated[str, Meta(min_length=1)] = "var"
     #: Empty: made at the first start and kept in <data_dir>/admin.token.
     admin_token: Token = ""
+    #: Processes that share the listening ports and the work; more than one needs a Redis as storage. docs/cluster.md
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
 
 
 class StorageTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,6 +52,13 @@ class StorageTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True)
     reserve: Annotated[int, Meta(ge=0)] = 67_108_864
     #: Devices and gateways that were seen and not registered, of each protocol; those not seen for the longest time go.
     max_quarantined: Count = 1_000
+
+
+class ClusterTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Several broker processes on one Redis; without one, without effect. docs/cluster.md"""
+
+    #: Seconds without a sign of life after which a process counts as dead, and others take over what it had.
+    lease: Annotated[float, Meta(ge=1, le=300)] = 10.0
 
 
 class TlsTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -106,6 +115,7 @@ GENERAL: dict[str, Any] = {
     "broker": BrokerTable,
     "storage": StorageTable,
     "redis": RedisTable,
+    "cluster": ClusterTable,
     "tls": TlsTable,
     "history": HistoryTable,
     "commands": CommandsTable,

@@ -145,6 +145,16 @@ class Recorder:
                 devices=len(self._todo),
             )
 
+    @deferred
+    async def write_now(self, live: LiveDevice) -> None:
+        """Write what is known of a device that goes to another process. Raises Unavailable."""
+        states = [_state_of(live)]
+        try:
+            await self._storage.save_live(states)
+        except BrokerError:
+            self._give_back([live], states)
+            raise
+
     # -- what crosses the broker -----------------------------------------------------------------------------------
 
     def wants(self, device: DeviceRef, kind: str) -> bool:

@@ -59,6 +59,8 @@ class Registry:
         self._application_changes = 0
         #: Held from reading a record to writing it, so that two updates do not undo each other.
         self._updating = DeferredLock()
+        #: Told of each change, and of each new device, that was made here: for other processes.
+        self.on_own: list[Callable[[Change], None]] = []
         #: What a secret is compared with when there is nothing to compare with.
         self._nobody_hashed = hash_secret(make_secret())
         self._nobody_readable = make_secret()
@@ -369,7 +371,37 @@ class Registry:
                 self._rights[application_id] = rights
                 return rights
 
+    @deferred
+    async def told_elsewhere(self, change: Change) -> None:
+        """Another process has made this change, and it is in storage. Raises Unavailable."""
+        if change.what == "device_added":
+            record = await self._storage.get_device(change.id)
+            if record is not None:
+                self._call_added(record)
+            return
+        rights = self._rights.get(change.id)
+        if change.what == "bound" and rights is not None:
+            rights.devices.add(change.other)
+        elif change.what == "unbound" and rights is not None:
+            rights.devices.discard(change.other)
+        elif change.what == "device_removed":
+            for each in list(self._rights.values()):
+                each.devices.discard(change.id)
+        elif change.what == "application_removed":
+            self._rights.pop(change.id, None)
+            if rights is not None:
+                rights.devices.clear()
+        self._call(change)
+
     def _tell_added(self, record: DeviceRecord) -> None:
+        self._tell_own(Change("device_added", record.id, ""))
+        self._call_added(record)
+
+    def _tell_own(self, change: Change) -> None:
+        for listener in self.on_own:
+            listener(change)
+
+    def _call_added(self, record: DeviceRecord) -> None:
         for listener in list(self.on_added):
             try:
                 listener(record)
@@ -377,11 +409,16 @@ class Registry:
                 self.log.failure("fault of a listener told of the new device {id}", id=record.id)
 
     def _tell(self, what: str, id: str, other: str = "") -> None:
+        change = Change(what, id, other)
+        self._tell_own(change)
+        self._call(change)
+
+    def _call(self, change: Change) -> None:
+        what, id = change.what, change.id
         if what.startswith("application"):
             self._application_changes += 1
         elif what not in ("bound", "unbound"):
             self._device_changes += 1
-        change = Change(what, id, other)
         for listener in list(self.on_change):
             try:
                 listener(change)

@@ -26,8 +26,10 @@ from broker.model.sessions import (
     REC,
     RETAIN,
     SEEN,
+    SEND,
     SESSION,
     SUB,
+    TAKEN,
     UNSUB,
     UNWILL,
     WILL,
@@ -110,8 +112,10 @@ class Batch:
         "recs",
         "retained",
         "seen",
+        "sent",
         "spared",
         "subscriptions",
+        "taken",
         "wills",
     )
 
@@ -127,6 +131,9 @@ class Batch:
         #: (session, filter) -> options; (will's) number -> will. None: gone.
         self.subscriptions: dict[tuple[int, str], int | None] = {}
         self.wills: dict[int, WillRecord | None] = {}
+        #: stream -> what goes there, and the ids of what goes from there: for storages that several processes share.
+        self.sent: dict[str, list[bytes]] = {}
+        self.taken: dict[str, list[bytes]] = {}
         #: Bases of sessions that end. Last, as nothing of them may stay.
         self.drops: list[int] = []
         self.spared = 0
@@ -144,6 +151,8 @@ class Batch:
             or self.retained
             or self.subscriptions
             or self.wills
+            or self.sent
+            or self.taken
             or self.drops
         )
 
@@ -183,6 +192,9 @@ def _merge_other(batch: Batch, slots: Slots, kind: str, op: Op) -> None:
         return
     if kind == UNWILL:
         batch.wills[op[1]] = None
+        return
+    if kind in (SEND, TAKEN):
+        (batch.sent if kind == SEND else batch.taken).setdefault(op[1], []).append(op[2])
         return
     if kind == SESSION:
         record = op[1]

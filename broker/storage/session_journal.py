@@ -88,6 +88,16 @@ class BatchJournal:
             self._submit()
         return settled
 
+    def abandon(self) -> None:
+        """What is not handed over yet never will be written: whoever waits is told that it failed."""
+        self._again = []
+        self._full.clear()
+        self._before += len(self._ops)
+        self._ops = []
+        if not self._busy:
+            self._busy = True
+            self._reactor.callLater(0, self._submit)
+
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _cut(self) -> None:

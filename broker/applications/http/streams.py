@@ -23,7 +23,7 @@ from broker.events.event import Event, seen_by
 from broker.listening.frames import text_frame
 from broker.listening.stats import ListenerStats
 from broker.model.errors import LimitExceeded
-from broker.model.interfaces import IConsumer
+from broker.model.interfaces import IFarConsumer
 from broker.model.jsontext import encode
 from broker.model.messages import KINDS, Command, Presence, Uplink
 from broker.routing.router import Router
@@ -105,7 +105,7 @@ class StreamClient(WebSocketPeer):
             self.dropped = 0
 
 
-@implementer(IConsumer)
+@implementer(IFarConsumer)
 class Streams:
     """All stream clients, and the one consumer that serves them."""
 
@@ -125,6 +125,8 @@ class Streams:
         if not self.clients:
             self._router.listen(self)
         self.clients.add(client)
+        for told in self._router.on_listening:
+            told()
         if client.session is not None and client.session.ended:  # signed out while it was opened
             client.close("removed")
 
@@ -132,6 +134,16 @@ class Streams:
         self.clients.discard(client)
         if not self.clients:
             self._router.ignore(self)
+
+    def interests(self) -> set[str]:
+        """See `IFarConsumer`."""
+        wanted: set[str] = set()
+        for client in self.clients:
+            if client.wish.devices:
+                wanted.update(f"d:{device}" for device in client.wish.devices)
+            else:
+                wanted.add("*" if client.caller.is_admin else f"a:{client.caller.application}")
+        return wanted
 
     # -- IConsumer -------------------------------------------------------------------------------------------------
 

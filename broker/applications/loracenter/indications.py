@@ -82,6 +82,10 @@ class Indications:
         core.registry.on_change.append(self._changed)
         core.router.listen(self)
 
+    def interests(self) -> set[str]:
+        """See `IFarConsumer`."""
+        return {f"a:{customer.id}" for customer in self._customers.all()}
+
     # -- IConsumer -------------------------------------------------------------------------------------------------
 
     def wants(self, device: DeviceRef, kind: str) -> bool:

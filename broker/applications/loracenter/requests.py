@@ -7,7 +7,7 @@ of the table of codes (0 for anything that is not ours to do). A mote of somebod
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 from broker.applications.loracenter import codec
 from broker.applications.loracenter.answers import NO_SUCH_GATEWAY, TRY_LATER, Asked, Refusal
@@ -18,9 +18,10 @@ from broker.applications.loracenter.customers import Customer, Session
 from broker.applications.loracenter.deliveries import Deliveries, of_sendto
 from broker.applications.loracenter.gateways import GatewayRequests
 from broker.applications.loracenter.settings import Settings
+from broker.cluster.commands import cancel_anywhere
 from broker.core import Core
 from broker.model.errors import BrokerError
-from broker.model.messages import CANCELLED, Command
+from broker.model.messages import CANCELLED, QUEUED, Command
 
 REFUSED: Final = "CSREG Refused"
 
@@ -77,18 +78,18 @@ class Requests:
     async def _queue_length(self, asked: Asked) -> None:
         """All that waits for the mote, whoever sent it: it is what a further SENDTO would have before it."""
         record = await asked.mote(self._core, -1)
-        length = self._core.commands.queued(record.id)
+        length = len(await waiting_anywhere(self._core, record.id))
         asked.say(1, str(length) if self.settings.queue_length_in_msg else "QUEUE LEN", Qlen=length)
 
     async def _clear(self, asked: Asked) -> None:
         """What this customer server sent and has not been handed over."""
         record = await asked.mote(self._core, -1)
-        waiting = self._core.commands.waiting(record.id)
+        waiting = await waiting_anywhere(self._core, record.id)
         await self._cancel_all([command for command in waiting if command.origin == asked.customer.origin])
         asked.say(1, "CLEAR QUEUE OK")
 
     async def _clear_all(self, asked: Asked) -> None:
-        await self._cancel_all(self._core.commands.waiting_of(asked.customer.origin))
+        await self._cancel_all(await waiting_of_anywhere(self._core, asked.customer.origin))
         if self._core.lora is not None:
             await self._core.lora.withdraw(asked.customer.origin)
         asked.dev_eui = None
@@ -100,7 +101,7 @@ class Requests:
         token = codec.integer(asked.get("canceltoken"), 0, codec.MAX_TOKEN)
         if record is None or token is None:
             raise Refusal(-1, "Cancel Failed")
-        for command in self._core.commands.waiting(record.id):
+        for command in await waiting_anywhere(self._core, record.id):
             if of_sendto(command, asked.customer.origin, str(token)):
                 await self._cancel_all([command])
                 asked.say(1, "Canceled CMD ,OK")
@@ -110,7 +111,7 @@ class Requests:
     async def _cancel_all(self, commands: list[Command]) -> None:
         """Answers when that is on disk."""
         for command in commands:
-            self._core.commands.cancel(command.id)
+            await cancel_anywhere(self._core.commands, command)
         if commands:
             # Storage sees every write that was asked for before, so the last one tells of all.
             stored = await self._core.storage.get_command(commands[-1].id)
@@ -128,3 +129,22 @@ class Requests:
         if gateway is None:
             raise Refusal(-2, NO_SUCH_GATEWAY)
         asked.say(1, gateway)
+
+
+async def waiting_anywhere(core: Core, device_id: str) -> list[Command]:
+    """What is queued for a device, oldest first, whichever process drives it. Raises Unavailable."""
+    across: Any = core.commands.across
+    if across is None or device_id in across.owned:
+        return core.commands.waiting(device_id)
+    return [command for command in await across.open_of(device_id) if command.status == QUEUED]
+
+
+async def waiting_of_anywhere(core: Core, origin: str) -> list[Command]:
+    """What is queued of one origin, likewise."""
+    if core.commands.across is None:
+        return core.commands.waiting_of(origin)
+    return [
+        command
+        for command in await core.storage.open_commands()
+        if command.origin == origin and command.status == QUEUED
+    ]

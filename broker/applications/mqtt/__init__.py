@@ -42,4 +42,5 @@ def build(core: Core, settings: Settings) -> MqttListener:
         core.clock,
         core.monotonic,
         core.storage.sessions,
+        core.backplane,
     )

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
+from twisted.python.failure import Failure
 
 from broker.devices.lorawan.codec import Stat
 from broker.devices.lorawan.gateway import Duty, Gain, Gateway, GatewayRecord, Position, Radio
@@ -17,7 +18,7 @@ from broker.devices.lorawan.identity import canonical_eui
 from broker.devices.lorawan.multicast.calls import GroupCalls
 from broker.devices.lorawan.network import Network
 from broker.devices.lorawan.settings import RegionName
-from broker.model.errors import Conflict, Invalid, LimitExceeded, NotFound
+from broker.model.errors import Conflict, Invalid, LimitExceeded, NotFound, Unavailable
 from broker.storage import rules
 from broker.storage.deferred import deferred
 from broker.storage.quarantine import Entry
@@ -96,6 +97,7 @@ class GatewayCalls:
     def __init__(self, network: Network) -> None:
         self._network = network
         self._records = network.store.gateways
+        network.core.backplane.hear("lora.gateway", self._told)
 
     def routes(self) -> list[Route]:
         path = f"{API}/lorawan/gateways"
@@ -108,6 +110,25 @@ class GatewayCalls:
             Route("PATCH", one, self.change_gateway, ADMIN, body=GatewayChanges, answers=GatewayShape),
             Route("DELETE", one, self.delete_gateway, ADMIN, status=204),
         ]
+
+    def _tell(self, eui: str) -> None:
+        """Other processes have to know."""
+        self._network.core.backplane.tell("lora.gateway", eui.encode())
+
+    def _told(self, node: str, body: bytes) -> None:
+        if node != self._network.core.backplane.node:
+            eui = body.decode()
+            self._records.get(eui).addCallback(self._changed, eui).addErrback(self._not_read)
+
+    def _changed(self, record: GatewayRecord | None, eui: str) -> None:
+        if record is None:
+            self._network.gateways.remove(eui)
+        else:
+            self._network.gateways.register(record)
+
+    def _not_read(self, failure: Failure) -> None:
+        failure.trap(Unavailable)
+        self._network.log.warn("lorawan: a gateway was changed by another process, and could not be read")
 
     async def list_gateways(self, call: Call) -> GatewayPage:
         """The gateways, by EUI."""
@@ -145,6 +166,7 @@ class GatewayCalls:
             created_at=network.core.clock(),
         )
         await self._records.add(eui, record)
+        self._tell(eui)
         return self._shape(network.gateways.register(record))
 
     async def get_gateway(self, call: Call) -> GatewayShape:
@@ -170,6 +192,7 @@ class GatewayCalls:
             changes["name"] = rules.name(changes["name"])
         record = msgspec.structs.replace(record, **changes)
         await self._network.core.storage.write_records([self._records.change(eui, record, before)])
+        self._tell(eui)
         return self._shape(self._network.gateways.register(record))
 
     async def delete_gateway(self, call: Call) -> None:
@@ -178,6 +201,7 @@ class GatewayCalls:
         if await self._records.get(eui) is None:
             raise NotFound(f"there is no registered gateway {eui}")
         await self._records.remove(eui)
+        self._tell(eui)
         self._network.gateways.remove(eui)
 
     @deferred

@@ -19,6 +19,7 @@ from broker.devices.lorawan.chirpstack.network import ChirpstackNetwork
 from broker.devices.lorawan.gateway import Address
 from broker.devices.lorawan.network import Network
 from broker.devices.lorawan.networks import Networks
+from broker.devices.lorawan.relay import Relay
 from broker.devices.lorawan.settings import Settings
 from broker.listening.stats import Gauge, ListenerStats
 from broker.model.interfaces import ILoraNetwork
@@ -30,8 +31,9 @@ class LorawanDatagrams(DatagramProtocol):
 
     noisy = False
 
-    def __init__(self, home: LorawanListener) -> None:
+    def __init__(self, home: LorawanListener, number: int = 0) -> None:
         self.home = home
+        self.number = number
         #: Twisted's own way looks at every address anew: of a socket, half of what an acknowledgement costs.
         self.send: Callable[[bytes, tuple[str, int]], object] = self._through_transport
 
@@ -64,6 +66,13 @@ class LorawanListener:
         self.lora: ILoraNetwork = self.network
         if self.chirpstack is not None:
             self.lora = Networks(self.network, self.chirpstack)
+        self._begun = False
+        self._sockets: list[LorawanDatagrams] = []
+        #: Where there are other processes, of which one has the network.
+        self.relay: Relay | None = None
+        if not core.backplane.alone:
+            network = self.network
+            self.relay = Relay(core.backplane, self._take_network, self._heard, network.stop, self._sockets)
         self._stopping = False
 
     @property
@@ -79,24 +88,45 @@ class LorawanListener:
     @deferred
     async def prepare(self) -> None:
         """Read what is on disk."""
-        await self.network.load()
+        if self.relay is None:
+            await self.network.load()
+        else:
+            await self.relay.look()
+            if not self.relay.leads:  # for who asks what is registered
+                await self.network.store.load()
         if self.chirpstack is not None:
             await self.chirpstack.load()
 
+    @deferred
+    async def _take_network(self) -> None:
+        """It is this process's: also what another had of ChirpStack until now."""
+        await self.network.load()
+        if self._begun and self.chirpstack is not None:
+            await self.chirpstack.load()
+            self.chirpstack.begin()
+
     def begin(self) -> None:
         """Everything is there that hears of uplinks."""
-        if self.chirpstack is not None:
+        self._begun = True
+        if self.chirpstack is not None and (self.relay is None or self.relay.leads):
             self.chirpstack.begin()
 
     def datagram_protocol(self) -> LorawanDatagrams:
-        return LorawanDatagrams(self)
+        self._sockets.append(LorawanDatagrams(self, len(self._sockets)))
+        return self._sockets[-1]
 
     def received(self, through: LorawanDatagrams, data: bytes, address: tuple[str, int]) -> None:
         """A datagram. Nothing that it holds may raise out of here: the socket would be lost."""
         self.stats.messages_in += 1
         self.stats.bytes_in += len(data)
+        if self.relay is not None and not self.relay.leads:
+            self.relay.pass_on(through.number, data, address)
+        else:
+            self._heard(data, (address[0], address[1], through))
+
+    def _heard(self, data: bytes, address: Address) -> None:
         try:
-            self.network.datagram(data, (address[0], address[1], through))
+            self.network.datagram(data, address)
         except Exception:
             self.log.failure("fault while a datagram of {host} was read", host=address[0])
 
@@ -117,6 +147,9 @@ class LorawanListener:
         network = self.network
         figures = network.counted.as_dict()
         figures["lorawan_motes"] = len(network.motes)
+        if self.relay is not None:
+            figures["lorawan_passed_on_total"] = self.relay.passed_on
+            figures["lorawan_nobody_had_the_network_total"] = self.relay.lost
         figures["lorawan_groups"] = len(network.multicast.groups)
         figures["lorawan_gateways_online"] = network.gateways.online
         if self.chirpstack is not None:
@@ -138,11 +171,17 @@ class LorawanListener:
 
     def troubles(self) -> list[str]:
         """What does not work, and does not keep the broker from working."""
-        return [] if self.chirpstack is None else self.chirpstack.troubles()
+        troubles = [] if self.chirpstack is None else list(self.chirpstack.troubles())
+        if self.relay is not None and self.relay.trouble():
+            troubles.append(self.relay.trouble())
+        return troubles
 
     def tick(self) -> None:
         """About once a second."""
-        self.network.tick()
+        if self.relay is not None:
+            self.relay.tick()
+        if self.relay is None or self.relay.leads:
+            self.network.tick()
         if self.chirpstack is not None:
             self.chirpstack.tick()
 

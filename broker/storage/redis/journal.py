@@ -7,6 +7,7 @@ may have been ended by another process.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from secrets import token_bytes
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +24,7 @@ from broker.storage.session_journal import BatchJournal
 from broker.storage.session_rows import pack_message, unpack_message
 
 _encode: Final = msgspec.msgpack.Encoder().encode
+_note: Final = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
 #: The rows of sessions, wills and retained messages, from bytes.
 read_session: Final = msgspec.msgpack.Decoder(tuple[int, str, str, int, int | None]).decode
 read_will: Final = msgspec.msgpack.Decoder(tuple[int, str, str, str, bytes, int, bool, bytes, int, float | None]).decode
@@ -30,12 +32,18 @@ read_retained: Final = msgspec.msgpack.Decoder(tuple[bytes, int, bytes, float | 
 #: Bytes of the seq in front of each message: no two members of a sorted set may be the same.
 SEQ_SIZE: Final = (SEQ_BITS + 7) // 8
 _SEQ_MASK: Final = (1 << SEQ_BITS) - 1
+#: Bytes in front of what lies in a box.
+_MARK: Final = 16
 #: Sessions that are loaded in one step.
 LOADED: Final = 200
 
 
 class Numbers(Slots):
     """Slots that are the sessions' own numbers."""
+
+    def load(self, slots: Iterable[tuple[int, int]]) -> None:
+        """Numbers may lie far apart: none of them is looked for among the free."""
+        self.bases = {session: session << SEQ_BITS for session, _ in slots}
 
     def make(self, session: int) -> int:
         base = self.bases.get(session)
@@ -61,6 +69,11 @@ class RedisSessionJournal(BatchJournal):
 
     def __init__(self, write_lane: WriteLane, read_lane: Lane, reactor: Any) -> None:
         super().__init__(reactor, Numbers())
+        #: In front of what goes into boxes: no two may be the same.
+        self._token = token_bytes(8)
+        self._sent = 0
+        #: Who sends, as the others know it: see `broker.cluster`.
+        self.node: Callable[[], str] = str
         self._write_lane = write_lane
         self._read_lane = read_lane
 
@@ -68,12 +81,28 @@ class RedisSessionJournal(BatchJournal):
         """See `BatchJournal`."""
         kind = CHANGE if brings_work(batch) else FREEING
         undo = None
-        if batch.puts or batch.ins:
+        boxes = self._mark(batch)
+        if batch.puts or batch.ins or boxes:
             # Who sent these sends them again when he is told that they were not kept.
             back = Batch()
             back.acks, back.outs = list(batch.puts), dict(batch.ins)
+            back.taken = boxes
             undo = Job("sessions", arguments_of(back), FREEING, lambda _, error: None)
         self._write_lane.tell(Job("sessions", arguments_of(batch), kind, lambda _, error: done(error), undo=undo))
+
+    def _mark(self, batch: Batch) -> dict[str, list[bytes]]:
+        """Make what goes into boxes unique, and envelopes of what goes into streams. The former."""
+        boxes = {name: bodies for name, bodies in batch.sent.items() if name.startswith("box:")}
+        for name, bodies in batch.sent.items():
+            if name in boxes:
+                for at, body in enumerate(bodies):
+                    self._sent += 1
+                    bodies[at] = self._token + self._sent.to_bytes(_MARK - 8, "big") + body
+            elif name == "log":
+                batch.sent[name] = [_encode((self.node(), 0, [_note(body) for body in bodies]))]
+            else:
+                batch.sent[name] = [_encode(bodies)]
+        return boxes
 
     # -- loading ---------------------------------------------------------------------------------------------------
 
@@ -128,6 +157,22 @@ class RedisSessionJournal(BatchJournal):
             at += step
         return size
 
+    def load_these(self, sessions: Sequence[int]) -> Deferred[list[LoadedSession]]:
+        """See `SharedSessionJournal`."""
+        return self.load_some(sessions)
+
+    @deferred
+    async def load_box(self, session: int, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
+        """See `SharedSessionJournal`. An id is what marks the row, behind its place in the box."""
+        flat = await self._write_lane.ask("load_box", str(session), after.partition(b" ")[0] or b"-inf", limit)
+        pairs = zip(flat[::2], flat[1::2], strict=True)
+        return [(b"%b %b" % (score, row[:_MARK]), row[_MARK:]) for row, score in pairs]
+
+    @deferred
+    async def load_boxes(self) -> Sequence[int]:
+        """See `SharedSessionJournal`."""
+        return [int(number) for number in await self._read_lane.ask("load_boxes")]
+
     @deferred
     async def load_wills(self) -> Sequence[WillRecord]:
         """See the contract."""
@@ -163,6 +208,7 @@ def brings_work(batch: Batch) -> bool:
         or any(options is not None for options in batch.subscriptions.values())
         or any(will is not None for will in batch.wills.values())
         or any(len(op) > 2 for op in batch.retained.values())
+        or batch.sent
     )
 
 
@@ -187,6 +233,13 @@ def arguments_of(batch: Batch) -> list[Argument]:
     _add_groups(arguments, ((session, (name,)) for (session, name), given in subscriptions if given is None))
     _add(arguments, [cell for will in batch.wills.values() if will is not None for cell in _will_pair(will)])
     _add(arguments, [str(number) for number, will in batch.wills.items() if will is None])
+    boxes = [(int(name[4:]), tuple(bodies)) for name, bodies in batch.sent.items() if name.startswith("box:")]
+    _add_groups(arguments, boxes)
+    taken = [(int(name[4:]), tuple(ids)) for name, ids in batch.taken.items() if name.startswith("box:")]
+    _add_groups(arguments, taken)
+    _add(arguments, [cell for name, bodies in batch.sent.items() if name[:4] != "box:" for cell in (name, bodies[0])])
+    streams = [(name, entry) for name, entries in batch.taken.items() if name[:4] != "box:" for entry in entries]
+    _add(arguments, [cell for pair in streams for cell in pair])
     _add(arguments, [str(base >> SEQ_BITS) for base in batch.drops])
     return arguments
 

@@ -128,13 +128,25 @@ class RedisStorage:
     @deferred
     async def mark_offline(self) -> None:
         """Put those devices off-line that a crash of this node left online, or of one that has not come back."""
-        dead = rows.read_ids(await self._write_lane.ask("dead_nodes"))
-        for node in [self.node, *dead]:
+        await self._mark_offline([self.node])
+
+    async def _mark_offline(self, own: list[str]) -> None:
+        dead = [node for node in rows.read_ids(await self._write_lane.ask("dead_nodes")) if node != self.node]
+        for node in [*own, *dead]:
             at = rows.time_text(self._clock())
             while await self._write_lane.ask("mark_offline", node, at, STEP, kind=CHANGE):
                 pass
         for node in dead:
             await self._write_lane.ask("forget_node", node, kind=CHANGE)
+
+    @deferred
+    async def mark_dead_offline(self) -> None:
+        """As `mark_offline`, for other nodes alone."""
+        await self._mark_offline([])
+
+    def abandon(self) -> Deferred[None]:
+        """Another process has what this one had: what waits is refused. Fires when nothing is under way any more."""
+        return self._write_lane.abandon()
 
     @deferred
     async def close(self) -> None:

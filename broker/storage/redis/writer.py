@@ -25,6 +25,7 @@ from secrets import token_hex
 from typing import Any, Final
 
 import msgspec
+from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from broker.model.errors import Unavailable
@@ -169,6 +170,15 @@ class WriteLane(Lane):
             self._finish([(job, None, error) for job in self._doubt])
         super()._give_up()
 
+    def abandon(self) -> Deferred[None]:
+        """What waits is refused; fires when nothing is under way any more."""
+        self._refuse_queue(Unavailable("another process has taken over what this one had"))
+        if not self.pending:
+            return succeed(None)
+        settled: Deferred[None] = Deferred()
+        self._settling.append(settled)
+        return settled
+
     # -- batches ---------------------------------------------------------------------------------------------------
 
     def _send(self, jobs: list[Job]) -> None:
@@ -183,6 +193,12 @@ class WriteLane(Lane):
         answer.addCallbacks(self._written, self._not_written, callbackArgs=(jobs,), errbackArgs=(jobs,))
 
     def _written(self, reply: Any, jobs: list[Job]) -> None:
+        if reply[0] == b"fenced":
+            self._number -= 1
+            error = Unavailable("another process has taken over what this one had")
+            self._finish([(job, None, error) for job in jobs])
+            self._submit()
+            return
         if reply[0] != b"ok":
             self._finish([(job, None, Unavailable(self._end(reply))) for job in jobs])
             self._busy = False

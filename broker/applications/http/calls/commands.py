@@ -17,6 +17,7 @@ from broker.applications.http.api import api_of
 from broker.applications.http.calls.devices import Cursor, Limit, visible_device
 from broker.applications.http.shapes import CommandPage, CommandShape, CommandTaken, command_shape
 from broker.applications.ordering import CommandBody, order
+from broker.cluster.commands import cancel_anywhere
 from broker.model.errors import Conflict, Forbidden, NotFound, Unavailable
 from broker.model.messages import CANCELLED, Command
 from broker.web.answers import Answer
@@ -69,7 +70,7 @@ async def cancel_command(call: Call) -> Any:
         raise Forbidden("only who ordered a command may cancel it")
     if command.final:
         raise Conflict(f"the command is {command.status} and cannot be cancelled any more")
-    call.core.commands.cancel(command.id)
+    await cancel_anywhere(call.core.commands, command)
     # Storage sees every write that was asked for before, so this tells whether the cancelling is on disk.
     stored = await call.core.storage.get_command(command.id)
     if stored is None or stored.status != CANCELLED:

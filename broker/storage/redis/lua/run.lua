@@ -33,9 +33,13 @@ end
 -- given up finds another epoch. The answers are kept until the next batch, for a writer that did not hear them.
 local function batch()
     local key = P .. 'writer:' .. ARGV[2]
-    local epoch = call('HGET', key, 'epoch')
-    if epoch ~= ARGV[3] then
-        return { epoch and 'stale' or 'lost' }
+    local held = call('HMGET', key, 'epoch', 'fence')
+    if held[1] ~= ARGV[3] then
+        return { held[1] and 'stale' or 'lost' }
+    end
+    -- What the process has of its own, others have taken over by now: see `broker.cluster`.
+    if held[2] and call('EXISTS', P .. 'c:dead:' .. held[2]) == 1 then
+        return { 'fenced' }
     end
     local answers = run(6)
     call('HSET', key, 'number', ARGV[4], 'answers', kept(answers, ARGV[5]))

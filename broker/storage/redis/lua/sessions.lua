@@ -4,6 +4,9 @@
 --   subs:<n>      hash  filter -> options           q:<n>         zset  seq -> seq(5 bytes) message
 --   in:<n>        set   packet ids                  wills         hash  number -> will
 --   retained      hash  topic -> message            retained:t    zset  the topics, by their bytes
+--   box:<n>       zset  place -> mark(16 bytes) message: what other processes have for the session
+--   boxes         set   sessions with something in the box     boxed   the last place
+--   c:log, c:mq:<node>   streams of `broker.cluster`
 --
 -- A batch is what `session_batch` made of the ops: the kinds are done in an order of their own. Each list has its
 -- length in front. What concerns a session that is not there has no effect.
@@ -74,6 +77,43 @@ local function retained()
     call_many('ZREM', P .. 'retained:t', gone, 1)
 end
 
+local function put_into_box(session, rows)
+    for _, row in ipairs(rows) do
+        call('ZADD', P .. 'box:' .. session, call('INCR', P .. 'boxed'), row)
+    end
+    call('SADD', P .. 'boxes', session)
+end
+
+-- "place mark", or whole rows that are taken back.
+local function take_out_of_box(session, ids)
+    local key = P .. 'box:' .. session
+    for _, id in ipairs(ids) do
+        local place = string.match(id, '^(%d+) ')
+        if place and #id == #place + 17 then
+            call('ZREMRANGEBYSCORE', key, place, place)
+        else
+            call('ZREM', key, id)
+        end
+    end
+    if call('EXISTS', key) == 0 then
+        call('SREM', P .. 'boxes', session)
+    end
+end
+
+local function send()
+    local sent, taken = list(), list()
+    for n = 1, #sent, 2 do
+        if sent[n] == 'log' then
+            call('XADD', P .. 'c:log', 'MAXLEN', '~', 100000, '*', 'e', sent[n + 1])
+        else
+            call('XADD', P .. 'c:' .. sent[n], 'NOMKSTREAM', '*', 'e', sent[n + 1])
+        end
+    end
+    for n = 1, #taken, 2 do
+        call('XDEL', P .. 'c:' .. taken[n], taken[n + 1])
+    end
+end
+
 function OPS.sessions()
     known = {}
     call_many('HSET', P .. 'sessions', list(), 2)
@@ -93,11 +133,25 @@ function OPS.sessions()
     each(function(session, gone) call_many('HDEL', P .. 'subs:' .. session, gone, 1) end)
     call_many('HSET', P .. 'wills', list(), 2)
     call_many('HDEL', P .. 'wills', list(), 1)
+    each(put_into_box)
+    each(take_out_of_box)
+    send()
     for _, session in ipairs(list()) do
         call('HDEL', P .. 'sessions', session)
         call('HDEL', P .. 'seen', session)
-        call('UNLINK', P .. 'q:' .. session, P .. 'in:' .. session, P .. 'subs:' .. session)
+        call('SREM', P .. 'boxes', session)
+        call('UNLINK', P .. 'q:' .. session, P .. 'in:' .. session, P .. 'subs:' .. session, P .. 'box:' .. session)
     end
+end
+
+-- place, row, place ...: up to the limit.
+function OPS.load_box()
+    local session, after, limit = text(), text(), number()
+    return call('ZRANGEBYSCORE', P .. 'box:' .. session, '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0, limit)
+end
+
+function OPS.load_boxes()
+    return call('SMEMBERS', P .. 'boxes')
 end
 
 function OPS.session_numbers()

@@ -28,6 +28,8 @@ local function claim()
             return { 'held', held[1], held[2] }
         end
         call('HSET', key, 'number', 0, 'answers', '', 'token', token, 'details', details)
+        -- That others took over from the one before is nothing to a new process; the epoch shuts that one out.
+        call('HDEL', key, 'fence')
     end
     call('ZADD', P .. 'nodes', now() + ttl, node)
     local epoch = call('HINCRBY', key, 'epoch', 1)

@@ -1,0 +1,146 @@
+"""LoRaWAN in several processes: one of them has the network, the others pass their datagrams on to it.
+
+::
+
+    gateway ──> socket of process B ──> cast lora.up ──> process A, which has the network: one window for a frame,
+    gateway <── socket of process B <── cast lora.down ── whoever heard it where; counters, downlinks, air time
+
+A window of 200 ms, duty cycles of gateways and frame counters allow no second opinion, so the network is one process's
+at a time (directory, space "lora"). When that one is gone another reads everything from storage and goes on. One that
+was fenced while it had the network has it no more in its life: what it knows is old.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from broker.model.errors import Unavailable
+from broker.model.interfaces import IBackplane
+
+SPACE: Final = "lora"
+KEY: Final = "network"
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(tuple[int, str, int, bytes]).decode
+
+
+class Afar:
+    """A socket of another process, as what an answer goes through."""
+
+    __slots__ = ("_cast", "_node", "_socket")
+
+    def __init__(self, cast: Callable[[str, bytes, str], object], node: str, socket: int) -> None:
+        self._cast = cast
+        self._node = node
+        self._socket = socket
+
+    def send(self, data: bytes, address: tuple[str, int]) -> None:
+        self._cast("lora.down", _encode((self._socket, *address, data)), self._node)
+
+
+class Relay:
+    """``load()``: a Deferred, everything is read from storage. ``heard(data, address)``: a datagram for the network.
+    ``sockets``: ours, by number.
+    """
+
+    log: ClassVar[Logger] = Logger(namespace="broker.lorawan")
+
+    def __init__(
+        self,
+        backplane: IBackplane,
+        load: Callable[[], Deferred[Any]],
+        heard: Callable[[bytes, tuple[str, int, Any]], object],
+        stop: Callable[[], object],
+        sockets: list[Any],
+    ) -> None:
+        self._backplane = backplane
+        self._load = load
+        self._heard = heard
+        self._stop = stop
+        self._sockets = sockets
+        #: Whether this process has the network; who has it otherwise, "" when that is not known.
+        self.leads = False
+        self.leader = ""
+        #: Datagrams passed on, and those that came while nobody had the network.
+        self.passed_on = 0
+        self.lost = 0
+        self._over = False
+        self._looking = False
+        self._afar: dict[tuple[str, int], Afar] = {}
+        backplane.hear("lora.up", self._up)
+        backplane.hear("lora.down", self._down)
+        backplane.watch(left=self._left, fenced=self._fenced)
+
+    async def look(self) -> None:
+        """Find out who has the network; take it, if nobody has. Raises Unavailable."""
+        if self.leads or self._looking:
+            return
+        self._looking = True
+        try:
+            if self._over:
+                self.leader = (await self._backplane.find(SPACE, KEY)).node
+                return
+            taken = await self._backplane.take(SPACE, KEY)
+            if not taken.mine:
+                self.leader = taken.node
+                return
+            await self._load()
+            self.leads, self.leader = True, ""
+            self.log.info("lorawan: the network is this process's")
+        finally:
+            self._looking = False
+
+    def tick(self) -> None:
+        """About once a second."""
+        if not self.leads and not self.leader:
+            Deferred.fromCoroutine(self.look()).addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        if not failure.check(Unavailable):
+            self.log.failure("fault while looking for the LoRaWAN network", failure)
+
+    def trouble(self) -> str:
+        """Why LoRaWAN does not work here; empty when it does."""
+        return "" if self.leads or self.leader else "no process has the LoRaWAN network"
+
+    def pass_on(self, socket: int, data: bytes, address: tuple[str, int]) -> None:
+        """A datagram for whoever has the network."""
+        if not self.leader:
+            self.lost += 1
+            return
+        self.passed_on += 1
+        self._backplane.cast("lora.up", _encode((socket, address[0], address[1], data)), self.leader)
+
+    def _up(self, node: str, body: bytes) -> None:
+        if not self.leads:
+            self.lost += 1
+            return
+        socket, host, port, data = _decode(body)
+        afar = self._afar.get((node, socket))
+        if afar is None:
+            afar = self._afar[node, socket] = Afar(self._backplane.cast, node, socket)
+        self._heard(data, (host, port, afar))
+
+    def _down(self, node: str, body: bytes) -> None:
+        socket, host, port, data = _decode(body)
+        if socket < len(self._sockets):
+            self._sockets[socket].send(data, (host, port))
+
+    def _left(self, node: str) -> None:
+        for key in [key for key in self._afar if key[0] == node]:
+            del self._afar[key]
+        if node == self.leader:
+            self.leader = ""
+            self.tick()
+
+    def _fenced(self) -> None:
+        if self.leads:
+            self.leads, self._over = False, True
+            self._stop()
+        self.leader = ""
