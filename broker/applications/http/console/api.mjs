@@ -140,6 +140,8 @@ export function stream(filter, told, state = () => {}, most = 500) {
     back();
     clearTimeout(timer);
     clearTimeout(again);
-    socket.close();
+    // Browsers complain of one that is closed before it is open.
+    if (socket.readyState === WebSocket.CONNECTING) socket.onopen = () => socket.close();
+    else socket.close();
   };
 }
