@@ -51,6 +51,7 @@ class Redis(Child):
 def broker_on(redis: Redis, name: str, first: Broker | None = None) -> Broker:
     settings = {
         "broker.name": json.dumps(name),
+        "cluster.enabled": "true",
         "storage.url": json.dumps(f"redis://127.0.0.1:{redis.port}/0"),
         "storage.allow_volatile": "true",
     }

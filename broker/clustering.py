@@ -24,8 +24,8 @@ def backplane_of(
     clock: Callable[[], float],
     monotonic: Callable[[], float],
 ) -> LocalBackplane | RedisBackplane:
-    """Not started yet. Who stores in Redis is one of many."""
-    if not is_redis(config.storage.url):
+    """Not started yet. Who stores in Redis is one of several where ``cluster.enabled`` says so."""
+    if not (config.cluster.enabled and is_redis(config.storage.url)):
         return LocalBackplane(config.broker.name)
     plane = RedisBackplane(
         parse_address(config.storage.url),

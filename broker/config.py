@@ -81,7 +81,7 @@ def load(path: str | None, environment: Mapping[str, str], sides: Mapping[str, A
     _check_storage(general["storage"].url, tables, source)
     _check_pair("redis", general["redis"], source)
     _check_tls(general["tls"], source)
-    _check_workers(general["broker"], general["storage"].url, source)
+    _check_workers(general["broker"], general["storage"].url, general["cluster"].enabled, source)
     listeners = _listeners(tables, sides, general["tls"], source)
     del general["limits"]
     return Config(
@@ -125,10 +125,13 @@ def _check_storage(url: str, tables: dict[str, Any], source: str) -> None:
     raise complaint("storage.url", tables["storage"]["url"], allowed, source)
 
 
-def _check_workers(table: BrokerTable, url: str, source: str) -> None:
+def _check_workers(table: BrokerTable, url: str, enabled: bool, source: str) -> None:
     if table.workers > 1 and not is_redis(url):
         needed = "more than one process needs a Redis as storage.url"
         raise ConfigError(f"{source}: broker.workers = {table.workers}: {needed}, and it is {url!r}")
+    if table.workers > 1 and not enabled:
+        needed = "more than one process needs cluster.enabled = true; docs/cluster.md says what it may lose"
+        raise ConfigError(f"{source}: broker.workers = {table.workers}: {needed}")
 
 
 def _check_pair(name: str, table: TlsTable | RedisTable, source: str) -> None:

@@ -36,7 +36,8 @@ class BrokerTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     data_dir: Annotated[str, Meta(min_length=1)] = "var"
     #: Empty: made at the first start and kept in <data_dir>/admin.token.
     admin_token: Token = ""
-    #: Processes that share the listening ports and the work; more than one needs a Redis as storage. docs/cluster.md
+    #: Processes that share the listening ports and the work; more than one needs a Redis as storage, and
+    #: ``cluster.enabled``. docs/cluster.md
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
 
 
@@ -57,6 +58,8 @@ class StorageTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class ClusterTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Several broker processes on one Redis; without one, without effect. docs/cluster.md"""
 
+    #: Whether this process is one of several. Not proven against every fault yet; docs/cluster.md has more.
+    enabled: bool = False
     #: Seconds without a sign of life after which a process counts as dead, and others take over what it had.
     lease: Annotated[float, Meta(ge=1, le=300)] = 10.0
 

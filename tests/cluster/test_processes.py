@@ -92,6 +92,7 @@ class Processes(TestCase):
                 "storage.url": json.dumps(SERVER.get().url),
                 "storage.allow_volatile": "true",
                 "redis.prefix": json.dumps(self.prefix),
+                "cluster.enabled": "true",
                 "cluster.lease": str(LEASE),
                 "listeners.mqtt.anonymous": "true",
                 **settings,

@@ -32,6 +32,7 @@ class Workers(TestCase):
                 "storage.url": json.dumps(SERVER.get().url),
                 "storage.allow_volatile": "true",
                 "redis.prefix": json.dumps(SERVER.prefix()),
+                "cluster.enabled": "true",
                 "cluster.lease": "3",
             },
         )

@@ -83,6 +83,7 @@ class Weather:
                 "redis.reply_timeout": "1",
                 "redis.retry_first": "0.05",
                 "redis.retry_longest": "0.3",
+                "cluster.enabled": "true",
                 "cluster.lease": str(self._lease),
                 "history.enabled": "false",
             },
