@@ -110,7 +110,10 @@ class CommandsAcross:
         for attempt in range(SUBMISSIONS):
             owner = await self._own(command.device)
             if not owner:
-                self._commands.submit_here(command, done)
+                if attempt and await self._was_kept(command):
+                    done(None)
+                else:
+                    self._commands.submit_here(command, done)
                 return
             self._away[command.id] = command
             try:
@@ -127,6 +130,16 @@ class CommandsAcross:
             self.forwarded += 1
             done(None)
             return
+
+    async def _was_kept(self, command: Command) -> bool:
+        """Whether the one that was asked before has kept it, though we never heard of it."""
+        found = await self._storage.get_command(command.id)
+        if found is None:
+            return False
+        if self._commands.get(command.id) is None:
+            self._commands.adopt(command.device, [found])
+        _update(command, found)
+        return True
 
     def _submitted(self, node: str, body: bytes) -> Deferred[bytes]:
         return Deferred.fromCoroutine(self._take_for(node, unpack_command(body)))
@@ -174,15 +187,16 @@ class CommandsAcross:
 
     # -- whose a device is -----------------------------------------------------------------------------------------
 
-    async def _own(self, device_id: str) -> str:
-        """Have the device, if it is nobody's; else the node that has it. Raises Unavailable."""
+    async def _own(self, device_id: str, has_open: bool = False) -> str:
+        """Have the device, if it is nobody's; else the node that has it. ``has_open``: commands of it are open, whatever
+        the directory says. Raises Unavailable."""
         while (taking := self._taking.get(device_id)) is not None:
             before: Deferred[None] = Deferred()
             taking.append(before)
             await before
         self._taking[device_id] = []
         try:
-            return await self._take(device_id)
+            return await self._take(device_id, has_open)
         finally:
             self._taken(device_id)
 
@@ -190,13 +204,13 @@ class CommandsAcross:
         for waiting in self._taking.pop(device_id):
             waiting.callback(None)
 
-    async def _take(self, device_id: str) -> str:
+    async def _take(self, device_id: str, has_open: bool) -> str:
         taken = await self._backplane.take(SPACE, device_id)
         if not taken.mine:
             return str(taken.node)
         if device_id not in self.owned:
             node = self._backplane.node
-            if taken.node or taken.note:
+            if taken.node or taken.note or has_open:
                 found = await self.open_of(device_id)
                 if node != self._backplane.node:
                     raise Unavailable("another process has taken over what this one had")
@@ -278,7 +292,8 @@ class CommandsAcross:
             self._backplane.leave(SPACE, device_id)
             await self._backplane.find(SPACE, device_id)
             return b""
-        if not self._commands.settled(device_id):
+        # What a commit of which nobody knows may yet write would be laid over what the next owner writes.
+        if not self._commands.settled(device_id) or self._storage.sessions.uncertain:
             raise Unavailable("its commands are being written")
         live = self._devices.get(device_id)
         if live is not None:
@@ -335,8 +350,7 @@ class CommandsAcross:
         command = self._away.get(heard.id)
         if command is None:
             return
-        for name in ("status", "result", "updated_at", "late", "deadline"):
-            setattr(command, name, getattr(heard, name))
+        _update(command, heard)
         self._router.told_elsewhere("command", command)
         if command.final:
             del self._away[command.id]
@@ -352,15 +366,11 @@ class CommandsAcross:
 
     async def sweep(self) -> None:
         """Take up the open commands that no process drives which lives. Raises Unavailable."""
-        open_commands: dict[str, list[Command]] = {}
-        for command in await self._storage.open_commands():
-            if command.device not in self.owned:
-                open_commands.setdefault(command.device, []).append(command)
-        for device_id, commands in open_commands.items():
-            taken = await self._backplane.take(SPACE, device_id)
-            if taken.mine and device_id not in self.owned:
-                self.owned.add(device_id)
-                self._commands.adopt(device_id, commands)
+        devices = dict.fromkeys(command.device for command in await self._storage.open_commands())
+        for device_id in devices:
+            # What was open a moment ago is no matter: what is open is read when the device is ours, and once.
+            if device_id not in self.owned and not await self._own(device_id, has_open=True):
+                self._let_go_if_idle(device_id)
 
     def _fenced(self) -> None:
         self._commands.give_up_all()
@@ -371,6 +381,11 @@ class CommandsAcross:
             link = self._devices.surrender(live)
             if link is not None:
                 link.close_link("unavailable")
+
+
+def _update(command: Command, heard: Command) -> None:
+    for name in ("status", "result", "updated_at", "late", "deadline"):
+        setattr(command, name, getattr(heard, name))
 
 
 async def cancel_anywhere(commands: Commands, command: Command) -> None:
