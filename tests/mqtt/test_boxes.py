@@ -79,6 +79,8 @@ class BoxTests(SynchronousTestCase):
         self.page(b"1")
         self.page()
         self.boxes.again()
+        self.assertEqual(len(self.journal.asked), 2, "not at once: who is full would be asked all the time")
+        self.boxes.tick()
         self.assertEqual(self.page(b"1"), b"")
 
     def test_a_page_that_was_on_its_way_then_does_not_hide_what_is_before_it(self) -> None:
@@ -126,6 +128,7 @@ class BoxTests(SynchronousTestCase):
         self.page()
         self.journal.committed = self.journal.position  # told as failed: no news of it
         self.boxes.again()
+        self.boxes.tick()
         self.page()
         self.assertFalse(self.publish("b"))
 

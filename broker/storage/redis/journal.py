@@ -22,7 +22,7 @@ from twisted.internet.defer import Deferred
 from broker.model.sessions import LoadedSession, Op, QueueRow, RetainedRow, SessionRecord, WillRecord
 from broker.storage.deferred import deferred
 from broker.storage.redis.lane import CHANGE, FREEING, Job, Lane
-from broker.storage.redis.replies import Argument
+from broker.storage.redis.replies import Argument, Lost
 from broker.storage.redis.rows import time_text
 from broker.storage.redis.writer import WriteLane
 from broker.storage.session_batch import SEQ_BITS, Batch, Slots, runs
@@ -93,6 +93,9 @@ class RedisSessionJournal(BatchJournal):
     def uncertain(self) -> bool:
         """See `SharedSessionJournal`."""
         return self._write_lane.uncertain
+
+    def _is_certain(self, error: Exception) -> bool:
+        return not isinstance(error, Lost)
 
     def _mark(self, batch: Batch) -> None:
         """Make what goes into boxes unique, and envelopes of what goes into streams."""
