@@ -173,3 +173,12 @@ class AcrossTests(CommandsCase):
         self.assertIsNone(self.error_of("new"))
         _, link = self.connect(window=9)
         self.assertEqual(link.sent, ["old", "new"])
+
+    def test_who_asks_again_for_what_was_given_still_hears_that_something_is_open(self) -> None:
+        """Redis was away when it was given: that it has nothing now is no sign that nothing is open."""
+        self.connect()
+        self.had_by("dead.1")
+        self.storage.answer()
+        self.successResultOf(self.release())
+        self.successResultOf(self.release())
+        self.assertEqual(self.plane.left, [("d", "open"), ("d", "open")])
