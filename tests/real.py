@@ -64,6 +64,8 @@ class RealBroker:
             ),
             **(settings or {}),
         }
+        #: Seconds that a start may take.
+        self.patience = PATIENCE
         #: Variables of the child's environment besides.
         self.environment: dict[str, str] = {}
         self.arguments = arguments or broker_arguments()
@@ -95,7 +97,7 @@ class RealBroker:
         )
         threading.Thread(target=self._read, args=(self._process, self._lines), daemon=True).start()
         while True:
-            line = self._lines.get(timeout=PATIENCE)
+            line = self._lines.get(timeout=self.patience)
             if line is None:
                 self._ended = True
                 raise AssertionError("the broker ended:\n" + "\n".join(self.output))
