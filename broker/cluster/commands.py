@@ -174,15 +174,18 @@ class CommandsAcross:
 
     # -- whose a device is -----------------------------------------------------------------------------------------
 
-    async def _own(self, device_id: str) -> str:
-        """Have the device, if it is nobody's; else the node that has it. Raises Unavailable."""
+    async def _own(self, device_id: str, surely_open: bool = False) -> str:
+        """Have the device, if it is nobody's; else the node that has it. Raises Unavailable.
+
+        ``surely_open``: commands of it have been seen in storage, whatever the directory says.
+        """
         while (taking := self._taking.get(device_id)) is not None:
             before: Deferred[None] = Deferred()
             taking.append(before)
             await before
         self._taking[device_id] = []
         try:
-            return await self._take(device_id)
+            return await self._take(device_id, surely_open)
         finally:
             self._taken(device_id)
 
@@ -190,13 +193,13 @@ class CommandsAcross:
         for waiting in self._taking.pop(device_id):
             waiting.callback(None)
 
-    async def _take(self, device_id: str) -> str:
+    async def _take(self, device_id: str, surely_open: bool) -> str:
         taken = await self._backplane.take(SPACE, device_id)
         if not taken.mine:
             return str(taken.node)
         if device_id not in self.owned:
             node = self._backplane.node
-            if taken.node or taken.note:
+            if taken.node or taken.note or surely_open:
                 found = await self.open_of(device_id)
                 if node != self._backplane.node:
                     raise Unavailable("another process has taken over what this one had")
@@ -352,15 +355,11 @@ class CommandsAcross:
 
     async def sweep(self) -> None:
         """Take up the open commands that no process drives which lives. Raises Unavailable."""
-        open_commands: dict[str, list[Command]] = {}
-        for command in await self._storage.open_commands():
-            if command.device not in self.owned:
-                open_commands.setdefault(command.device, []).append(command)
-        for device_id, commands in open_commands.items():
-            taken = await self._backplane.take(SPACE, device_id)
-            if taken.mine and device_id not in self.owned:
-                self.owned.add(device_id)
-                self._commands.adopt(device_id, commands)
+        found = await self._storage.open_commands()
+        # What is open of one is read again once it is ours: whoever had it may have done some of it meanwhile.
+        for device_id in dict.fromkeys(command.device for command in found):
+            if device_id not in self.owned:
+                await self._own(device_id, surely_open=True)
 
     def _fenced(self) -> None:
         self._commands.give_up_all()

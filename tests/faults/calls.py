@@ -68,9 +68,10 @@ def commands_of(broker: RealBroker, device: str) -> list[dict[str, Any]]:
 
 
 def figure(broker: RealBroker, name: str) -> float:
-    """One of /metrics, 0 where it is not there. Raises one of `NO_ANSWER`."""
-    _, text = fetch(broker, "GET", "/metrics")
-    for line in text.decode().splitlines():
-        if line.startswith(f"{name} "):
-            return float(line.rpartition(" ")[2])
-    return 0.0
+    """One of /metrics, which has to be there. Raises one of `NO_ANSWER`."""
+    status, text = fetch(broker, "GET", "/metrics")
+    found = [line for line in text.decode().splitlines() if line.startswith(f"{name} ")]
+    assert status != 200 or found, f"/metrics has no {name}"
+    if status != 200:
+        raise ConnectionError(f"/metrics was refused: {status}")
+    return float(found[0].rpartition(" ")[2])

@@ -98,7 +98,9 @@ class LorawanKind(Kind):
         self._random = Random(seed)
         self._dice = Random(seed + 1)
         self._place = crowd.anywhere("loracenter")
-        self._customer = SimulatedCustomer(crowd.reactor, self._place, CustomerIdentity(CS_EUI, APP_KEY), self._told)
+        self._customer = SimulatedCustomer(
+            crowd.reactor, self._place, CustomerIdentity(CS_EUI, APP_KEY), self._told, longest_delay=2.0
+        )
         self._roaming = crowd.roaming([_CustomerMember(self._customer)], self._place, RATE)
         self._sending = LoopingCall(self._send)
         self._sending.clock = crowd.reactor

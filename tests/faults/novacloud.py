@@ -53,7 +53,7 @@ class NovaCloudKind(Kind):
         self._crowd = crowd
         self._place = crowd.anywhere("novacloud")
         self._devices: list[OrderedDevice] = []
-        behaviour = Behaviour(data_every=EVERY, data_per_status=0)
+        behaviour = Behaviour(data_every=EVERY, data_per_status=0, longest_delay=2.0)
         for number in range(count):
             who = identity(seed, number)
             target = Target(who.id, "novacloud")
