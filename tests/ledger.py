@@ -231,7 +231,7 @@ class Account:
     """What became of one kind of what was acknowledged.
 
     ``failed``: ended otherwise, and as is stated (no answer in time, no gateway). ``lost`` has to be 0; ``twice``, too,
-    but for what is promised at least once.
+    but for what is promised at least once. ``unknown``: nobody could be asked yet.
     """
 
     kind: str
@@ -242,6 +242,7 @@ class Account:
     failed: int = 0
     lost: int = 0
     twice: int = 0
+    unknown: int = 0
     note: str = field(default="", compare=False)
 
     def count(self, what: str, number: int = 1) -> None:

@@ -159,8 +159,11 @@ class OrderBook:
         for order in self.taken():
             key = (order.target.protocol, order.via)
             account = found.setdefault(key, Account(f"{key[0]}, ordered over {key[1]}"))
-            commands = self.commands.get(order.mark, [])
             account.acknowledged += 1
+            commands = self.commands.get(order.mark)
+            if commands is None:
+                account.unknown += 1
+                continue
             account.twice += max(0, order.target.came[order.mark] - len(commands))
             states = [command["status"] for command in commands]
             if not states:

@@ -205,9 +205,18 @@ class FaultStorm:
             eventually(self._settled, "everything is delivered, and everybody is answered", patience)
             eventually(self._ended, "every order has ended", patience)
         except AssertionError as error:
+            self._look()
             self.check(str(error))  # it says what is missing
             raise
         self.check()
+
+    def _look(self) -> bool:
+        """Ask what became of all orders; whether there was an answer."""
+        try:
+            self.book.look(self.random.choice(self.weather.brokers))
+        except NO_ANSWER:
+            return False
+        return True
 
     def _settled(self) -> bool:
         self.turn(publishing=False)
@@ -219,11 +228,7 @@ class FaultStorm:
         if now - self._looked_at_orders < LOOK_EVERY:
             return False
         self._looked_at_orders = now
-        try:
-            self.book.look(self.random.choice(self.weather.brokers))
-        except NO_ANSWER:
-            return False
-        return not self.book.open()
+        return self._look() and not self.book.open()
 
     def check(self, what: str = "") -> None:
         """Raises AssertionError with a line for each thing that is not as it must be."""
