@@ -30,15 +30,8 @@ CHECKS = (
     ("ruff", "format", "--check", "--quiet", "."),
     ("mypy", "--no-error-summary"),
 )
-#: Tests that measure time or load both sides of the broker: one after another, when nothing else runs.
-QUIET = (
-    "tests.hostile",
-    "tests.test_benchmarks",
-    "tests.test_kill_storm",
-    "tests.test_main_job",
-    "tests.test_on_redis",
-    "tests.test_scale",
-)
+#: Tests that measure time: one after another, when nothing else runs.
+QUIET = ("tests.hostile", "tests.test_main_job")
 #: Parts that wait more than they compute, and so take longer than their size says: begun first.
 LONG = (
     "tests.clients",
@@ -50,10 +43,16 @@ LONG = (
     "tests.gizwits",
     "tests.simulate",
     "tests.storage.redis",
+    "tests.test_benchmarks",
+    "tests.test_kill_storm",
+    "tests.test_on_redis",
     "tests.test_packaging",
+    "tests.test_scale",
 )
-#: Parts at a time.
-JOBS = min(4, os.cpu_count() or 1)
+#: Folders of which each module is a part of its own, as all together would be the last to end.
+SPLIT = ("console", "simulate")
+#: Parts at a time: most wait for processes and clocks half of their time.
+JOBS = min(8, 2 * (os.cpu_count() or 1))
 #: Modules whose time is told at the end of a part.
 SLOWEST = 5
 
@@ -123,10 +122,12 @@ def run_tests(names: Sequence[str], folder: str = "_trial_temp") -> Counts:
 def parts() -> list[list[str]]:
     """The modules of each folder of tests that needs no quiet, and each module of the top one; the largest first."""
     found: list[tuple[int, list[str]]] = []
-    for folder in (path for path in (ROOT / "tests").rglob("*") if path.is_dir()):
+    top = ROOT / "tests"
+    for folder in (path for path in top.rglob("*") if path.is_dir() and path.name not in SPLIT):
         add_part(found, sorted(folder.glob("test_*.py")))
-    for path in sorted((ROOT / "tests").glob("test_*.py")):
-        add_part(found, [path])
+    for folder in (top, *(top / name for name in SPLIT)):
+        for path in sorted(folder.glob("test_*.py")):
+            add_part(found, [path])
     return [names for _, names in sorted(found, reverse=True)]
 
 
