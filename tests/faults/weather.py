@@ -35,8 +35,6 @@ LONGEST_JUMP = 40.0
 #: Bytes that fit on a full disk.
 ROOM = 4_000
 DISK_PATIENCE = 5.0
-#: Seconds that a start may take: three at once, on a machine that has other things to do.
-START_PATIENCE = 120.0
 #: Leases after which a process that was stopped has certainly been taken over from.
 FENCED_AFTER = 1.5
 #: Seconds besides a lease in which it has to know that.
@@ -115,7 +113,6 @@ class Weather:
                 "listeners.lorawan.bind": f'["udp:{free_port()}:interface=127.0.0.1"]',
             },
         )
-        broker.patience = START_PATIENCE
         broker.environment = {"TEST_CLOCK": str(clock), "PYTHONPATH": str(CLOCK)}
         return broker
 
