@@ -4,7 +4,8 @@
 
     news(session) ──> read a page ──> session.take (PUT) and TAKEN, in one batch ──> read on until it is empty
 
-A row leaves the box in the commit in which it enters the session's queue: it is in one of them, and never in both.
+A row leaves the box in the commit in which its messages enter the session's queue: they are in one of them, and never in
+both.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from twisted.python.failure import Failure
 from broker.model.errors import Unavailable
 from broker.mqtt.delivery import SessionIndex, plan_of
 from broker.mqtt.journal import TAKEN
+from broker.mqtt.message import Message
+from broker.mqtt.parcels import opened
 from broker.mqtt.persistent import PersistentSession
-from broker.mqtt.remote import unpack
 
-#: Rows of a box read at once.
-PAGE: Final = 200
+#: Rows of a box read at once. Each holds what one batch of another process had, some 64 KB at most.
+PAGE: Final = 50
 
 
 class Boxes:
@@ -83,24 +85,31 @@ class Boxes:
                 break
             if self._failures != failures:
                 continue
-            for entry, body in rows:
-                self._take(session, body)
+            for entry, bodies in rows:
+                for body in bodies:
+                    self._take(session, body)
                 self._journal.append((TAKEN, f"box:{number}", entry))
             if rows:
                 self._at[number] = rows[-1][0]
                 self.taken += len(rows)
-            elif not self._reading[number]:
+            if len(rows) < PAGE and not self._reading[number]:
                 break
         self._done(number)
 
     def _take(self, session: PersistentSession, body: bytes) -> None:
-        message = unpack(body)
-        route = self._topics.route(message.name.decode())
-        for receiver in (route.plan or plan_of(route)).receivers:
-            if receiver.session is session:
-                if receiver.qos:  # at QoS 0 it came, or not, with what the process got
-                    receiver.take(message)
-                return
+        found = opened(body)
+        route = self._topics.route(found.name.decode())
+        plan = route.plan or plan_of(route)
+        receiver = next((one for one in plan.receivers if one.session is session), None)
+        if receiver is None or not receiver.qos:  # at QoS 0 it came, or not, with what the process got
+            return
+        if isinstance(found, Message):
+            receiver.take(found)
+        elif found.qos == 1 and receiver.is_plain:
+            session.keep_run(plan, found.body, found.at, found.step)
+        else:
+            for message in found.messages():
+                receiver.take(message)
 
     def _done(self, number: int) -> None:
         del self._reading[number]

@@ -23,13 +23,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from broker.model.errors import BrokerError, Unavailable
+from broker.mqtt.arrivals import Arrivals
 from broker.mqtt.boxes import Boxes
-from broker.mqtt.delivery import Share, distribute_here, plan_of
 from broker.mqtt.interest import Others, Own, decode, encode
 from broker.mqtt.journal import TAKEN, LoadedSession, WillRecord
 from broker.mqtt.message import Message, Options
 from broker.mqtt.persistent import PersistentSession
-from broker.mqtt.remote import CAST, Outgoing, open_parcel, unpack
+from broker.mqtt.parcels import decode_bodies, is_for_group, messages, pack
+from broker.mqtt.remote import CAST, Outgoing
 from broker.mqtt.session import Session
 from broker.mqtt.wills import Key, LastWill
 
@@ -43,8 +44,6 @@ AGAIN: Final = 0.25
 PATIENCE: Final = 25.0
 #: Seconds in which the others have to say what they want, before this process serves.
 GREETING: Final = 5.0
-#: A message for a group is passed on so often at most, when members leave meanwhile.
-MAX_HOPS: Final = 3
 #: What became of a session that is not ours any more: given to who asked for it, or taken while we were thought dead.
 HANDED: Final = 1
 LOST: Final = 2
@@ -72,6 +71,7 @@ class Elsewhere:
         self.own = Own(self._tell, self._sessions.groups)
         self.others = Others(server.topics, self._sessions.groups, self.out)
         self.boxes = Boxes(self._journal, server.topics)
+        self.arrivals = Arrivals(server.topics, self._sessions.groups)
         #: Persistent sessions of this process by number.
         self.numbers: dict[int, PersistentSession] = self.boxes.sessions
         self.takeovers = 0
@@ -309,39 +309,18 @@ class Elsewhere:
     # -- messages --------------------------------------------------------------------------------------------------
 
     def _parcel(self, node: str, body: bytes) -> None:
-        self._take(body)
+        self.arrivals.take(body)
 
     def _streamed(self, entry: bytes, data: bytes) -> None:
         """An entry of the stream that others' journals write to: messages at QoS 1 and 2."""
         before = self._journal.position
-        for body in decode(data):
-            self._take(body)
+        bodies = decode_bodies(data)
+        for body in bodies:
+            self.arrivals.take(body)
         if self._journal.position != before:  # some of it is owed to a session on disk: with that, in one commit
             self._journal.append((TAKEN, "mq:" + self._backplane.node, entry))
         else:
-            self._backplane.remove("mq", entry)
-
-    def _take(self, body: bytes) -> None:
-        group, topic_filter, hops, packed = open_parcel(body)
-        message = unpack(packed)
-        topic = message.name.decode()
-        if group:
-            self._share(group, topic_filter, hops, message, topic)
-            return
-        route = self._server.topics.route(topic)
-        if route.targets:
-            distribute_here(route.plan or plan_of(route), message)
-
-    def _share(self, name: str, topic_filter: str, hops: int, message: Message, topic: str) -> None:
-        group = self._sessions.groups.get(name, topic_filter)
-        if group is None:
-            return
-        message.hops = hops
-        near = group.near(topic)
-        if hops >= MAX_HOPS or any(member.connected for member in near.members()):
-            Share(near).take(message)
-        else:
-            Share(group.turn(topic)).take(message)
+            self._backplane.remove("mq", entry, at_once=any(map(is_for_group, bodies)))
 
     def _settled(self, upto: int, error: Exception | None) -> None:
         """Say which boxes have got something, once that is on disk."""
@@ -364,10 +343,10 @@ class Elsewhere:
 
     def keep(self, message: Message) -> None:
         """The topic's retained message is this one now: all are told in the order in which it reaches the disk."""
-        self.out.send("log", encode(("mqtt.retain", self.out.pack(message))))
+        self.out.send("log", encode(("mqtt.retain", pack(message))))
 
     def _retained(self, node: str, body: bytes) -> None:
-        message = unpack(body)
+        (message,) = messages(body)
         topic = message.topic
         if message.payload:
             kept = Message(message.name, message.payload, message.qos, True, message.shared, message.expires_at)
@@ -411,9 +390,9 @@ class Elsewhere:
         while entries := await self._backplane.read_stream("mq", node, after):
             after = entries[-1][0]
             for entry, data in entries:
-                for body in decode(data):
-                    if open_parcel(body)[0]:
-                        self._take(body)
+                for body in decode_bodies(data):
+                    if is_for_group(body):
+                        self.arrivals.take_for_group(body)
                 self._journal.append((TAKEN, "mq:" + node, entry))
             await self._server.kept(self._journal.position)
         self.boxes.look_at(await self._journal.load_boxes())

@@ -25,6 +25,7 @@ from broker.storage.session_rows import pack_message, unpack_message
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _note: Final = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
+_bodies: Final = msgspec.msgpack.Decoder(list[bytes]).decode
 #: The rows of sessions, wills and retained messages, from bytes.
 read_session: Final = msgspec.msgpack.Decoder(tuple[int, str, str, int, int | None]).decode
 read_will: Final = msgspec.msgpack.Decoder(tuple[int, str, str, str, bytes, int, bool, bytes, int, float | None]).decode
@@ -32,8 +33,9 @@ read_retained: Final = msgspec.msgpack.Decoder(tuple[bytes, int, bytes, float | 
 #: Bytes of the seq in front of each message: no two members of a sorted set may be the same.
 SEQ_SIZE: Final = (SEQ_BITS + 7) // 8
 _SEQ_MASK: Final = (1 << SEQ_BITS) - 1
-#: Bytes in front of what lies in a box.
+#: Bytes in front of what lies in a box, and of bodies after which a row of it is full: pages are read by rows.
 _MARK: Final = 16
+ROW: Final = 65_536
 #: Sessions that are loaded in one step.
 LOADED: Final = 200
 
@@ -91,18 +93,23 @@ class RedisSessionJournal(BatchJournal):
         self._write_lane.tell(Job("sessions", arguments_of(batch), kind, lambda _, error: done(error), undo=undo))
 
     def _mark(self, batch: Batch) -> dict[str, list[bytes]]:
-        """Make what goes into boxes unique, and envelopes of what goes into streams. The former."""
-        boxes = {name: bodies for name, bodies in batch.sent.items() if name.startswith("box:")}
+        """Make rows of what goes into boxes, no two of which are the same, and envelopes of what goes into streams.
+
+        The former.
+        """
+        boxes = {}
         for name, bodies in batch.sent.items():
-            if name in boxes:
-                for at, body in enumerate(bodies):
-                    self._sent += 1
-                    bodies[at] = self._token + self._sent.to_bytes(_MARK - 8, "big") + body
+            if name.startswith("box:"):
+                batch.sent[name] = boxes[name] = [self._row(some) for some in _parts(bodies)]
             elif name == "log":
                 batch.sent[name] = [_encode((self.node(), 0, [_note(body) for body in bodies]))]
             else:
                 batch.sent[name] = [_encode(bodies)]
         return boxes
+
+    def _row(self, bodies: list[bytes]) -> bytes:
+        self._sent += 1
+        return self._token + self._sent.to_bytes(_MARK - 8, "big") + _encode(bodies)
 
     # -- loading ---------------------------------------------------------------------------------------------------
 
@@ -162,11 +169,11 @@ class RedisSessionJournal(BatchJournal):
         return self.load_some(sessions)
 
     @deferred
-    async def load_box(self, session: int, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
+    async def load_box(self, session: int, after: bytes, limit: int) -> Sequence[tuple[bytes, list[bytes]]]:
         """See `SharedSessionJournal`. An id is what marks the row, behind its place in the box."""
         flat = await self._write_lane.ask("load_box", str(session), after.partition(b" ")[0] or b"-inf", limit)
         pairs = zip(flat[::2], flat[1::2], strict=True)
-        return [(b"%b %b" % (score, row[:_MARK]), row[_MARK:]) for row, score in pairs]
+        return [(b"%b %b" % (score, row[:_MARK]), _bodies(row[_MARK:])) for row, score in pairs]
 
     @deferred
     async def load_boxes(self) -> Sequence[int]:
@@ -197,6 +204,22 @@ class RedisSessionJournal(BatchJournal):
 
 def _read_retained(flat: Sequence[bytes]) -> list[RetainedRow]:
     return [RetainedRow(topic.decode(), *read_retained(raw)) for topic, raw in zip(flat[::2], flat[1::2], strict=True)]
+
+
+def _parts(bodies: list[bytes]) -> Iterable[list[bytes]]:
+    """As they fit into rows."""
+    if sum(map(len, bodies)) <= ROW:
+        yield bodies
+        return
+    part: list[bytes] = []
+    size = 0
+    for body in bodies:
+        if part and size + len(body) > ROW:
+            yield part
+            part, size = [], 0
+        part.append(body)
+        size += len(body)
+    yield part
 
 
 def brings_work(batch: Batch) -> bool:
