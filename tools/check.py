@@ -11,6 +11,7 @@ The exit status is 0 only if something passed and nothing failed.
 
 import os
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -114,6 +115,8 @@ def run_tests(names: Sequence[str], folder: str = "_trial_temp") -> Counts:
     assert isinstance(result, CountingReporter)
     longest = sorted(((took, name) for name, took in result.seconds.items()), reverse=True)[:SLOWEST]
     print("slowest: " + ", ".join(f"{name} {took:.0f} s" for took, name in longest))
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    print(f"CPU time: {sum(one.ru_utime + one.ru_stime for one in used):.0f} s, processes it started counted in")
     return result.counts()
 
 
@@ -136,6 +139,7 @@ def add_part(found: list[tuple[int, list[str]]], paths: Sequence[Path]) -> None:
 
 def run_apart(number: int, arguments: Sequence[str]) -> tuple[Counts, str]:
     """Run this file again with these arguments; what it counted and printed."""
+    began = time.monotonic()
     child = subprocess.run(
         [sys.executable, __file__, *arguments, f"_trial_temp-{number}"],
         cwd=ROOT,
@@ -145,10 +149,12 @@ def run_apart(number: int, arguments: Sequence[str]) -> tuple[Counts, str]:
         errors="replace",
         check=False,
     )
-    found = _COUNTS.fullmatch((child.stdout.splitlines() or [""])[-1])
+    *lines, last = child.stdout.splitlines() or [""]
+    found = _COUNTS.fullmatch(last)
     if found is None:
         return Counts(0, 1), f"{child.stdout}\n{' '.join(arguments)} ended with status {child.returncode}"
-    return Counts(*(int(count or 0) for count in found.groups())), child.stdout
+    took = f"this part took {time.monotonic() - began:.0f} s"
+    return Counts(*(int(count or 0) for count in found.groups())), "\n".join((*lines, took, last))
 
 
 def run_everything() -> Counts:
