@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from broker import __version__
+from broker.cluster.duty import Duties
 from broker.cluster.local import LocalBackplane
+from broker.cluster.presence import Whereabouts
 from broker.events.events import Events
 from broker.events.side import EventSide
 from broker.model.interfaces import IBackplane, IMqttIdentities, IMqttSpace, IUpdater
@@ -51,6 +53,10 @@ class Core:
     event_side: EventSide | None = None
     #: The other processes of the broker.
     backplane: IBackplane = field(default_factory=LocalBackplane)
+    #: What one process does for all of them.
+    duties: Duties = field(default_factory=Duties)
+    #: Which devices are connected to other processes.
+    whereabouts: Whereabouts = field(default_factory=Whereabouts)
     #: Seconds that a command waits for its device when the caller does not say ([commands] default_expires).
     default_expires: float = 3600.0
     #: Ways of logging in over MQTT; application and device sides append theirs while they are built.

@@ -33,7 +33,7 @@ from broker.events.events import Events
 from broker.events.side import EventSide
 from broker.faults import Faults
 from broker.fleet.calls import Calls as CampaignCalls
-from broker.fleet.campaigns import Campaigns
+from broker.fleet.side import CampaignSide
 from broker.listening.binding import BindError
 from broker.listening.served import Served
 from broker.logs import Lines, log_packet
@@ -132,7 +132,7 @@ class BrokerService(Service):
         self._token = ""
         self._storage: Any = None
         self._recorder: Any = None
-        self._campaigns: Campaigns | None = None
+        self._campaigns: CampaignSide | None = None
         self._events: Any = None
         self._metrics: Metrics | None = None
         self._clustering: Clustering | None = None
@@ -220,11 +220,11 @@ class BrokerService(Service):
         self._closers.append(self._events.close)
         for served in self.served:
             core.listeners[served.name] = self._sides[served.name].build(core, served.settings)
-        campaigns = self._campaigns = Campaigns(core, self.config.campaigns)
+        campaigns = self._campaigns = CampaignSide(core, self.config.campaigns)
         core.api_routes.extend(CampaignCalls(campaigns).routes())
         for listener in core.listeners.values():
             await listener.prepare()
-        await self._take_campaigns()
+        await campaigns.open()
         if core.lora is not None:
             self._events.watch.watch_lora(core.lora)
         for served in self.served:
@@ -392,6 +392,7 @@ class BrokerService(Service):
             served.tick()
         if self.core is not None:
             self.core.traces.tick()
+            self.core.duties.tick()
         if self._ticks % CERTIFICATE_EVERY == 0:
             self._look_at_certificate()
         if self._ticks % HEALTH_EVERY == 0:
@@ -418,24 +419,8 @@ class BrokerService(Service):
         except Exception:
             log.failure("fault in the commands' tick")
 
-    async def _take_campaigns(self) -> None:
-        """Open them here, if no other process has them. Raises Unavailable."""
-        assert self.core is not None and self._campaigns is not None
-        campaigns = self._campaigns
-        if not campaigns.opening and not campaigns.halted and await self.core.backplane.lead("campaigns"):
-            await campaigns.open()
-            self.core.backplane.watch(fenced=campaigns.halt)
-
-    @staticmethod
-    def _campaigns_not_taken(failure: Any) -> None:
-        if not failure.check(Unavailable):
-            log.failure("fault while campaigns were taken up", failure)
-
     def _tick_campaigns(self) -> None:
         assert self._campaigns is not None
-        if not self._campaigns.opened:
-            Deferred.fromCoroutine(self._take_campaigns()).addErrback(self._campaigns_not_taken)
-            return
         try:
             self._campaigns.tick()
         except Exception:
@@ -461,7 +446,7 @@ class BrokerService(Service):
             self.core.default_expires = fresh.commands.default_expires
             self._limit_traces(self.core)
         if self._campaigns is not None:
-            self._campaigns.settings = fresh.campaigns
+            self._campaigns.configure(fresh.campaigns)
         later = restart_keys(old, fresh)
         for served in self.served:
             later += served.reload(fresh.listeners[served.name])

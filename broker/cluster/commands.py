@@ -22,15 +22,15 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from broker.cluster.packing import pack_command, unpack_command
+from broker.cluster.replies import SPACE, RepliesAcross
 from broker.model.errors import BrokerError, Conflict, Unavailable
 from broker.model.interfaces import IBackplane, IConsumer
-from broker.model.messages import Command, Presence, Uplink
+from broker.model.messages import Command, Presence, Reply, Uplink
 from broker.routing.command_journal import Done
 from broker.routing.commands import Commands
 from broker.routing.live import LiveDevice, LiveDevices
 from broker.routing.router import Router
 
-SPACE: Final = "dev"
 #: The note of a device that has been let go, or whose owner has gone, with commands open.
 OPEN: Final = "open"
 #: Seconds between two attempts to have a device, and how many before its link is closed.
@@ -76,6 +76,7 @@ class CommandsAcross:
         #: What was submitted here and is driven elsewhere; who submitted elsewhere what is driven here.
         self._away: dict[str, Command] = {}
         self._submitters: dict[str, str] = {}
+        self._replies = RepliesAcross(backplane, commands, self.owned)
 
     def begin(self) -> None:
         """From now on: before the first link or command."""
@@ -83,6 +84,7 @@ class CommandsAcross:
         self._devices.attached.append(self._attached)
         self._router.listen_quietly(self)
         backplane = self._backplane
+        self._replies.begin()
         backplane.answer("cmd.submit", self._submitted)
         backplane.answer("cmd.cancel", self._cancelled)
         backplane.answer("dev.release", self._released)
@@ -222,6 +224,10 @@ class CommandsAcross:
             return False
         return device_id in self.owned
 
+    def reply(self, device: str, reply: Reply, pending_for: float | None) -> bool:
+        """See `broker.routing.commands.Across`."""
+        return self._replies.pass_on(device, reply, pending_for)
+
     def _attached(self, live: LiveDevice) -> None:
         device_id = live.ref.id
         if device_id in self._claiming:
@@ -322,16 +328,20 @@ class CommandsAcross:
 
     def command(self, change: Command) -> None:
         node = self._submitters.get(change.id)
+        if change.origin in self._commands.followed:
+            node = ""
         if node is not None:
-            self._backplane.cast("cmd.state", pack_command(change), node)
+            self._backplane.cast("cmd.state", pack_command(change), node or None)
             if change.final:
-                del self._submitters[change.id]
+                self._submitters.pop(change.id, None)
         if change.final:
             self._reactor.callLater(0, self._let_go_if_idle, change.device)
 
     def _state(self, node: str, body: bytes) -> None:
         """A command that was submitted here has another state."""
         heard = unpack_command(body)
+        for told in self._commands.followers if heard.origin in self._commands.followed else ():
+            told(heard)
         command = self._away.get(heard.id)
         if command is None:
             return

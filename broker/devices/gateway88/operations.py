@@ -24,10 +24,12 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 from uuid import uuid4
 
+import msgspec
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from broker.cluster.replies import ask_owner
 from broker.core import Core
 from broker.devices.gateway88 import codec
 from broker.devices.gateway88.identity import PROTOCOL
@@ -79,6 +81,7 @@ class Operations:
         self._early: dict[str, bool] = {}
         #: Told what a gateway has said about itself, before commands end by it: ``(device id, its info)``.
         self.on_info: list[Callable[[str, dict[str, Any]], None]] = []
+        core.backplane.answer("gw88.fetching", self._told_of_fetching)
         self.configure(settings)
 
     def configure(self, settings: Settings) -> None:
@@ -127,6 +130,28 @@ class Operations:
     def arrived(self, command: Command, result: dict[str, Any], now: float) -> None:
         """The upload that a backup asked for is complete and kept; ``result`` tells of it."""
         self._end(command.device, command.id, SUCCEEDED, result, now)
+
+    def fetched_somewhere(self, command: Command, whole: bool) -> None:
+        """The same as `fetching`, for whichever process drives the gateway's commands."""
+        now = self._core.commands.get(command.id)
+        if now is not None:
+            self.fetching(now, whole, self._core.clock())
+        elif not self._core.backplane.alone:
+            body = msgspec.msgpack.encode((command.id, whole))
+            telling = Deferred.fromCoroutine(ask_owner(self._core.backplane, command.device, "gw88.fetching", body))
+            telling.addErrback(self._not_told, command)
+
+    def _told_of_fetching(self, node: str, body: bytes) -> bytes:
+        id, whole = msgspec.msgpack.decode(body, type=tuple[str, bool])
+        command = self._core.commands.get(id)
+        if command is not None:
+            self.fetching(command, whole, self._core.clock())
+        return b""
+
+    @staticmethod
+    def _not_told(failure: Failure, command: Command) -> None:
+        failure.trap(BrokerError)
+        log.warn("that {device} fetches is not known: {why}", device=command.device, why=failure.getErrorMessage())
 
     def fetching(self, command: Command, whole: bool, now: float) -> None:
         """A gateway has asked for what a recovery goes back to, or (``whole``) was handed the last byte of it.
