@@ -68,6 +68,7 @@ class Clustering:
         self.registry.begin()
         self.router.begin(core.registry.on_change)
         self.presence.begin()
+        core.lives.begin()
         await self.commands.sweep()
 
     @deferred

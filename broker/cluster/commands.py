@@ -203,8 +203,13 @@ class CommandsAcross:
                 if node != self._backplane.node:
                     raise Unavailable("another process has taken over what this one had")
                 self._commands.adopt(device_id, found)
-            self.owned.add(device_id)
+            self._have(device_id)
         return ""
+
+    def _have(self, device_id: str) -> None:
+        self.owned.add(device_id)
+        for told in self._commands.on_adopted:
+            told(device_id)
 
     async def open_of(self, device_id: str) -> list[Command]:
         """What is open of the device in storage, oldest first."""
@@ -223,6 +228,10 @@ class CommandsAcross:
             self._claiming[device_id] = True
             return False
         return device_id in self.owned
+
+    def drives(self, device: str) -> bool:
+        """See `broker.routing.commands.Across`."""
+        return device in self.owned
 
     def reply(self, device: str, reply: Reply, pending_for: float | None) -> bool:
         """See `broker.routing.commands.Across`."""

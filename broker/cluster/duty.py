@@ -79,7 +79,7 @@ class Duty:
         if self._begun and self._backplane.node == node:
             self.leads, self.leader = True, ""
             if not self._backplane.alone:
-                self.log.info("this process has the {name} now", name=self.name)
+                self.log.info("{node} has the {name} now", node=node, name=self.name)
 
     def tick(self) -> None:
         """About once a second."""

@@ -67,6 +67,9 @@ class Across(Protocol):
     def ready(self, live: LiveDevice) -> bool:
         """Whether the device's commands are ours to send. If not yet, `Commands.ready_here` is called when they are."""
 
+    def drives(self, device: str) -> bool:
+        """Whether the device's commands are this process's."""
+
     def reply(self, device: str, reply: Reply, pending_for: float | None) -> bool:
         """Whether this was passed on to the process that drives the device's commands; else it is for this one."""
 
@@ -114,6 +117,8 @@ class Commands:
         self.followed: set[str] = set()
         #: Told of a command that another process drives; must not block.
         self.followers: list[Callable[[Command], object]] = []
+        #: Told of a device whose commands are this process's from now on.
+        self.on_adopted: list[Callable[[str], object]] = []
 
     # -- from the applications' side -------------------------------------------------------------------------------
 
@@ -330,6 +335,10 @@ class Commands:
         if any(command.device == device_id for command in self._unsaved.values()):
             return False
         return not any(command_id in self._adding for command_id in self._queues.get(device_id, ()))
+
+    def drives(self, device_id: str) -> bool:
+        """Whether the device's commands are this process's: always, where there is no other."""
+        return self.across is None or self.across.drives(device_id)
 
     def adopt(self, device_id: str, commands: Iterable[Command]) -> None:
         """Another process had them: open commands of one device, oldest first."""

@@ -29,8 +29,8 @@ from broker.web.callers import NOBODY, Caller
 from broker.web.files import FileAnswer, send_file
 from broker.web.problems import HttpError, InternalError, TooLarge, UnsupportedMedia
 from broker.web.routes import ADMIN, ANYONE, Call, Route
-from broker.web.uploads import Upload, UploadAborted
 from broker.web.typed import typed_body, typed_query
+from broker.web.uploads import Upload, UploadAborted
 from broker.web.websocket import WebSocketPeer, check_handshake, upgrade
 
 
@@ -182,7 +182,15 @@ class WebRequest(http.Request):
                 check_handshake(self, route.any_origin)
             caller = await self._caller(route)
             home = self.connection.home
-            call = Call(home.core, caller, self._path, typed_query(self.arguments(), route), self._body(route), self, self._upload)
+            call = Call(
+                home.core,
+                caller,
+                self._path,
+                typed_query(self.arguments(), route),
+                self._body(route),
+                self,
+                self._upload,
+            )
             if self._continue_due and not self.gone:
                 self.channel.go_on_sending()
             self._called = True
