@@ -8,10 +8,10 @@
       ├─ over it                     a failure is answered after 1, 2, 4 ... ``max_login_delay`` seconds
       └─ at lockout_failed_logins    nobody from there is heard any more, right or wrong, until some has leaked away
 
-The delay slows those down who wait for their answer, and nobody else at that address. Who does not wait fills the bucket,
-and is not heard in the end: so guesses that are looked at are no more than the bucket holds and what leaks out of it,
-however many connections they come over. (Attempts that are under way when the bucket fills still count.) An IPv6 address
-counts as its network (`NETWORK`), as a single customer has 2**64 addresses.
+The delay slows those down who wait for their answer, and nobody else at that address. Who does not wait fills the
+bucket, and is not heard in the end: so guesses that are looked at are no more than the bucket holds and what leaks out
+of it, however many connections they come over, but for those that are under way when it fills. An IPv6 address counts
+as its network (`NETWORK`), as a single customer has 2**64 addresses.
 """
 
 from __future__ import annotations

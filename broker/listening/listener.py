@@ -41,8 +41,8 @@ class Listener(Factory):
 
     noisy = False
     log: ClassVar[Logger] = Logger(namespace="broker.listener")
-    #: Whether a connection is one log-in, so that an address that is locked out need not connect. (Over HTTP each request
-    #: has its own, and not all need one.)
+    #: Whether a connection is one log-in, so that an address that is locked out need not connect. (Over HTTP each
+    #: request has its own, and not all need one.)
     one_login: ClassVar[bool] = True
 
     def __init__(
@@ -135,7 +135,7 @@ class Listener(Factory):
         return delay
 
     def locked_out(self, host: str) -> float:
-        """Seconds for which nobody from there may prove anything, as too many have failed; counts it if there are any."""
+        """Seconds for which nobody from there is heard, as too many have failed; counts it if there are any."""
         seconds = self.failed_logins.locked_out(host) if self.counts(host) else 0.0
         self.stats.logins_locked_out += seconds > 0
         return seconds

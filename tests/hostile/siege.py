@@ -133,8 +133,8 @@ class Client:
         self.socket.close()
 
 
-class Siege:
-    """One broker under attack."""
+class Target:
+    """A broker's ports, and what it counts."""
 
     def __init__(self, broker: RealBroker) -> None:
         self.broker = broker
@@ -146,13 +146,7 @@ class Siege:
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.context.check_hostname = False
         self.context.verify_mode = ssl.CERT_NONE
-        self.peace = Peace(broker)
         self._begin = self.figures()
-        self.files = self._open_files()
-        Path(f"/proc/{broker.pid}/clear_refs").write_text("5")  # the peak begins anew
-        self.memory = self._memory("VmRSS")
-
-    # -- for attackers ---------------------------------------------------------------------------------------------
 
     def plain(self, name: str, kind: str = "tcp", window: int = 0) -> Client:
         """A TCP connection to a port of whatever kind. ``window``: bytes that the system may keep for us unread."""
@@ -167,26 +161,6 @@ class Siege:
         """A connection on which the protocol itself can be spoken: through TLS where the port wants it."""
         client = self.plain(name, kind)
         return client if kind == "tcp" else Client(self.context.wrap_socket(client.socket))
-
-    def device(self) -> tuple[str, str]:
-        """A new NovaCloud device: id and key."""
-        made = self.broker.made("/devices", {"protocol": "novacloud"})
-        return made["id"], made["secret"]
-
-    def application(self, *devices: str) -> tuple[str, str]:
-        """A new MQTT application bound to devices: id and secret."""
-        made = self.broker.made("/applications", {"kind": "mqtt"})
-        for device in devices:
-            assert self.broker.call("PUT", f"/applications/{made['id']}/devices/{device}")[0] in (200, 201, 204)
-        return made["id"], made["secret"]
-
-    def customer(self, *devices: str) -> str:
-        """A new customer server (LoRaCenter), bound to devices: its CsEUI. Its key is `CS_KEY`."""
-        cs_eui = token_hex(8).upper()
-        made = self.broker.made("/applications", {"kind": "loracenter", "cs_eui": cs_eui, "app_key": CS_KEY})
-        for device in devices:
-            assert self.broker.call("PUT", f"/applications/{made['id']}/devices/{device}")[0] in (200, 201, 204)
-        return cs_eui
 
     def figures(self) -> Figures:
         connection = http.client.HTTPConnection("127.0.0.1", self.broker.ports["http"], timeout=PATIENCE)
@@ -208,6 +182,40 @@ class Siege:
 
     def closed(self, name: str, reason: str, least: int = 1) -> None:
         self.counted(name, "connections_closed", reason, least)
+
+
+class Siege(Target):
+    """One broker under attack."""
+
+    def __init__(self, broker: RealBroker) -> None:
+        super().__init__(broker)
+        self.peace = Peace(broker)
+        self._begin = self.figures()
+        self.files = self._open_files()
+        Path(f"/proc/{broker.pid}/clear_refs").write_text("5")  # the peak begins anew
+        self.memory = self._memory("VmRSS")
+
+    # -- for attackers ---------------------------------------------------------------------------------------------
+
+    def device(self) -> tuple[str, str]:
+        """A new NovaCloud device: id and key."""
+        made = self.broker.made("/devices", {"protocol": "novacloud"})
+        return made["id"], made["secret"]
+
+    def application(self, *devices: str) -> tuple[str, str]:
+        """A new MQTT application bound to devices: id and secret."""
+        made = self.broker.made("/applications", {"kind": "mqtt"})
+        for device in devices:
+            assert self.broker.call("PUT", f"/applications/{made['id']}/devices/{device}")[0] in (200, 201, 204)
+        return made["id"], made["secret"]
+
+    def customer(self, *devices: str) -> str:
+        """A new customer server (LoRaCenter), bound to devices: its CsEUI. Its key is `CS_KEY`."""
+        cs_eui = token_hex(8).upper()
+        made = self.broker.made("/applications", {"kind": "loracenter", "cs_eui": cs_eui, "app_key": CS_KEY})
+        for device in devices:
+            assert self.broker.call("PUT", f"/applications/{made['id']}/devices/{device}")[0] in (200, 201, 204)
+        return cs_eui
 
     # -- when it is over -------------------------------------------------------------------------------------------
 

@@ -116,6 +116,22 @@ class RefusedTests(SynchronousTestCase):
         self.assertEqual((gateway.closed_for, gateway.written()), ("auth_failed", b""))
         self.assertEqual(bed.listener.stats.logins_failed, 1)
 
+    def test_who_comes_again_and_again_is_closed_later_and_later(self) -> None:
+        bed = Bed(Settings(unknown="refuse"))
+        bed.registry.records.clear()
+        for _ in range(bed.listener.limits.max_failed_logins):
+            gateway = bed.connect()
+            gateway.raw(HB_FRAME)
+            self.assertEqual(gateway.closed_for, "auth_failed")
+        gateway, leaving = bed.connect(), bed.connect()
+        for one in (gateway, leaving):
+            one.raw(HB_FRAME)
+            self.assertEqual((one.closed_for, one.reading), (None, False))
+        leaving.lose(ConnectionError)
+        bed.tick(1.1)
+        self.assertEqual((gateway.closed_for, gateway.written()), ("auth_failed", b""))
+        self.assertEqual(bed.listener.stats.logins_delayed, 2)
+
     def test_removed_and_disabled_while_connected(self) -> None:
         for what in ("device_removed", "device_disabled"):
             bed = Bed()
