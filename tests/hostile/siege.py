@@ -129,6 +129,13 @@ class Client:
         self.socket.close()
         return b"".join(got)
 
+    def half_close(self) -> None:
+        """Nothing more will be sent."""
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the broker has closed already
+
     def close(self) -> None:
         self.socket.close()
 
@@ -141,7 +148,7 @@ class Target:
         self.ports = {
             (found[1], found[2]): int(found[3])
             for line in broker.output
-            if (found := re.search(r"listening: (\w+) (tcp|tls) .*:(\d+)$", line))
+            if (found := re.search(r"listening: (\w+) (tcp|tls|ws|udp) .*:(\d+)$", line))
         }
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.context.check_hostname = False
@@ -240,7 +247,7 @@ class Siege(Target):
         return report
 
     def _check_figures(self, figures: Figures) -> None:
-        for name in sorted({name for name, _ in self.ports}):
+        for name in sorted({name for name, kind in self.ports if kind != "udp"}):
             reasons = {
                 reason: value
                 for (one, figure, reason), value in figures.items()

@@ -40,6 +40,8 @@ SOME = 8
 SETTINGS = {
     "history.per_device": "50",
     "events.max_events": "1000",
+    "commands.default_expires": "90.0",
+    "listeners.loracenter.queue_time": "90.0",
     "events.max_age": "300.0",
     "listeners.loracenter.refused_grace": "0.1",
     "listeners.mqtt.limits.max_message_size": "200000",

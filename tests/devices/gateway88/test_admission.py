@@ -87,6 +87,16 @@ class AskingTests(SynchronousTestCase):
         self.waiting.callback(None)
         self.assertEqual(self.bed.heard.presences, [])
 
+    def test_a_long_first_frame(self) -> None:
+        """Before it is known who speaks a frame may have so many bytes; a longer one is noise."""
+        bed = Bed(Settings(max_first_frame=256))
+        gateway = bed.connect()
+        gateway.say({"type": "newdevices", "x": [n * 7919 % 10_007 for n in range(500)]}, 1)
+        self.assertEqual((gateway.connection.identity, gateway.written()), ("", b""))
+        self.assertGreater(bed.listener.stats.malformed, 0)
+        gateway.raw(HB_FRAME)
+        self.assertEqual(gateway.connection.identity, GATEWAY)
+
     def test_storage_fails(self) -> None:
         self.bed.registry.error = Unavailable("disk full")
         self.gateway.raw(HB_FRAME)
