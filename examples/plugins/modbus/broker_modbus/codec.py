@@ -115,7 +115,7 @@ def answer(pdu: bytes) -> ModbusPDU:
 
 def read(block: Block) -> ModbusPDU:
     """The request for a block of registers."""
-    return _READS[block.table](address=block.address, count=block.count)
+    return _READS[block.table](address=block.address, count=block.length)
 
 
 def write(register: Register, value: object) -> ModbusPDU:

@@ -101,13 +101,13 @@ class Block(NamedTuple):
 
     table: Table
     address: int
-    count: int
+    length: int
     registers: tuple[Register, ...]
 
     def values(self, read: Sequence[Any]) -> dict[str, Any]:
         """Name -> value. Raises ValueError for an answer that is too short."""
-        if len(read) < self.count:
-            raise ValueError(f"{len(read)} in place of {self.count}")
+        if len(read) < self.length:
+            raise ValueError(f"{len(read)} in place of {self.length}")
         found: dict[str, Any] = {}
         for register in self.registers:
             at = register.address - self.address
@@ -125,10 +125,10 @@ def plan(registers: Iterable[Register]) -> tuple[Block, ...]:
         most = MAX_BITS if register.table in BITS else MAX_WORDS
         end = register.address + register.count
         last = blocks[-1] if blocks else None
-        if last is not None and last.table == register.table and register.address <= last.address + last.count:
-            count = max(last.count, end - last.address)
-            if count <= most:
-                blocks[-1] = Block(last.table, last.address, count, (*last.registers, register))
+        if last is not None and last.table == register.table and register.address <= last.address + last.length:
+            length = max(last.length, end - last.address)
+            if length <= most:
+                blocks[-1] = Block(last.table, last.address, length, (*last.registers, register))
                 continue
         blocks.append(Block(register.table, register.address, register.count, (register,)))
     return tuple(blocks)

@@ -100,9 +100,8 @@ class Slave:
     def _ended(self, _: object) -> None:
         self._polling = False
         if not self._stopped:
-            self._timer = self._core.reactor.callLater(
-                0 if self._again else self._home.settings.poll_every, self._begin
-            )
+            pause = 0 if self._again else self._home.settings.poll_every
+            self._timer = self._core.reactor.callLater(pause, self._begin)
 
     async def _poll(self) -> None:
         self._home.counts.polls += 1

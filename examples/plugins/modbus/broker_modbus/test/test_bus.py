@@ -44,7 +44,7 @@ class BusTests(SynchronousTestCase):
 
     def asked(self) -> bytes:
         """What was written since the last look."""
-        data = self.wire.value()
+        data: bytes = self.wire.value()
         self.wire.clear()
         return data
 

@@ -76,7 +76,7 @@ class PlanTests(SynchronousTestCase):
             register(name=f"r{number}", table=table, address=address, type=type)
             for number, (table, address, type) in enumerate(places)
         ]
-        return [(block.table, block.address, block.count) for block in plan(registers)]
+        return [(block.table, block.address, block.length) for block in plan(registers)]
 
     def test_neighbours_are_read_together(self) -> None:
         self.assertEqual(
