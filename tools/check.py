@@ -47,10 +47,13 @@ LONG = (
     "tests.faults",
     "tests.fleet",
     "tests.gizwits",
+    "tests.matrix",
     "tests.simulate",
     "tests.storage.redis",
     "tests.test_packaging",
 )
+#: Packages of their own, each with its tests beside it; only they are to have it on their path.
+EXAMPLES = ROOT / "examples" / "plugins"
 #: Parts at a time.
 JOBS = min(4, os.cpu_count() or 1)
 #: Modules whose time is told at the end of a part.
@@ -109,6 +112,7 @@ class CountingReporter(TreeReporter):
 
 def run_tests(names: Sequence[str], folder: str = "_trial_temp") -> Counts:
     """Run them in this process; trial works in ``folder``."""
+    sys.path.extend(examples_of(names))
     runner = TrialRunner(CountingReporter, workingDirectory=str(ROOT / folder))
     result = runner.run(TestLoader().loadByNames([*names], recurse=True))
     assert isinstance(result, CountingReporter)
@@ -124,14 +128,22 @@ def parts() -> list[list[str]]:
         add_part(found, sorted(folder.glob("test_*.py")))
     for path in sorted((ROOT / "tests").glob("test_*.py")):
         add_part(found, [path])
+    for folder in sorted(EXAMPLES.glob("*/*/test")):
+        add_part(found, sorted(folder.glob("test_*.py")), folder.parents[1])
     return [names for _, names in sorted(found, reverse=True)]
 
 
-def add_part(found: list[tuple[int, list[str]]], paths: Sequence[Path]) -> None:
-    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
+def add_part(found: list[tuple[int, list[str]]], paths: Sequence[Path], top: Path = ROOT) -> None:
+    names = [".".join(path.relative_to(top).with_suffix("").parts) for path in paths]
     if names and not any(name == quiet or name.startswith(f"{quiet}.") for quiet in QUIET for name in names):
         long = names[0].startswith(LONG)
         found.append((sum(path.stat().st_size for path in paths) + (1 << 30 if long else 0), names))
+
+
+def examples_of(names: Sequence[str]) -> list[str]:
+    """The folders of the examples that these modules belong to."""
+    packages = {name.partition(".")[0] for name in names}
+    return [str(folder.parent) for folder in sorted(EXAMPLES.glob("*/*")) if folder.name in packages]
 
 
 def run_apart(number: int, arguments: Sequence[str]) -> tuple[Counts, str]:

@@ -31,7 +31,15 @@ from broker.model.errors import (
     Unauthenticated,
     Unavailable,
 )
-from broker.model.interfaces import IConsumer, IDeviceLink, IFarConsumer, IListenerSide, IProtocol, ITracedLink
+from broker.model.interfaces import (
+    IBackplane,
+    IConsumer,
+    IDeviceLink,
+    IFarConsumer,
+    IListenerSide,
+    IProtocol,
+    ITracedLink,
+)
 from broker.model.jsontext import decode as decode_json
 from broker.model.jsontext import decode_object as decode_json_object
 from broker.model.jsontext import encode as encode_json
@@ -104,6 +112,7 @@ __all__ = [
     "Disabled",
     "Forbidden",
     "Gauge",
+    "IBackplane",
     "IConsumer",
     "IDeviceLink",
     "IFarConsumer",
