@@ -172,6 +172,15 @@ class BrokerService(Service):
             raise StartFailed(f"broker: {error}") from None
         self._starting = Deferred.fromCoroutine(self._start())
 
+    def begun(self) -> Deferred[None]:
+        """Fires when the start has come to its end, well or not."""
+        begun: Deferred[None] = Deferred()
+        if self._starting is None:
+            begun.callback(None)
+        else:
+            self._starting.addCallback(lambda _: begun.callback(None))
+        return begun
+
     def stopService(self) -> Deferred[None]:
         """Fires when everything is closed."""
         Service.stopService(self)
@@ -233,7 +242,8 @@ class BrokerService(Service):
         campaigns = self._campaigns = CampaignSide(core, self.config.campaigns)
         core.api_routes.extend(CampaignCalls(campaigns).routes())
         for listener in core.listeners.values():
-            await listener.prepare()
+            if hasattr(listener, "prepare"):
+                await listener.prepare()
         await campaigns.open()
         if core.lora is not None:
             events.watch_lora(core.lora)
