@@ -15,7 +15,6 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +43,7 @@ from broker.routing.live import LiveDevices
 from broker.routing.outbox import Turn
 from broker.routing.router import Router
 from broker.routing.topic_index import TopicIndex
+from broker.routing.turns import at_turn_end
 from broker.storage.files import FileStore
 from broker.storage.own_tables import OwnTables
 from broker.storage.product_watch import ProductWatch
@@ -509,14 +509,6 @@ class BrokerService(Service):
         if self._data_dir is not None:
             self._data_dir.close()
             self._data_dir = None
-
-
-def at_turn_end(reactor: Any) -> Callable[[Callable[[], None]], object]:
-    """How to have something called at the end of the reactor's turn: without a timer on a reactor that can."""
-    if hasattr(reactor, "callAtTurnEnd"):
-        schedule: Callable[[Callable[[], None]], object] = reactor.callAtTurnEnd
-        return schedule
-    return partial(reactor.callLater, 0)
 
 
 def restart_keys(old: Config, fresh: Config) -> list[str]:

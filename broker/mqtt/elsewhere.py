@@ -28,8 +28,8 @@ from broker.mqtt.boxes import Boxes
 from broker.mqtt.interest import Others, Own, decode, encode
 from broker.mqtt.journal import TAKEN, LoadedSession, WillRecord
 from broker.mqtt.message import Message, Options
-from broker.mqtt.persistent import PersistentSession
 from broker.mqtt.parcels import decode_bodies, is_for_group, messages, pack
+from broker.mqtt.persistent import PersistentSession
 from broker.mqtt.remote import CAST, Outgoing
 from broker.mqtt.session import Session
 from broker.mqtt.wills import Key, LastWill
