@@ -357,7 +357,7 @@ class RedisBackplane:
         return reply.addCallback(pairs)
 
     def remove(self, name: str, entry: bytes, at_once: bool) -> None:
-        """An entry of our stream has been dealt with. ``at_once``: our heir would do it again; else some go together."""
+        """An entry of our stream has been dealt with. ``at_once``: our heir would do it again; others go together."""
         waiting = self._removed.setdefault(name, [])
         waiting.append(entry)
         if at_once or len(waiting) >= REMOVED:

@@ -56,6 +56,7 @@ from broker.model.sessions import (
     FORGET,
     IN,
     NEW_WORK,
+    NEWS,
     OUT,
     PUT,
     REC,
@@ -81,6 +82,7 @@ __all__ = [
     "DROP",
     "FORGET",
     "IN",
+    "NEWS",
     "NEW_WORK",
     "OUT",
     "PUT",
@@ -140,7 +142,8 @@ class SessionJournal(Protocol):
         ...
 
     def load_incoming(self, session: int) -> Deferred[Sequence[int]]:
-        """The packet ids with IN and without OUT."""
+        """The packet ids with IN and without OUT. After a commit that failed they say whether it was done all the same:
+        who had a connection to the storage that was lost on the way is told of a failure, too."""
         ...
 
     def load_retained(self, after: str, limit: int) -> Deferred[Sequence[RetainedRow]]:
@@ -182,6 +185,11 @@ class SharedSessionJournal(SessionJournal, Protocol):
         """What is not written yet never will be: whoever waits is told that it failed."""
         ...
 
+    @property
+    def uncertain(self) -> bool:
+        """Whether a commit that was told as failed may be done yet: then no session may be given to another process."""
+        ...
+
 
 class MemoryJournal:
     """A journal that keeps everything in memory: for tests, and where storage has none.
@@ -194,6 +202,7 @@ class MemoryJournal:
         self.position = 0
         self.committed = 0
         self.held = False
+        self.uncertain = False
         self.sessions: dict[int, SessionRecord] = {}
         self.subscriptions: dict[int, dict[str, int]] = {}
         self.wills: dict[int, WillRecord] = {}

@@ -70,6 +70,7 @@ class PersistentSession(Session):
         "_spilled",
         "_start",
         "_wait_for",
+        "detour",
         "disconnected_at",
         "incoming_known",
         "keep_again",
@@ -87,6 +88,7 @@ class PersistentSession(Session):
         self._queue = deque()
         self._journal = journal
         self._wait_for = wait_for
+        self.detour: Callable[[Message], int] | None = None
         self.next_seq = 1
         #: Messages on disk and not settled, and their bytes.
         self.owed = 0
@@ -168,6 +170,8 @@ class PersistentSession(Session):
         if error is not None:  # what it waits for may not be there
             self.connection.close("unavailable")
             return
+        if self._put_at > upto:
+            self._wait_for(self)
         self._load()
         self.fill()
 
@@ -216,6 +220,8 @@ class PersistentSession(Session):
             self._spilled = True
         elif len(self._queue) == 1:
             self.fill()
+        if qos == 2:
+            self._wait_for(self)  # it must not go out if it is not kept, however long it waits for the window
         return position
 
     def keep(self, plan: Any, head: bytes, payload: bytes) -> int:
@@ -237,7 +243,10 @@ class PersistentSession(Session):
             or packet_id in inflight
             or (outbox.size >= outbox.limit and outbox.blocked)
             or self.keep_again is not None
+            or self.detour is not None
         ):
+            if self.detour is not None:
+                return self.detour(Message(plan.name, payload, 1))
             return self.take(Message(plan.name, payload, 1), 1, False, ())
         self.next_seq = seq + 1
         self.owed = owed + 1
@@ -362,12 +371,16 @@ class PersistentSession(Session):
         return self._last_position
 
     def let_go(self, packet_id: int) -> int:
-        if packet_id not in self.incoming:
-            return 0
-        super().let_go(packet_id)
-        self._journal.append((OUT, self.number, packet_id))
-        self._last_position = self._journal.position
+        if packet_id in self.incoming:
+            super().let_go(packet_id)
+            self._journal.append((OUT, self.number, packet_id))
+            self._last_position = self._journal.position
+        # Once the client has PUBCOMP it gives the id to another message: nobody may find the old one on disk then.
         return self._last_position
+
+    def not_taken_in(self, packet_id: int) -> None:
+        super().not_taken_in(packet_id)
+        self.incoming_known = False  # a commit of which nothing is heard may have been done
 
     # -- from the disk ---------------------------------------------------------------------------------------------
 

@@ -2,6 +2,12 @@
 
 Sessions have their own keys here, so a session's number is its slot. Whether a session is there is asked in Redis: it
 may have been ended by another process.
+
+A batch that was told as failed, because the connection was lost for long, may have been done. It is never taken back:
+what it brought may be in other processes' hands by then, and what it took out of boxes and streams would be nowhere.
+What counts is what Redis has. Whoever repeats a message at QoS 2 is known by its packet id, which was in that batch, so
+the ids are read again after a failure (`SessionJournal.load_incoming`); and as long as nobody knows (`uncertain`),
+look-ups go behind the batch, and no session is given away.
 """
 
 from __future__ import annotations
@@ -13,7 +19,7 @@ from typing import Any, Final
 import msgspec
 from twisted.internet.defer import Deferred
 
-from broker.model.sessions import LoadedSession, QueueRow, RetainedRow, SessionRecord, WillRecord
+from broker.model.sessions import NEWS, LoadedSession, QueueRow, RetainedRow, SessionRecord, WillRecord
 from broker.storage.deferred import deferred
 from broker.storage.redis.lane import CHANGE, FREEING, Job, Lane
 from broker.storage.redis.session_lines import SEQ_SIZE, arguments_of, brings_work
@@ -32,6 +38,8 @@ read_retained: Final = msgspec.msgpack.Decoder(tuple[bytes, int, bytes, float | 
 #: Bytes in front of what lies in a box, and of bodies after which a row of it is full: pages are read by rows.
 _MARK: Final = 16
 ROW: Final = 65_536
+#: Among what is sent: the channel that all processes hear.
+CHANNEL: Final = "ch"
 #: Sessions that are loaded in one step.
 LOADED: Final = 200
 
@@ -78,30 +86,30 @@ class RedisSessionJournal(BatchJournal):
     def write(self, batch: Batch, done: Callable[[Exception | None], None]) -> None:
         """See `BatchJournal`."""
         kind = CHANGE if brings_work(batch) else FREEING
-        undo = None
-        boxes = self._mark(batch)
-        if batch.puts or batch.ins or boxes:
-            # Who sent these sends them again when he is told that they were not kept.
-            back = Batch()
-            back.acks, back.outs = list(batch.puts), dict(batch.ins)
-            back.taken = boxes
-            undo = Job("sessions", arguments_of(back), FREEING, lambda _, error: None)
-        self._write_lane.tell(Job("sessions", arguments_of(batch), kind, lambda _, error: done(error), undo=undo))
+        self._mark(batch)
+        self._write_lane.tell(Job("sessions", arguments_of(batch), kind, lambda _, error: done(error)))
 
-    def _mark(self, batch: Batch) -> dict[str, list[bytes]]:
+    @property
+    def uncertain(self) -> bool:
+        """See `SharedSessionJournal`."""
+        return self._write_lane.uncertain
+
+    def _mark(self, batch: Batch) -> None:
         """Make rows of what goes into boxes, no two of which are the same, and envelopes of what goes into streams.
 
-        The former.
+        All hear of boxes in which there is something, in the same step.
         """
-        boxes = {}
+        news = []
         for name, bodies in batch.sent.items():
             if name.startswith("box:"):
-                batch.sent[name] = boxes[name] = [self._row(some) for some in _parts(bodies)]
+                batch.sent[name] = [self._row(some) for some in _parts(bodies)]
+                news.append(int(name[4:]))
             elif name == "log":
                 batch.sent[name] = [_encode((self.node(), 0, [_note(body) for body in bodies]))]
             else:
                 batch.sent[name] = [_encode(bodies)]
-        return boxes
+        if news:
+            batch.sent[CHANNEL] = [_encode((self.node(), 0, [(NEWS, _encode(news))]))]
 
     def _row(self, bodies: list[bytes]) -> bytes:
         self._sent += 1
@@ -185,13 +193,14 @@ class RedisSessionJournal(BatchJournal):
     @deferred
     async def load_queue(self, session: int, after: int, limit: int) -> Sequence[QueueRow]:
         """See the contract."""
-        rows = await self._read_lane.ask("load_queue", str(session), after, limit)
+        lane = self._write_lane if self.uncertain else self._read_lane
+        rows = await lane.ask("load_queue", str(session), after, limit)
         return [unpack_message(int.from_bytes(raw[:SEQ_SIZE], "big"), raw[SEQ_SIZE:]) for raw in rows]
 
     @deferred
     async def load_incoming(self, session: int) -> Sequence[int]:
         """See the contract."""
-        return sorted(int(raw) for raw in await self._read_lane.ask("load_incoming", str(session)))
+        return sorted(int(raw) for raw in await self._write_lane.ask("load_incoming", str(session)))
 
     def load_retained(self, after: str, limit: int) -> Deferred[Sequence[RetainedRow]]:
         """See the contract."""

@@ -267,6 +267,10 @@ def _linked(base: Any) -> Any:
 
         def connectionMade(self) -> None:
             super().connectionMade()
+            transport = self.transport
+            if isinstance(transport, Connection) and not transport.TLS:
+                # Twisted's endpoint and service have put two protocols around this one: what comes need not pass them.
+                transport.protocol.dataReceived = self.dataReceived  # type: ignore[method-assign]  # for this one object
             self.link.made().addCallbacks(self._greeted, self._rejected)
 
         def _greeted(self, _: None) -> None:

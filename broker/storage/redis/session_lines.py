@@ -2,7 +2,7 @@
 
 ::
 
-    how many sections | name, contents | name, contents ...      only those with something in them, in the order of effect
+    how many sections | name, contents | name, contents ...      those that are not empty, in the order of effect
 
 Most batches have one or two of them, and what is not there costs neither side anything.
 """

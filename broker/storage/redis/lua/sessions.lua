@@ -6,7 +6,7 @@
 --   retained      hash  topic -> message            retained:t    zset  the topics, by their bytes
 --   box:<n>       zset  place -> mark(16 bytes) message: what other processes have for the session
 --   boxes         set   sessions with something in the box     boxed   the last place
---   c:log, c:mq:<node>   streams of `broker.cluster`
+--   c:log, c:mq:<node>, c:ch   streams of `broker.cluster`, and its channel
 --
 -- A batch is what `session_batch` made of the ops, in sections: only those that there are, in the order in which they are
 -- to be done. Each list has its length in front. What concerns a session that is not there has no effect.
@@ -151,6 +151,8 @@ function SECTIONS.sent()
     for n = 1, #sent, 2 do
         if sent[n] == 'log' then
             call('XADD', P .. 'c:log', 'MAXLEN', '~', 100000, '*', 'e', sent[n + 1])
+        elseif sent[n] == 'ch' then
+            call('PUBLISH', P .. 'c:ch', sent[n + 1])
         else
             call('XADD', P .. 'c:' .. sent[n], 'NOMKSTREAM', '*', 'e', sent[n + 1])
         end
