@@ -52,6 +52,7 @@ class Clustering:
             plane, core.commands, core.devices, core.router, core.storage, reactor, save_live
         )
         self.router = RouterAcross(plane, core.router, core.registry.applications_of)
+        self.router.submitter = self.commands.submitter
         self.registry = RegistryAcross(plane, core.registry)
 
     @deferred
@@ -79,6 +80,7 @@ class Clustering:
         """Several times a second."""
         if not self.backplane.alone:
             self.router.look()
+            self.commands.look()
 
     def counters(self) -> dict[str, float]:
         """For the metrics."""

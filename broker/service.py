@@ -370,12 +370,11 @@ class BrokerService(Service):
             log.warn("the TLS certificate has to be renewed: {sentence}", sentence=warning)
 
     def _figures(self) -> dict[str, float]:
-        clustering = self._clustering
-        return counters_of(self._storage, self._recorder) | ({} if clustering is None else clustering.counters())
+        return counters_of(self._storage, self._recorder)
 
     def _parts(self) -> list[Any]:
         """What has figures of its own for the metrics."""
-        return [] if self._campaigns is None else [self._campaigns]
+        return [part for part in (self._campaigns, self._clustering) if part is not None]
 
     def _loop(self, call: Callable[[], None], seconds: float) -> None:
         loop = LoopingCall(call)

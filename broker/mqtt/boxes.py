@@ -71,10 +71,10 @@ class Boxes:
                 Deferred.fromCoroutine(self._read(number)).addErrback(self._failed, number)
 
     def again(self) -> None:
-        """A commit failed: what was taken may be there still."""
+        """A commit failed: what was taken may be there still. Not at once: a full Redis lets read, and refuses again."""
         self._failures += 1
-        numbers, self._at = {*self._at, *self._aside}, {}
-        self.look_at(numbers)
+        self._later.update(self._at, self._aside)
+        self._at = {}
 
     # -- a session comes, or goes ----------------------------------------------------------------------------------
 

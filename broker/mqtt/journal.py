@@ -124,6 +124,11 @@ class SessionJournal(Protocol):
         """Every op up to this position is settled: on disk, or told as failed."""
         ...
 
+    @property
+    def failed(self) -> Sequence[Op]:
+        """While watchers are told of a failure: the ops that are certainly not on disk; none where it is not known."""
+        ...
+
     def append(self, op: Op) -> None:
         """Have it written with this turn's batch. Costs an append to a list."""
         ...
@@ -203,6 +208,7 @@ class MemoryJournal:
         self.committed = 0
         self.held = False
         self.uncertain = False
+        self.failed: Sequence[Op] = ()
         self.sessions: dict[int, SessionRecord] = {}
         self.subscriptions: dict[int, dict[str, int]] = {}
         self.wills: dict[int, WillRecord] = {}
@@ -239,8 +245,9 @@ class MemoryJournal:
     def fail(self, error: Exception) -> None:
         """The batch could not be written."""
         self._again += [op for op in self._batch if op[0] not in NEW_WORK]
-        self._batch = []
+        self.failed, self._batch = self._batch, []
         self._tell(error)
+        self.failed = ()
 
     def _tell(self, error: Exception | None) -> None:
         if self.committed == self.position:

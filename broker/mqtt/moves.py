@@ -72,8 +72,8 @@ class Moves:
         self._moving[name] = []
 
     def _over(self, name: str) -> None:
-        for waiting in self._moving.pop(name):
-            waiting.callback(None)
+        for waiting in self._moving.pop(name):  # whoever had it goes on first
+            self._server.reactor.callLater(0, waiting.callback, None)
 
     # -- it comes --------------------------------------------------------------------------------------------------
 

@@ -69,6 +69,7 @@ class PersistentSession(Session):
         "_sent",
         "_spilled",
         "_start",
+        "_unkept",
         "_wait_for",
         "detour",
         "disconnected_at",
@@ -109,6 +110,8 @@ class PersistentSession(Session):
         #: The last position of this session, of its last PUT, and the one that loading has to wait for.
         self._last_position = 0
         self._put_at = 0
+        #: Messages in memory that could not be kept: seq -> bytes.
+        self._unkept: dict[int, int] = {}
         self._start = 0
         self._again = 0
 
@@ -145,6 +148,13 @@ class PersistentSession(Session):
         self.connection = None
         self.retained = None
         self._sent = self.sent[0]
+        if self._unkept:
+            here = {seq for seq, _ in self._rows.values()}.union(
+                one.seq for one in self._queue if isinstance(one, Copy)
+            )
+            for seq in here.intersection(self._unkept):
+                self._owe_less(self._unkept[seq])
+            self._unkept.clear()
         self.inflight.clear()
         self._rows.clear()
         self._queue.clear()
@@ -162,6 +172,17 @@ class PersistentSession(Session):
             self._loaded = self.next_seq - 1
         else:
             self._load()
+
+    def not_kept(self, seq: int, size: int) -> None:
+        """A message is certainly not on disk. What is in memory is owed all the same as long as the connection lasts."""
+        if self.connection is not None and seq <= self._loaded:
+            self._unkept[seq] = size
+        else:
+            self._owe_less(size)
+
+    def _owe_less(self, size: int) -> None:
+        self.owed -= 1
+        self.owed_bytes -= size
 
     def settled(self, upto: int, error: Exception | None) -> None:
         """A batch was committed, or failed."""

@@ -58,12 +58,15 @@ class OpenedBoxes(Boxes):
 class BoxTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.journal = Journal()
-        self.out: Any = Out(self.journal)
-        self.session: Any = Session()
-        topics: Any = None
+        self.out = Out(self.journal)
+        self.session = Session()
         self.patch(boxes, "PAGE", 1)
-        self.boxes = OpenedBoxes(self.journal, topics, self.out)
-        self.boxes.sessions[1] = self.session
+        topics: Any
+        out: Any
+        session: Any
+        topics, out, session = None, self.out, self.session
+        self.boxes = OpenedBoxes(self.journal, topics, out)
+        self.boxes.sessions[1] = session
         self.boxes.look_at([1])
 
     def page(self, *entries: bytes) -> bytes:
@@ -90,6 +93,8 @@ class BoxTests(SynchronousTestCase):
         self.page(b"1")
         self.page()
         self.boxes.again()
+        self.assertEqual(len(self.journal.asked), 2, "not at once: who is full would be asked all the time")
+        self.boxes.tick()
         self.assertEqual(self.page(b"1"), b"")
 
     def test_a_page_that_was_on_its_way_then_does_not_hide_what_is_before_it(self) -> None:
@@ -137,6 +142,7 @@ class BoxTests(SynchronousTestCase):
         self.page()
         self.journal.committed = self.journal.position  # told as failed: no news of it
         self.boxes.again()
+        self.boxes.tick()
         self.page()
         self.assertFalse(self.publish("b"))
 

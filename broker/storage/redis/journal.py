@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred
 from broker.model.sessions import NEWS, LoadedSession, QueueRow, RetainedRow, SessionRecord, WillRecord
 from broker.storage.deferred import deferred
 from broker.storage.redis.lane import CHANGE, FREEING, Job, Lane
+from broker.storage.redis.replies import Lost
 from broker.storage.redis.session_lines import SEQ_SIZE, arguments_of, brings_work
 from broker.storage.redis.writer import WriteLane
 from broker.storage.session_batch import SEQ_BITS, Batch, Slots
@@ -93,6 +94,9 @@ class RedisSessionJournal(BatchJournal):
     def uncertain(self) -> bool:
         """See `SharedSessionJournal`."""
         return self._write_lane.uncertain
+
+    def _is_certain(self, error: Exception) -> bool:
+        return not isinstance(error, Lost)
 
     def _mark(self, batch: Batch) -> None:
         """Make rows of what goes into boxes, no two of which are the same, and envelopes of what goes into streams.
