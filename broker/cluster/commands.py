@@ -313,7 +313,7 @@ class CommandsAcross:
         if device_id in self._taking:
             raise Unavailable("the device is being taken or given")
         if device_id not in self.owned:
-            # Perhaps it was let go before, and Redis did not take that: what is told must not lose that something is open.
+            # Perhaps it was let go before, and Redis did not take that: it must not be lost that something is open.
             self._backplane.leave(SPACE, device_id, OPEN)
             await self._backplane.find(SPACE, device_id)
             return b""

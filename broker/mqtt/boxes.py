@@ -71,7 +71,7 @@ class Boxes:
                 Deferred.fromCoroutine(self._read(number)).addErrback(self._failed, number)
 
     def again(self) -> None:
-        """A commit failed: what was taken may be there still. Not at once: a full Redis lets read, and refuses again."""
+        """A commit failed: what was taken may be there still. It is read with the next tick: a full Redis lets read."""
         self._failures += 1
         self._later.update(self._at, self._aside)
         self._at = {}

@@ -174,7 +174,7 @@ class PersistentSession(Session):
             self._load()
 
     def not_kept(self, seq: int, size: int) -> None:
-        """A message is certainly not on disk. What is in memory is owed all the same as long as the connection lasts."""
+        """A message is certainly not on disk. One in memory is owed all the same as long as the connection lasts."""
         if self.connection is not None and seq <= self._loaded:
             self._unkept[seq] = size
         else:

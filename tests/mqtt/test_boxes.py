@@ -1,6 +1,6 @@
 """Boxes of sessions, when commits fail while they are read."""
 
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -58,11 +58,13 @@ class OpenedBoxes(Boxes):
 class BoxTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.journal = Journal()
-        self.out: Any = Out(self.journal)
-        self.session: Any = Session()
+        out: Any = Out(self.journal)
+        session: Any = Session()
+        self.out, self.session = out, session
+        topics: Any = None
         self.patch(boxes, "PAGE", 1)
-        self.boxes = OpenedBoxes(self.journal, cast(Any, None), cast(Any, self.out))
-        self.boxes.sessions[1] = cast(Any, self.session)
+        self.boxes = OpenedBoxes(self.journal, topics, out)
+        self.boxes.sessions[1] = session
         self.boxes.look_at([1])
 
     def page(self, *entries: bytes) -> bytes:
