@@ -82,6 +82,8 @@ class Receiver:
         if message.sender is session and self.elsewhere is not self:
             return self.elsewhere.take(message) if self.elsewhere is not None else 0  # [MQTT-3.8.3-3]
         qos = self.qos if self.qos < message.qos else message.qos
+        if qos and session.detour is not None:
+            return session.detour(message)
         return session.take(message, qos, message.retain and self.retain_as_published, self.identifiers)
 
 
@@ -186,7 +188,9 @@ def distribute(plan: Plan, message: Message) -> int:
             _to_all(plan.everyone, plan.at_most_once, plan.at_least_once, message, MQTT_3_1_1)
             if message.qos:
                 for session in plan.kept:
-                    position = session.take(message, 1, False, ()) or position
+                    detour = session.detour
+                    took = session.take(message, 1, False, ()) if detour is None else detour(message)
+                    position = took or position
     if plan.new:
         if message.qos == 2 or message.expires_at is not None:
             _one_by_one(plan.new, message)

@@ -122,6 +122,11 @@ class SessionJournal(Protocol):
         """Every op up to this position is settled: on disk, or told as failed."""
         ...
 
+    @property
+    def failed(self) -> Sequence[Op]:
+        """While watchers are told of a failure: the ops that are certainly not on disk; none where it is not known."""
+        ...
+
     def append(self, op: Op) -> None:
         """Have it written with this turn's batch. Costs an append to a list."""
         ...
@@ -140,7 +145,8 @@ class SessionJournal(Protocol):
         ...
 
     def load_incoming(self, session: int) -> Deferred[Sequence[int]]:
-        """The packet ids with IN and without OUT."""
+        """The packet ids with IN and without OUT. After a commit that failed they say whether it was done all the same:
+        who had a connection to the storage that was lost on the way is told of a failure, too."""
         ...
 
     def load_retained(self, after: str, limit: int) -> Deferred[Sequence[RetainedRow]]:
@@ -179,6 +185,11 @@ class SharedSessionJournal(SessionJournal, Protocol):
         """What is not written yet never will be: whoever waits is told that it failed."""
         ...
 
+    @property
+    def uncertain(self) -> bool:
+        """Whether a commit that was told as failed may be done yet: then no session may be given to another process."""
+        ...
+
 
 class MemoryJournal:
     """A journal that keeps everything in memory: for tests, and where storage has none.
@@ -191,6 +202,8 @@ class MemoryJournal:
         self.position = 0
         self.committed = 0
         self.held = False
+        self.uncertain = False
+        self.failed: Sequence[Op] = ()
         self.sessions: dict[int, SessionRecord] = {}
         self.subscriptions: dict[int, dict[str, int]] = {}
         self.wills: dict[int, WillRecord] = {}
@@ -227,8 +240,9 @@ class MemoryJournal:
     def fail(self, error: Exception) -> None:
         """The batch could not be written."""
         self._again += [op for op in self._batch if op[0] not in NEW_WORK]
-        self._batch = []
+        self.failed, self._batch = self._batch, []
         self._tell(error)
+        self.failed = ()
 
     def _tell(self, error: Exception | None) -> None:
         if self.committed == self.position:

@@ -2,6 +2,12 @@
 
 Sessions have their own keys here, so a session's number is its slot. Whether a session is there is asked in Redis: it
 may have been ended by another process.
+
+A batch that was told as failed, because the connection was lost for long, may have been done. It is never taken back:
+what it brought may be in other processes' hands by then, and what it took out of boxes and streams would be nowhere.
+What counts is what Redis has. Whoever repeats a message at QoS 2 is known by its packet id, which was in that batch, so
+the ids are read again after a failure (`SessionJournal.load_incoming`); and as long as nobody knows (`uncertain`),
+look-ups go behind the batch, and no session is given away.
 """
 
 from __future__ import annotations
@@ -16,7 +22,7 @@ from twisted.internet.defer import Deferred
 from broker.model.sessions import LoadedSession, Op, QueueRow, RetainedRow, SessionRecord, WillRecord
 from broker.storage.deferred import deferred
 from broker.storage.redis.lane import CHANGE, FREEING, Job, Lane
-from broker.storage.redis.replies import Argument
+from broker.storage.redis.replies import Argument, Lost
 from broker.storage.redis.rows import time_text
 from broker.storage.redis.writer import WriteLane
 from broker.storage.session_batch import SEQ_BITS, Batch, Slots, runs
@@ -80,21 +86,21 @@ class RedisSessionJournal(BatchJournal):
     def write(self, batch: Batch, done: Callable[[Exception | None], None]) -> None:
         """See `BatchJournal`."""
         kind = CHANGE if brings_work(batch) else FREEING
-        undo = None
-        boxes = self._mark(batch)
-        if batch.puts or batch.ins or boxes:
-            # Who sent these sends them again when he is told that they were not kept.
-            back = Batch()
-            back.acks, back.outs = list(batch.puts), dict(batch.ins)
-            back.taken = boxes
-            undo = Job("sessions", arguments_of(back), FREEING, lambda _, error: None)
-        self._write_lane.tell(Job("sessions", arguments_of(batch), kind, lambda _, error: done(error), undo=undo))
+        self._mark(batch)
+        self._write_lane.tell(Job("sessions", arguments_of(batch), kind, lambda _, error: done(error)))
 
-    def _mark(self, batch: Batch) -> dict[str, list[bytes]]:
-        """Make what goes into boxes unique, and envelopes of what goes into streams. The former."""
-        boxes = {name: bodies for name, bodies in batch.sent.items() if name.startswith("box:")}
+    @property
+    def uncertain(self) -> bool:
+        """See `SharedSessionJournal`."""
+        return self._write_lane.uncertain
+
+    def _is_certain(self, error: Exception) -> bool:
+        return not isinstance(error, Lost)
+
+    def _mark(self, batch: Batch) -> None:
+        """Make what goes into boxes unique, and envelopes of what goes into streams."""
         for name, bodies in batch.sent.items():
-            if name in boxes:
+            if name.startswith("box:"):
                 for at, body in enumerate(bodies):
                     self._sent += 1
                     bodies[at] = self._token + self._sent.to_bytes(_MARK - 8, "big") + body
@@ -102,7 +108,6 @@ class RedisSessionJournal(BatchJournal):
                 batch.sent[name] = [_encode((self.node(), 0, [_note(body) for body in bodies]))]
             else:
                 batch.sent[name] = [_encode(bodies)]
-        return boxes
 
     # -- loading ---------------------------------------------------------------------------------------------------
 
@@ -182,13 +187,14 @@ class RedisSessionJournal(BatchJournal):
     @deferred
     async def load_queue(self, session: int, after: int, limit: int) -> Sequence[QueueRow]:
         """See the contract."""
-        rows = await self._read_lane.ask("load_queue", str(session), after, limit)
+        lane = self._write_lane if self.uncertain else self._read_lane
+        rows = await lane.ask("load_queue", str(session), after, limit)
         return [unpack_message(int.from_bytes(raw[:SEQ_SIZE], "big"), raw[SEQ_SIZE:]) for raw in rows]
 
     @deferred
     async def load_incoming(self, session: int) -> Sequence[int]:
         """See the contract."""
-        return sorted(int(raw) for raw in await self._read_lane.ask("load_incoming", str(session)))
+        return sorted(int(raw) for raw in await self._write_lane.ask("load_incoming", str(session)))
 
     def load_retained(self, after: str, limit: int) -> Deferred[Sequence[RetainedRow]]:
         """See the contract."""
