@@ -26,6 +26,8 @@ _LISTENER_COUNTERS = {
     "accepted": ("broker_connections_accepted", "Connections that were taken."),
     "authenticated": ("broker_logins", "Connections that proved who they are."),
     "logins_failed": ("broker_logins_failed", "Logins that were refused."),
+    "logins_delayed": ("broker_logins_delayed", "Of these, those that were answered late: their address had many."),
+    "logins_locked_out": ("broker_logins_locked_out", "Logins that were not looked at: their address had too many."),
     "messages_in": ("broker_messages_received", "Messages from clients."),
     "messages_out": ("broker_messages_sent", "Messages to clients."),
     "bytes_in": ("broker_received_bytes", "Bytes from clients."),

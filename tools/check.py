@@ -41,6 +41,7 @@ LONG = (
     "tests.faults",
     "tests.fleet",
     "tests.gizwits",
+    "tests.matrix",
     "tests.simulate",
     "tests.storage.redis",
     "tests.test_benchmarks",
@@ -49,6 +50,8 @@ LONG = (
     "tests.test_packaging",
     "tests.test_scale",
 )
+#: Packages of their own, each with its tests beside it; only they are to have it on their path.
+EXAMPLES = ROOT / "examples" / "plugins"
 #: Folders of which each module is a part of its own, as all together would be the last to end.
 SPLIT = ("console", "simulate")
 #: Parts at a time: most wait for processes and clocks half of their time.
@@ -109,6 +112,7 @@ class CountingReporter(TreeReporter):
 
 def run_tests(names: Sequence[str], folder: str = "_trial_temp") -> Counts:
     """Run them in this process; trial works in ``folder``."""
+    sys.path.extend(examples_of(names))
     runner = TrialRunner(CountingReporter, workingDirectory=str(ROOT / folder))
     result = runner.run(TestLoader().loadByNames([*names], recurse=True))
     assert isinstance(result, CountingReporter)
@@ -128,14 +132,22 @@ def parts() -> list[list[str]]:
     for folder in (top, *(top / name for name in SPLIT)):
         for path in sorted(folder.glob("test_*.py")):
             add_part(found, [path])
+    for folder in sorted(EXAMPLES.glob("*/*/test")):
+        add_part(found, sorted(folder.glob("test_*.py")), folder.parents[1])
     return [names for _, names in sorted(found, reverse=True)]
 
 
-def add_part(found: list[tuple[int, list[str]]], paths: Sequence[Path]) -> None:
-    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
+def add_part(found: list[tuple[int, list[str]]], paths: Sequence[Path], top: Path = ROOT) -> None:
+    names = [".".join(path.relative_to(top).with_suffix("").parts) for path in paths]
     if names and not any(name == quiet or name.startswith(f"{quiet}.") for quiet in QUIET for name in names):
         long = names[0].startswith(LONG)
         found.append((sum(path.stat().st_size for path in paths) + (1 << 30 if long else 0), names))
+
+
+def examples_of(names: Sequence[str]) -> list[str]:
+    """The folders of the examples that these modules belong to."""
+    packages = {name.partition(".")[0] for name in names}
+    return [str(folder.parent) for folder in sorted(EXAMPLES.glob("*/*")) if folder.name in packages]
 
 
 def run_apart(number: int, arguments: Sequence[str]) -> tuple[Counts, str]:

@@ -22,15 +22,15 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from broker.cluster.packing import pack_command, unpack_command
+from broker.cluster.replies import SPACE, RepliesAcross
 from broker.model.errors import BrokerError, Conflict, Unavailable
 from broker.model.interfaces import IBackplane, IConsumer
-from broker.model.messages import Command, Presence, Uplink
+from broker.model.messages import Command, Presence, Reply, Uplink
 from broker.routing.command_journal import Done
 from broker.routing.commands import Commands
 from broker.routing.live import LiveDevice, LiveDevices
 from broker.routing.router import Router
 
-SPACE: Final = "dev"
 #: The note of a device that has been let go, or whose owner has gone, with commands open.
 OPEN: Final = "open"
 #: Seconds between two attempts to have a device, and how many before its link is closed.
@@ -81,6 +81,7 @@ class CommandsAcross:
         #: Who submitted elsewhere what is driven here.
         self._away: dict[str, tuple[Command, float]] = {}
         self._submitters: dict[str, str] = {}
+        self._replies = RepliesAcross(backplane, commands, self.owned)
 
     def begin(self) -> None:
         """From now on: before the first link or command."""
@@ -88,6 +89,7 @@ class CommandsAcross:
         self._devices.attached.append(self._attached)
         self._router.listen_quietly(self)
         backplane = self._backplane
+        self._replies.begin()
         backplane.answer("cmd.submit", self._submitted)
         backplane.answer("cmd.cancel", self._cancelled)
         backplane.answer("dev.release", self._released)
@@ -224,8 +226,13 @@ class CommandsAcross:
                 if node != self._backplane.node:
                     raise Unavailable("another process has taken over what this one had")
                 self._commands.adopt(device_id, found)
-            self.owned.add(device_id)
+            self._have(device_id)
         return ""
+
+    def _have(self, device_id: str) -> None:
+        self.owned.add(device_id)
+        for told in self._commands.on_adopted:
+            told(device_id)
 
     async def open_of(self, device_id: str) -> list[Command]:
         """What is open of the device in storage, oldest first."""
@@ -244,6 +251,14 @@ class CommandsAcross:
             self._claiming[device_id] = True
             return False
         return device_id in self.owned
+
+    def drives(self, device: str) -> bool:
+        """See `broker.routing.commands.Across`."""
+        return device in self.owned
+
+    def reply(self, device: str, reply: Reply, pending_for: float | None) -> bool:
+        """See `broker.routing.commands.Across`."""
+        return self._replies.pass_on(device, reply, pending_for)
 
     def _attached(self, live: LiveDevice) -> None:
         device_id = live.ref.id
@@ -298,7 +313,7 @@ class CommandsAcross:
         if device_id in self._taking:
             raise Unavailable("the device is being taken or given")
         if device_id not in self.owned:
-            # Perhaps it was let go before, and Redis did not take that: what is told must not lose that something is open.
+            # Perhaps it was let go before, and Redis did not take that: it must not be lost that something is open.
             self._backplane.leave(SPACE, device_id, OPEN)
             await self._backplane.find(SPACE, device_id)
             return b""
@@ -347,10 +362,12 @@ class CommandsAcross:
 
     def command(self, change: Command) -> None:
         node = self._submitters.get(change.id)
+        if change.origin in self._commands.followed:
+            node = ""
         if node is not None:
-            self._backplane.cast("cmd.state", pack_command(change), node)
+            self._backplane.cast("cmd.state", pack_command(change), node or None)
             if change.final:
-                del self._submitters[change.id]
+                self._submitters.pop(change.id, None)
         if change.final:
             self._reactor.callLater(0, self._let_go_if_idle, change.device)
 
@@ -363,6 +380,8 @@ class CommandsAcross:
 
     def _heard_of(self, heard: Command) -> None:
         """A command that was submitted here has another state."""
+        for told in self._commands.followers if heard.origin in self._commands.followed else ():
+            told(heard)
         command, _ = self._away.pop(heard.id, (None, 0.0))
         if command is None:
             return

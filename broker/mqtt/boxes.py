@@ -4,11 +4,11 @@
 
     news(session) ──> read a page ──> session.take (PUT) and TAKEN, in one batch ──> read on until it is empty
 
-A row leaves the box in the commit in which it enters the session's queue: it is in one of them, and never in both.
-That commit may be told as failed and have been done; it is never undone, and the box is read again.
+A row leaves the box in the commit in which its messages enter the session's queue: they are in one of the two, never in
+both. That commit may be told as failed and have been done; it is never undone, and the box is read again.
 
 A session that has come from another process may have older messages in its box than what is published here next. So
-that goes into the box, too, behind them (`Boxes.aside`), until the box was found empty with nothing on its way there.
+that goes into the box, too, behind them (`Boxes.aside`), until it was read to its end with nothing on its way there.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from broker.model.errors import Unavailable
 from broker.mqtt.delivery import SessionIndex, plan_of
 from broker.mqtt.journal import TAKEN
 from broker.mqtt.message import Message
+from broker.mqtt.parcels import opened
 from broker.mqtt.persistent import PersistentSession
-from broker.mqtt.remote import Outgoing, unpack
+from broker.mqtt.remote import Outgoing
 
-#: Rows of a box read at once.
-PAGE: Final = 200
+#: Rows of a box read at once. Each holds what one batch of another process had, some 64 KB at most.
+PAGE: Final = 50
 
 
 class Boxes:
@@ -70,7 +71,7 @@ class Boxes:
                 Deferred.fromCoroutine(self._read(number)).addErrback(self._failed, number)
 
     def again(self) -> None:
-        """A commit failed: what was taken may be there still. Not at once: a full Redis lets read, and refuses again."""
+        """A commit failed: what was taken may be there still. It is read with the next tick: a full Redis lets read."""
         self._failures += 1
         self._later.update(self._at, self._aside)
         self._at = {}
@@ -134,14 +135,15 @@ class Boxes:
                 break
             if self._failures != failures:
                 continue
-            for entry, body in rows:
-                self._take(session, body)
+            for entry, bodies in rows:
+                for body in bodies:
+                    self._take(session, body)
                 self._journal.append((TAKEN, f"box:{number}", entry))
             if rows:
                 self._at[number] = rows[-1][0]
                 self._taken_at[number] = self._journal.position
                 self.taken += len(rows)
-            elif not self._reading[number]:
+            if len(rows) < PAGE and not self._reading[number]:  # that was all
                 if all_there and put == self._aside.get(number, 0):
                     self._aside.pop(number, None)
                     session.detour = None
@@ -149,17 +151,23 @@ class Boxes:
         self._done(number)
 
     def _take(self, session: PersistentSession, body: bytes) -> None:
-        message = unpack(body)
-        route = self._topics.route(message.name.decode())
-        for receiver in (route.plan or plan_of(route)).receivers:
-            if receiver.session is session:
-                if receiver.qos:  # at QoS 0 it came, or not, with what the process got
-                    detour, session.detour = session.detour, None
-                    try:
-                        receiver.take(message)
-                    finally:
-                        session.detour = detour
-                return
+        found = opened(body)
+        route = self._topics.route(found.name.decode())
+        plan = route.plan or plan_of(route)
+        receiver = next((one for one in plan.receivers if one.session is session), None)
+        if receiver is None or not receiver.qos:  # at QoS 0 it came, or not, with what the process got
+            return
+        detour, session.detour = session.detour, None
+        try:
+            if isinstance(found, Message):
+                receiver.take(found)
+            elif found.qos == 1 and receiver.is_plain:
+                session.keep_run(plan, found.body, found.at, found.step)
+            else:
+                for message in found.messages():
+                    receiver.take(message)
+        finally:
+            session.detour = detour
 
     def _done(self, number: int) -> None:
         news = self._reading.pop(number)

@@ -21,15 +21,16 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from broker.model.errors import Unavailable
+from broker.mqtt.arrivals import Arrivals
 from broker.mqtt.boxes import Boxes
-from broker.mqtt.delivery import Share, distribute_here, plan_of
 from broker.mqtt.heard import Heard
 from broker.mqtt.interest import Others, Own, decode, encode
-from broker.mqtt.journal import TAKEN, WillRecord
+from broker.mqtt.journal import NEWS, TAKEN, WillRecord
 from broker.mqtt.message import Message, Options
 from broker.mqtt.moves import HANDED, LOST, SPACE, Moves, key_text
+from broker.mqtt.parcels import decode_bodies, is_for_group, messages, pack
 from broker.mqtt.persistent import PersistentSession
-from broker.mqtt.remote import CAST, Outgoing, open_parcel, unpack
+from broker.mqtt.remote import CAST, Outgoing
 from broker.mqtt.session import Session
 from broker.mqtt.wills import Key, LastWill
 
@@ -39,8 +40,6 @@ WILLS: Final = "wills"
 EPOCH_BITS: Final = 40
 #: Seconds in which the others have to say what they want, before this process serves.
 GREETING: Final = 5.0
-#: A message for a group is passed on so often at most, when members leave meanwhile.
-MAX_HOPS: Final = 3
 #: Ticks between two looks for boxes of which nobody has told.
 LOOK_EVERY: Final = 5
 
@@ -59,6 +58,7 @@ class Elsewhere:
         self.own = Own(self._tell_of_interest, self._sessions.groups)
         self.others = Others(server.topics, self._sessions.groups, self.out)
         self.boxes = Boxes(self._journal, server.topics, self.out)
+        self.arrivals = Arrivals(server.topics, self._sessions.groups)
         #: Persistent sessions of this process by number.
         self.numbers: dict[int, PersistentSession] = self.boxes.sessions
         self.moves = Moves(server, backplane, self.others, self.boxes, lambda: self._is_ready)
@@ -77,7 +77,7 @@ class Elsewhere:
         backplane = self._backplane
         self.others.hear(backplane, self.numbers.__contains__)
         backplane.hear(CAST, self._parcel)
-        backplane.hear("mqtt.news", self._heard_news)
+        backplane.hear(NEWS, self._heard_news)
         backplane.hear("mqtt.retain", self._retained)
         backplane.hear("mqtt.hello", self._hello)
         backplane.hear("mqtt.told", self._told)
@@ -220,18 +220,19 @@ class Elsewhere:
     # -- messages --------------------------------------------------------------------------------------------------
 
     def _parcel(self, node: str, body: bytes) -> None:
-        self._take(body)
+        self.arrivals.take(body)
 
     def _streamed(self, entry: bytes, data: bytes) -> None:
         """An entry of the stream that others' journals write to: messages at QoS 1 and 2."""
         before = self._journal.position
-        for body in decode(data):
-            self._take(body)
+        bodies = decode_bodies(data)
+        for body in bodies:
+            self.arrivals.take(body)
         if self._journal.position != before:  # some of it is owed to a session on disk: with that, in one commit
             self._journal.append((TAKEN, "mq:" + self._backplane.node, entry))
             self._entries[entry] = self._journal.position
         else:
-            self._backplane.remove("mq", entry)
+            self._backplane.remove("mq", entry, at_once=any(map(is_for_group, bodies)))
 
     async def _read_again(self) -> None:
         """What could not be written lies in our stream still, for groups; the others' copies were sent at once."""
@@ -250,35 +251,13 @@ class Elsewhere:
             self._to_read_again |= again
 
     def _take_for_groups(self, node: str, entry: bytes, data: bytes) -> None:
-        for body in decode(data):
-            if open_parcel(body)[0]:
-                self._take(body)
+        for body in decode_bodies(data):
+            if is_for_group(body):
+                self.arrivals.take_for_group(body)
         self._journal.append((TAKEN, "mq:" + node, entry))
 
-    def _take(self, body: bytes) -> None:
-        group, topic_filter, hops, packed = open_parcel(body)
-        message = unpack(packed)
-        topic = message.name.decode()
-        if group:
-            self._share(group, topic_filter, hops, message, topic)
-            return
-        route = self._server.topics.route(topic)
-        if route.targets:
-            distribute_here(route.plan or plan_of(route), message)
-
-    def _share(self, name: str, topic_filter: str, hops: int, message: Message, topic: str) -> None:
-        group = self._sessions.groups.get(name, topic_filter)
-        if group is None:
-            return
-        message.hops = hops
-        near = group.near(topic)
-        if hops >= MAX_HOPS or any(member.connected for member in near.members()):
-            Share(near).take(message)
-        else:
-            Share(group.turn(topic)).take(message)
-
     def _settled(self, upto: int, error: Exception | None) -> None:
-        """Say which boxes have got something, once that is on disk."""
+        """Look at our own boxes that have got something, now that it is on disk; others hear of theirs from storage."""
         if error is not None:
             self.boxes.again()
         if self._entries:
@@ -294,7 +273,6 @@ class Elsewhere:
         for number in ready:
             del news[number]
         if ready and error is None:
-            self._backplane.cast("mqtt.news", encode(ready))
             self.boxes.look_at(ready)
 
     def _heard_news(self, node: str, body: bytes) -> None:
@@ -304,10 +282,10 @@ class Elsewhere:
 
     def keep(self, message: Message) -> None:
         """The topic's retained message is this one now: all are told in the order in which it reaches the disk."""
-        self.out.send("log", encode(("mqtt.retain", self.out.pack(message))))
+        self.out.send("log", encode(("mqtt.retain", pack(message))))
 
     def _retained(self, node: str, body: bytes) -> None:
-        message = unpack(body)
+        (message,) = messages(body)
         topic = message.topic
         if message.payload:
             kept = Message(message.name, message.payload, message.qos, True, message.shared, message.expires_at)

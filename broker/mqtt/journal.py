@@ -56,6 +56,7 @@ from broker.model.sessions import (
     FORGET,
     IN,
     NEW_WORK,
+    NEWS,
     OUT,
     PUT,
     REC,
@@ -81,6 +82,7 @@ __all__ = [
     "DROP",
     "FORGET",
     "IN",
+    "NEWS",
     "NEW_WORK",
     "OUT",
     "PUT",
@@ -165,8 +167,11 @@ class SharedSessionJournal(SessionJournal, Protocol):
         """Those of these sessions that there are, as they are now."""
         ...
 
-    def load_box(self, session: int, after: bytes, limit: int) -> Deferred[Sequence[tuple[bytes, bytes]]]:
-        """(id, body) of what lies in the session's box behind the id ``after``, b"" for all; oldest first."""
+    def load_box(self, session: int, after: bytes, limit: int) -> Deferred[Sequence[tuple[bytes, list[bytes]]]]:
+        """(id, bodies) of up to ``limit`` rows of the session's box behind the id ``after``, b"" for all; oldest first.
+
+        A row holds what one batch had for the session.
+        """
         ...
 
     def load_boxes(self) -> Deferred[Sequence[int]]:
@@ -332,9 +337,10 @@ class MemoryJournal:
             lambda loaded: [one for one in loaded if one.record.number in set(sessions)]
         )
 
-    def load_box(self, session: int, after: bytes, limit: int) -> Deferred[Sequence[tuple[bytes, bytes]]]:
+    def load_box(self, session: int, after: bytes, limit: int) -> Deferred[Sequence[tuple[bytes, list[bytes]]]]:
         """See `SharedSessionJournal`."""
-        return succeed([one for one in self.boxes.get(f"box:{session}", {}).items() if one[0] > after][:limit])
+        rows = self.boxes.get(f"box:{session}", {}).items()
+        return succeed([(entry, [body]) for entry, body in rows if entry > after][:limit])
 
     def load_boxes(self) -> Deferred[Sequence[int]]:
         """See `SharedSessionJournal`."""

@@ -47,9 +47,7 @@ def key_text(key: Key) -> str:
 class Moves:
     """``server`` is the `MqttListener`; ``serves()``: whether this process serves clients by now."""
 
-    def __init__(
-        self, server: Any, backplane: Any, others: Others, boxes: Boxes, serves: Callable[[], bool]
-    ) -> None:
+    def __init__(self, server: Any, backplane: Any, others: Others, boxes: Boxes, serves: Callable[[], bool]) -> None:
         self.takeovers = 0
         #: What is taken up is known to everybody.
         self.restoring = False

@@ -149,7 +149,9 @@ class PersistentSession(Session):
         self.retained = None
         self._sent = self.sent[0]
         if self._unkept:
-            here = {seq for seq, _ in self._rows.values()}.union(one.seq for one in self._queue if isinstance(one, Copy))
+            here = {seq for seq, _ in self._rows.values()}.union(
+                one.seq for one in self._queue if isinstance(one, Copy)
+            )
             for seq in here.intersection(self._unkept):
                 self._owe_less(self._unkept[seq])
             self._unkept.clear()
@@ -172,7 +174,7 @@ class PersistentSession(Session):
             self._load()
 
     def not_kept(self, seq: int, size: int) -> None:
-        """A message is certainly not on disk. What is in memory is owed all the same as long as the connection lasts."""
+        """A message is certainly not on disk. One in memory is owed all the same as long as the connection lasts."""
         if self.connection is not None and seq <= self._loaded:
             self._unkept[seq] = size
         else:

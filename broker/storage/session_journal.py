@@ -26,6 +26,7 @@ from twisted.logger import Logger
 
 from broker.model.errors import Unavailable
 from broker.model.sessions import NEW_WORK, SEEN, Op
+from broker.routing.turns import at_turn_end
 from broker.storage.session_batch import Batch, Slots, merge
 
 #: Ops after which a batch ends with the turn: more would make those that came first wait for those that came last.
@@ -45,6 +46,7 @@ class BatchJournal:
         self.batches = 0
         self.spared = 0
         self._reactor = reactor
+        self._at_turn_end = at_turn_end(reactor)
         self._slots = slots
         #: What gathers, the full batches before that (with the position of their last op), and how many ops went before
         #: what gathers.
@@ -75,9 +77,9 @@ class BatchJournal:
         ops.append(op)
         if not self._busy:
             self._busy = True
-            self._reactor.callLater(0, self._submit)
+            self._at_turn_end(self._submit)
         elif len(ops) == MAX_OPS:
-            self._reactor.callLater(0, self._cut)
+            self._at_turn_end(self._cut)
 
     def watch(self, watcher: Any) -> None:
         """Have ``watcher(upto, error)`` called once a batch."""
@@ -177,7 +179,10 @@ class BatchJournal:
         more = bool(self._ops or self._full or self._alone or self._given_up)
         if more or (self._settling and self._again and not self._last_try):
             self._last_try = not more
-            self._reactor.callLater(0, self._submit)
+            if error is None:
+                self._at_turn_end(self._submit)
+            else:  # a turn of others first: what fails at once shall not be all that is done
+                self._reactor.callLater(0, self._submit)
             return
         self._busy = self._last_try = False
         settling, self._settling = self._settling, []

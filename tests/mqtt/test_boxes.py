@@ -5,9 +5,10 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from broker.mqtt import boxes
 from broker.mqtt.boxes import Boxes
 
-Rows = list[tuple[bytes, bytes]]
+Rows = list[tuple[bytes, list[bytes]]]
 
 
 class Journal:
@@ -57,18 +58,29 @@ class OpenedBoxes(Boxes):
 class BoxTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.journal = Journal()
-        self.out: Any = Out(self.journal)
-        self.session: Any = Session()
+        out: Any = Out(self.journal)
+        session: Any = Session()
+        self.out, self.session = out, session
         topics: Any = None
-        self.boxes = OpenedBoxes(self.journal, topics, self.out)
-        self.boxes.sessions[1] = self.session
+        self.patch(boxes, "PAGE", 1)
+        self.boxes = OpenedBoxes(self.journal, topics, out)
+        self.boxes.sessions[1] = session
         self.boxes.look_at([1])
 
     def page(self, *entries: bytes) -> bytes:
         """Answer what was asked for last; where that page began."""
         after, page = self.journal.asked[-1]
-        page.callback([(entry, b"") for entry in entries])
+        page.callback([(entry, [b""]) for entry in entries])
         return after
+
+    def test_a_page_that_is_not_full_is_the_last_unless_there_is_news(self) -> None:
+        self.patch(boxes, "PAGE", 2)
+        self.page(b"1", b"2")
+        self.boxes.look_at([1])
+        self.assertEqual([self.page(b"3"), self.page(b"4")], [b"2", b"3"])
+        self.assertEqual(len(self.journal.asked), 3)
+        self.boxes.look_at([1])
+        self.assertEqual(self.page(), b"4")
 
     def test_it_is_read_until_it_is_empty(self) -> None:
         self.assertEqual([self.page(b"1", b"2"), self.page(b"3"), self.page()], [b"", b"2", b"3"])

@@ -160,7 +160,7 @@ class Limits(Case):
         self.journal.held = False
 
     def test_what_could_not_be_kept_does_not_fill_the_queue(self) -> None:
-        session = self.client.connection.session
+        session: Any = self.client.connection.session
         self.client.lose()
         for _ in range(9):
             self.fail_to_publish()
@@ -175,7 +175,7 @@ class Limits(Case):
         self.assertEqual((got, session.owed, session.owed_bytes), ([b"0", b"1", b"2"], 0, 0))
 
     def test_nor_what_was_in_memory_when_the_connection_went(self) -> None:
-        session = self.client.connection.session
+        session: Any = self.client.connection.session
         self.fail_to_publish()
         (sent,) = ids(self.client.got())
         self.fail_to_publish()
@@ -261,7 +261,8 @@ class BeforeTheCommit(Case):
         """Its publisher sends it again: at QoS 2 it would come twice."""
         self.bench.connect("other")
         self.journal.held = True
-        self.client.connection.session.window = 0
+        keeper: Any = self.client.connection.session
+        keeper.window = 0
         self.sender.send(p.Publish("a/b", b"2", 2, 2))
         self.journal.fail(Unavailable("the disk is full"))
         self.bench.flush()
@@ -286,7 +287,7 @@ class BeforeTheCommit(Case):
     def test_ids_of_what_was_told_as_failed_are_looked_for_on_disk(self) -> None:
         """The answer of the storage was lost, and it had done it."""
         sender, _ = self.bench.resume("keeps", clean=False)
-        session = sender.connection.session
+        session: Any = sender.connection.session
         self.journal.held = True
         sender.send(p.Publish("a/b", b"1", 2, 1))
         self.journal.fail(Unavailable("the connection was lost"))
@@ -295,9 +296,10 @@ class BeforeTheCommit(Case):
         self.journal.held = False
         self.journal.incoming[session.number] = {1: None}
         sender, _ = self.bench.resume("keeps", clean=False)
-        owed = self.client.connection.session.owed
+        keeper: Any = self.client.connection.session
+        owed = keeper.owed
         self.assertEqual(sender.ask(p.Publish("a/b", b"1", 2, 1, dup=True)), [p.PubRec(1)])
-        self.assertEqual(self.client.connection.session.owed, owed)
+        self.assertEqual(keeper.owed, owed)
 
     def test_nor_when_it_failed(self) -> None:
         self.journal.held = True

@@ -212,7 +212,7 @@ class SessionLossTests(TroubleCase):
         await do(put(1, row(4)))
         self.assertEqual([one.seq for one in await journal.load_queue(1, 0, 9)], [2, 3, 4])
         self.assertEqual(await journal.load_incoming(1), [7])
-        self.assertEqual([body for _, body in await journal.load_box(1, b"", 9)], [b"next"])
+        self.assertEqual([bodies for _, bodies in await journal.load_box(1, b"", 9)], [[b"next"]])
 
     async def test_a_look_goes_behind_what_is_uncertain(self) -> None:
         """What the dead connection still holds may reach Redis until the new one has claimed the name."""
