@@ -73,6 +73,7 @@ class LorawanListener:
         if not core.backplane.alone:
             network = self.network
             self.relay = Relay(core.backplane, self._take_network, self._heard, network.stop, self._sockets)
+            core.duties.add(self.relay)
         self._stopping = False
 
     @property
