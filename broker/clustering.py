@@ -54,6 +54,7 @@ class Clustering:
             plane, core.commands, core.devices, core.router, core.storage, reactor, save_live
         )
         self.router = RouterAcross(plane, core.router, core.registry.applications_of)
+        self.router.submitter = self.commands.submitter
         self.registry = RegistryAcross(plane, core.registry)
         self.presence = PresenceAcross(plane, core.router, core.devices, core.whereabouts, core.clock)
 
@@ -86,6 +87,7 @@ class Clustering:
         """Several times a second."""
         if not self.backplane.alone:
             self.router.look()
+            self.commands.look()
 
     def counters(self) -> dict[str, float]:
         """For the metrics."""

@@ -172,6 +172,15 @@ class BrokerService(Service):
             raise StartFailed(f"broker: {error}") from None
         self._starting = Deferred.fromCoroutine(self._start())
 
+    def begun(self) -> Deferred[None]:
+        """Fires when the start has come to its end, well or not."""
+        begun: Deferred[None] = Deferred()
+        if self._starting is None:
+            begun.callback(None)
+        else:
+            self._starting.addCallback(lambda _: begun.callback(None))
+        return begun
+
     def stopService(self) -> Deferred[None]:
         """Fires when everything is closed."""
         Service.stopService(self)
@@ -237,7 +246,8 @@ class BrokerService(Service):
         campaigns = self._campaigns = CampaignSide(core, self.config.campaigns)
         core.api_routes.extend(CampaignCalls(campaigns).routes())
         for listener in core.listeners.values():
-            await listener.prepare()
+            if hasattr(listener, "prepare"):
+                await listener.prepare()
         await campaigns.open()
         if core.lora is not None:
             events.watch_lora(core.lora)
@@ -405,12 +415,11 @@ class BrokerService(Service):
             log.warn("the TLS certificate has to be renewed: {sentence}", sentence=warning)
 
     def _figures(self) -> dict[str, float]:
-        clustering = self._clustering
-        return counters_of(self._storage, self._recorder) | ({} if clustering is None else clustering.counters())
+        return counters_of(self._storage, self._recorder)
 
     def _parts(self) -> list[Any]:
         """What has figures of its own for the metrics."""
-        return [] if self._campaigns is None else [self._campaigns]
+        return [part for part in (self._campaigns, self._clustering) if part is not None]
 
     def _loop(self, call: Callable[[], None], seconds: float) -> None:
         loop = LoopingCall(call)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from functools import cached_property
+from typing import ClassVar
 
 from twisted.internet.interfaces import IAddress
 
@@ -23,6 +24,8 @@ class WebListener(Listener):
 
     ``routes()`` is asked once, when the table is first needed: other sides may be built, and add theirs, until then.
     """
+
+    one_login: ClassVar[bool] = False
 
     def __init__(
         self, name: str, core: Core, settings: WebSettings, surface: Surface, routes: Callable[[], Iterable[Route]]

@@ -208,9 +208,11 @@ class WebRequest(http.Request):
             self.refuse(error)
 
     async def _caller(self, route: Route) -> Caller:
+        surface = self.connection.home.surface
+        surface.admit(self, route)
         if route.access == ANYONE:
             return NOBODY
-        caller: Caller = await self.connection.home.surface.authenticate(self, route)
+        caller: Caller = await surface.authenticate(self, route)
         self.connection.identity = caller.name
         if route.access == ADMIN and not caller.is_admin:
             raise Forbidden("only the administrator may do this")

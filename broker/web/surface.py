@@ -18,6 +18,9 @@ class Surface:
     #: Headers of every answer, besides Server, Date, Content-Type and Content-Length.
     headers: Fields = ((b"Cache-Control", b"no-store"), (b"X-Content-Type-Options", b"nosniff"))
 
+    def admit(self, request: Any, route: Route) -> None:
+        """Asked before anything of a request is looked at. Raises LimitExceeded for an address that is not heard."""
+
     async def authenticate(self, request: Any, route: Route) -> Caller:
         """Who calls. Not asked for routes that are ANYONE's. Raises Unauthenticated, Disabled, Unavailable ...
 

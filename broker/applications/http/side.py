@@ -72,7 +72,8 @@ class HttpListener(WebListener):
         core.traces.watchers.append(streams.packet)
         sessions = Sessions(settings, core.clock, core.monotonic)
         sessions.on_end.append(streams.signed_out)
-        self.api = Api(settings, Logins(core, self.login_failed), streams, sessions, SessionsAcross(sessions, core))
+        across = SessionsAcross(sessions, core)
+        self.api = Api(settings, Logins(core, self.login_failed, self.locked_out), streams, sessions, across)
 
     async def prepare(self) -> None:
         await super().prepare()
