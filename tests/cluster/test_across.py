@@ -8,14 +8,12 @@ from typing import Any
 
 from twisted.internet.threads import deferToThread
 
-from tests.cluster.test_processes import Nova, Processes
+from tests.cluster.test_processes import Nova, ProcessCase
 from tests.real import PATIENCE, RealBroker, eventually
 from tests.websocket import WebSocketClient
 
 
-class AcrossTests(Processes):
-    """Inherits what starts and stops processes, and none of the tests."""
-
+class AcrossTests(ProcessCase):
     def test_presence_and_last_frames(self) -> Any:
         return deferToThread(self._presence)
 
@@ -95,11 +93,6 @@ class AcrossTests(Processes):
         kinds = [one["kind"] for one in self.call(b, "GET", "/events")[1]["items"]]
         self.assertEqual(kinds, ["device_offline", "device_online", "device_offline"])
         nova.close()
-
-
-for name in [name for name in dir(Processes) if name.startswith("test_")]:
-    setattr(AcrossTests, name, None)
-del Processes
 
 
 def browse(broker: RealBroker, method: str, headers: dict[str, str], body: Any = None) -> http.client.HTTPResponse:
