@@ -229,6 +229,10 @@ class BrokerService(Service):
         clustering = self._clustering = Clustering(core, self._reactor, self._recorder.write_now)
         await clustering.start()
         self._closers.append(clustering.stop)
+        if not core.backplane.alone:
+            await core.files.meet(core.backplane.others())
+            if core.files.trouble:
+                log.error("{sentence}", sentence=core.files.trouble)
         self._recorder.start()
         self._closers.append(self._recorder.stop)
         events = self._events_across = EventsAcross(
@@ -296,6 +300,7 @@ class BrokerService(Service):
             self._certificate_ends,
             side,
             self._parts,
+            config.broker.name if config.cluster.enabled else "",
         )
         core = Core(
             reactor=reactor,
@@ -308,7 +313,7 @@ class BrokerService(Service):
             storage=storage,
             registry=registry,
             topics=TopicIndex(),
-            files=FileStore(storage, self._data_dir.path / FILES, reactor, clock, reserve=config.storage.reserve),
+            files=self._files(storage),
             quarantine=quarantine,
             events=events,
             event_side=side,
@@ -327,6 +332,13 @@ class BrokerService(Service):
         core.traces.watchers.append(log_packet)
         self._limit_traces(core)
         return core
+
+    def _files(self, storage: Any) -> FileStore:
+        assert self._data_dir is not None
+        config = self.config
+        owner = config.broker.name if config.cluster.enabled else ""
+        folder, reserve = self._data_dir.path / FILES, config.storage.reserve
+        return FileStore(storage, folder, self._reactor, self._clock, reserve=reserve, owner=owner)
 
     def _limit_traces(self, core: Core) -> None:
         core.traces.max_devices = self.config.log.max_traced
@@ -380,7 +392,10 @@ class BrokerService(Service):
 
     def troubles(self) -> list[str]:
         """What listeners have to say of themselves."""
-        return [f"{served.name}: {trouble}" for served in self.served for trouble in served.troubles()]
+        told = [f"{served.name}: {trouble}" for served in self.served for trouble in served.troubles()]
+        return (
+            told if self.core is None or not self.core.files.trouble else [f"files: {self.core.files.trouble}", *told]
+        )
 
     def ports(self, name: str) -> list[tuple[str, int]]:
         """See `broker.core.Core`."""
