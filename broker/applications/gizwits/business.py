@@ -97,11 +97,14 @@ class Business:
         ``frame`` is sound: see `codec.open_business`.
         """
         command, at = codec.open_business(frame)
-        options: dict[str, Any] = {}
+        # None: nothing that another protocol's device could be told.
+        options: dict[str, Any] | None = None
         if command == codec.REQUEST:
             options = {ACK_APP: client_id, ACK_SN: int.from_bytes(frame[at : at + 4], "big")}
             at += 4
-        elif command != codec.CONTROL:
+        elif command == codec.CONTROL:
+            options = {}
+        elif self._core.backplane.alone:
             done(None)
             return
 
@@ -115,11 +118,16 @@ class Business:
                 error = Unavailable("the broker could not take the message")
             done(error)
 
-        ordered = Deferred.fromCoroutine(self._keep(did, origin, content_of(frame[at:]), options))
-        ordered.addCallbacks(kept, refused)
+        async def keep() -> None:
+            record = await self._core.registry.get_device(did)
+            if record.protocol == PROTOCOL:
+                self._pass_on(did, client_id, frame)
+            elif options is not None:
+                await order(self._core, did, body_of(content_of(frame[at:])), origin, options)
 
-    async def _keep(self, did: str, origin: str, content: Payload, options: dict[str, Any]) -> None:
-        record = await self._core.registry.get_device(did)
-        # A Gizwits device that is away hears nothing: its messages are of now or never.
-        if record.protocol != PROTOCOL:
-            await order(self._core, did, body_of(content), origin, options)
+        Deferred.fromCoroutine(keep()).addCallbacks(kept, refused)
+
+    def _pass_on(self, did: str, client_id: str, frame: bytes) -> None:
+        """To a Gizwits device that may be at another process. One that is away hears nothing: it is now or never."""
+        if not self._core.backplane.alone:
+            self._devices.send(did, client_id, frame)

@@ -182,6 +182,9 @@ class AppSocket(WebSocketPeer):
         self._begin(self._log_in(request))
 
     async def _log_in(self, request: f.LoginRequest) -> None:
+        if self.connection.home.locked_out(self.connection.host):
+            self._not_logged_in(e.THROTTLED.number, e.THROTTLED.text)
+            return
         try:
             person, expires_at = await self._side.people.prove(request.appid, request.uid, request.token)
         except e.Refused as refusal:

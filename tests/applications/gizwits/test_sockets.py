@@ -10,6 +10,7 @@ from wsproto.events import BytesMessage, TextMessage
 from broker.applications.gizwits.products import ProductExtra
 from broker.applications.gizwits.settings import UserLimits
 from broker.devices.gizwits import codec
+from broker.listening.settings import Limits
 from broker.model.messages import DATA, FAILED, SUCCEEDED, Reply, Uplink
 from broker.mqtt import packets as p
 from tests.applications.gizwits.bed import APP
@@ -65,6 +66,17 @@ class LoginTests(SocketCase):
             self.assertIsNone(client.closed)
             client.lose()
         self.assertEqual(self.bed.gservice.stats.logins_failed, 4)
+
+    async def test_an_address_that_has_guessed_too_often(self) -> None:
+        gservice = self.bed.gservice
+        gservice.limits = Limits(exempt_loopback=False, max_failed_logins=1, lockout_failed_logins=2)
+        client = SocketClient(self.bed)
+        for _ in range(2):
+            gservice.login_failed("")
+        client.say("login_req", {"appid": APP, "uid": self.ann.uid, "token": self.ann.token})
+        answers = await client.got()
+        self.assertEqual([answers[0], answers[1][1]["error_code"]], [("login_res", {"success": False}), 9041])
+        self.assertEqual(gservice.stats.logins_locked_out, 1)
 
     async def test_nothing_before_the_log_in(self) -> None:
         client = SocketClient(self.bed)
