@@ -188,7 +188,8 @@ class Metrics(Collector):
     def _of_parts(self) -> Iterator[Metric]:
         for name, value in sorted(counters_of(*self._parts()).items()):
             kind: Any = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
-            yield kind(f"broker_{name.removesuffix('_total')}", f"Of the fleet: {_words(name)}.", value=value)
+            whose = "Several processes" if name.startswith("cluster_") else "Of the fleet"
+            yield kind(f"broker_{name.removesuffix('_total')}", f"{whose}: {_words(name)}.", value=value)
 
     def _of_storage(self) -> Iterator[Metric]:
         for name, value in sorted(self._storage().items()):

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IAddress
 
 from broker.core import Core
 from broker.listening.listener import Listener
+from broker.web.afar import FarCalls
 from broker.web.answers import Fields, has_body, head
 from broker.web.connection import WebConnection
 from broker.web.routes import Route, RouteTable
@@ -34,6 +35,8 @@ class WebListener(Listener):
         self.settings = settings
         self.surface = surface
         self._routes = routes
+        #: Calls that other processes have to answer, or ask us for.
+        self.afar = FarCalls(self)
         #: status -> how many answers had it
         self.answers: dict[int, int] = {}
         self._date = (0, b"")
@@ -45,6 +48,7 @@ class WebListener(Listener):
     async def prepare(self) -> None:
         """Every side is built: two routes for one call are found now and not by the first request."""
         assert self.table is not None
+        self.afar.begin()
 
     def connection_for(self, addr: IAddress | None) -> WebConnection:
         return WebConnection(self, str(getattr(addr, "host", "")), int(getattr(addr, "port", 0)))

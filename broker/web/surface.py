@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from broker.core import Core
 from broker.model.errors import BrokerError
 from broker.web.answers import Answer, Fields
 from broker.web.callers import Caller
@@ -25,6 +26,10 @@ class Surface:
 
         Whether an ADMIN route is open to the caller is decided after this.
         """
+        raise NotImplementedError
+
+    async def known(self, core: Core, application: str) -> Caller:
+        """An application that has proven itself to another process. Raises Unauthenticated, Disabled, Unavailable."""
         raise NotImplementedError
 
     def refusal(self, request: Any, error: BrokerError) -> Answer:
