@@ -1,7 +1,7 @@
-"""What the machine gives at the moment: a process that does nothing but write what it is sent to the disk, and answer.
+"""What the machine gives at the moment: a process that computes a little, writes to the disk, and answers.
 
-Other tests may use the machine at the same time. What the broker's own clients may have to wait is reckoned from what
-this one's only client has to wait, who lives in the same process as they.
+Other tests may use the machine at the same time. What the broker's own clients may have to wait is reckoned from how
+much longer than by itself this takes: for its only client, who lives in the same process as theirs.
 """
 
 from __future__ import annotations
@@ -13,13 +13,17 @@ import time
 from pathlib import Path
 from statistics import median
 
-#: Seconds between two questions.
-EVERY = 0.1
+#: Seconds between two questions, and of CPU that an answer takes.
+EVERY = 0.2
+WORK = 0.02
 
-_ECHO = """\
-import os, sys
+_ECHO = f"""\
+import os, sys, time
 kept = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT, 0o600)
 while data := os.read(0, 4096):
+    until = time.process_time() + {WORK}
+    while time.process_time() < until:
+        pass
     os.pwrite(kept, data, 0)
     os.fsync(kept)
     os.write(1, data)
@@ -27,7 +31,7 @@ while data := os.read(0, 4096):
 
 
 class Yardstick:
-    """It is at work when it is made; `finish` gives the median of the seconds that an answer took."""
+    """It is at work when it is made; `finish` says how many times longer than its work an answer took, usually."""
 
     def __init__(self, folder: Path) -> None:
         self.times: list[float] = []
@@ -52,4 +56,4 @@ class Yardstick:
         self._ending.set()
         self._thread.join()
         self._process.communicate()
-        return median(self.times) if self.times else 0.0
+        return max(1.0, median(self.times) / WORK) if self.times else 1.0
