@@ -30,7 +30,7 @@ from broker.cluster.presence import Whereabouts
 from broker.clustering import Clustering, backplane_of, problem_of
 from broker.config import Config, ConfigError
 from broker.core import Core
-from broker.data_dir import DataDir, DataDirError
+from broker.data_dir import TOKEN_FILE, DataDir, DataDirError, exposed
 from broker.events.across import EventsAcross
 from broker.events.events import Events
 from broker.events.side import EventSide
@@ -57,7 +57,7 @@ from broker.storage.recorder import Recorder
 from broker.storage.redis.address import is_redis
 from broker.storage.registry import Registry
 from broker.storing import storage_kind, storage_of
-from broker.tls import Certificate, TlsError
+from broker.tls import PRIVATE_KEY, Certificate, TlsError
 
 #: Seconds that connections have to end after they were told (DESIGN §10).
 STOP_GRACE = 10.0
@@ -205,6 +205,9 @@ class BrokerService(Service):
             self._token, file = self._data_dir.admin_token()
             log.info("admin token: in the file {file}", file=str(file))
         self._certificate = Certificate(config.tls, self._data_dir.path)
+        folder = self._data_dir.path
+        for path, mode in exposed(folder, folder / TOKEN_FILE, folder / "tls" / PRIVATE_KEY):
+            log.warn("{path} is open to others (mode {mode:o}): chmod go= {path}", path=str(path), mode=mode)
         for name, settings in config.listeners.items():
             served = Served(name, settings, self._reactor, self._certificate, self._worker)
             self.served.append(served)
