@@ -4,7 +4,7 @@
 #     run     the broker
 #     check   also ruff, mypy and the Python packages of the tests
 #     test    also the clients that the tests run and that are no Python packages: mosquitto_pub and mosquitto_sub,
-#             Chromium, and Node.js with MQTT.js. An own Node.js of at least version 18 is used as it is. And mosquitto,
+#             curl, Chromium, and Node.js with MQTT.js. An own Node.js of at least version 18 is used as it is. And mosquitto,
 #             the MQTT broker that stands between the tests' ChirpStack and us, HAProxy, and redis-server, on which the
 #             broker stores.
 #
@@ -73,6 +73,7 @@ missing_packages() {
     suitable_node || echo nodejs
     node_ready || command -v npm >/dev/null || echo npm
     command -v chromium >/dev/null || echo chromium
+    command -v curl >/dev/null || echo curl
     # without it, screenshots of the Chinese pages are empty boxes
     [ -e /usr/share/fonts/truetype/wqy ] || echo fonts-wqy-microhei
 }
@@ -134,7 +135,7 @@ make_venv() {
 
 install_packages() {
     what=.
-    [ "$purpose" = run ] || what='.[test,dev]'
+    [ "$purpose" = run ] || what='.[test,docs,dev]'
     echo "Installing the Python packages (a minute or two the first time; what pip says: $log)"
     rm -f $venv/.ready-*
     # editable_mode=compat: with setuptools' own way of editing, Twisted does not find the plugins of a flat layout.

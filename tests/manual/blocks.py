@@ -6,7 +6,7 @@
     <!-- eventually: PATTERN -->          the same, again and again until it does
     <!-- background, until: PATTERN -->   a terminal of its own, which stays; it has to print this
     <!-- background -->                   the same, and it may be silent
-    <!-- seen in: WORD; PATTERN -->       (after it) the terminal that runs WORD has to print this; a text block runs not
+    <!-- seen in: WORD; PATTERN -->       the terminal that runs WORD has to print this then; text is not run
     <!-- not run: REASON -->
 """
 

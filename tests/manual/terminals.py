@@ -1,4 +1,4 @@
-"""Terminals as a reader of the manual has them: shells that stay, and what they have printed. Everything here blocks."""
+"""Terminals as a reader of the manual has them: shells that stay, and what they have printed. All of it blocks."""
 
 from __future__ import annotations
 
