@@ -34,8 +34,9 @@ html_show_sourcelink = False
 _CHAPTER = re.compile(r"^## (.+)\n((?:\n?- \[.*\]\([\w-]+\.md\)\n)+)", re.MULTILINE)
 
 
-def _navigation(app: Any, name: str, source: list[str]) -> None:
-    """The contents of index.md are the navigation, too."""
+def _read(app: Any, name: str, source: list[str]) -> None:
+    """The contents of index.md are the navigation, too. Pages of the sources outside docs/ come along as they are."""
+    source[0] = re.sub(r"\]\(\.\./([\w.]+)\)", r"](path:../\1)", source[0])
     if name == root_doc:
         for title, links in _CHAPTER.findall(source[0]):
             pages = "\n".join(re.findall(r"\(([\w-]+)\.md\)", links))
@@ -43,4 +44,4 @@ def _navigation(app: Any, name: str, source: list[str]) -> None:
 
 
 def setup(app: Any) -> None:
-    app.connect("source-read", _navigation)
+    app.connect("source-read", _read)
