@@ -44,8 +44,8 @@ class Options(usage.Options):
     synopsis = "[--config FILE]"
     longdesc = (
         "Runs the broker: with -n in the foreground, else as a daemon with twistd.pid and twistd.log. "
-        "Without a file it runs on this machine with nothing else installed: its data goes into ./var, and the token for "
-        "the API and the console (http://127.0.0.1:8080/) is in ./var/admin.token."
+        "Without a file it runs on this machine with nothing else installed: its data goes into ./var, and the token "
+        "for the API and the console (http://127.0.0.1:8080/) is in ./var/admin.token."
     )
     optParameters = [
         ["config", "c", None, "The configuration file (TOML); without one, everything has its default."],

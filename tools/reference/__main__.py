@@ -1,4 +1,4 @@
-"""python -m tools.reference [--check]: write the pages of the manual that come from the code, or say which are stale."""
+"""python -m tools.reference [--check]: write the pages of the manual that come from the code, or name stale ones."""
 
 from __future__ import annotations
 

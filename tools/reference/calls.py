@@ -24,7 +24,8 @@ generators of clients; this page is written from it.
   `{"type": "urn:broker:not-found", "title": "Not found", "status": 404, "detail": "...", "slug": "not-found"}`. What
   each status means and what to do: [troubleshooting](troubleshooting.md#the-http-api-refuses).
 
-`broker-admin` does all of this from the command line ([admin.md](admin.md)); `broker-admin call GET /devices` is any call.
+`broker-admin` does all of this from the command line ([admin.md](admin.md)); `broker-admin call GET /devices` is any
+call.
 
 """
 _METHODS: Final = ("get", "post", "put", "patch", "delete")
@@ -59,7 +60,9 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
         lines.append("| query | |\n|---|---|\n" + "".join(rows))
     body = operation.get("requestBody")
     if body is not None:
-        kinds = ", ".join(f"{_kind(content.get('schema', {}))} as `{media}`" for media, content in body["content"].items())
+        kinds = ", ".join(
+            f"{_kind(content.get('schema', {}))} as `{media}`" for media, content in body["content"].items()
+        )
         lines.append(f"Body{'' if body.get('required') else ' (may be left out)'}: {kinds}.\n")
     lines.append(f"Answers: {'; '.join(_answers(operation['responses']))}.\n")
     return "\n".join(lines) + "\n"

@@ -14,8 +14,8 @@ _MARK: Final = "#:"
 def field_comments(kind: type[Any]) -> dict[str, tuple[str, ...]]:
     """Comment -> the fields that it is about, in the order of the class's source.
 
-    A comment is also about the fields that follow on the next lines without one of their own: ``#: Longest side`` before
-    ``width`` and ``height`` is about both. Fields without any have the empty comment before their name (each its own).
+    A comment is also about the fields that follow on the next lines without one of their own: ``#: Longest side``
+    before ``width`` and ``height`` is about both. Fields without any stand under a NUL and their name.
     """
     source = textwrap.dedent(inspect.getsource(kind))
     lines = source.splitlines()
@@ -72,4 +72,7 @@ def cell(text: str) -> str:
     """Text for a cell of a table. What looks like a tag stands in code."""
     text = text.replace("|", "\\|")
     parts = re.split(r"(`[^`]*`)", text)
-    return "".join(part if part.startswith("`") else re.sub(r"(<[^<>\s]+>\S*[^\s.,;:)]|<[^<>\s]+>)", r"`\1`", part) for part in parts)
+    return "".join(
+        part if part.startswith("`") else re.sub(r"(<[^<>\s]+>\S*[^\s.,;:)]|<[^<>\s]+>)", r"`\1`", part)
+        for part in parts
+    )

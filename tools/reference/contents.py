@@ -10,8 +10,17 @@ from typing import Final
 MARK: Final = "<!-- contents: written by `python -m tools.reference` -->\n"
 #: Heading -> pages. Pages that are not there (yet) are left out; one that is there has to be in this table.
 CHAPTERS: Final = {
-    "Begin": ("getting-started", "concepts", "messages", "commands", "topics", "mqtt", "faq"),
-    "Devices": ("novacloud", "gateway-0x88", "gateways", "gizwits", "lorawan", "lorawan-multicast", "chirpstack", "campaigns"),
+    "Begin": ("getting-started", "concepts", "topics", "mqtt", "faq"),
+    "Devices": (
+        "novacloud",
+        "gateway-0x88",
+        "gateways",
+        "gizwits",
+        "lorawan",
+        "lorawan-multicast",
+        "chirpstack",
+        "campaigns",
+    ),
     "Applications": ("matrix", "gizwits-apps", "loracenter", "console", "admin", "events"),
     "Operations": (
         "install",
@@ -29,7 +38,7 @@ CHAPTERS: Final = {
         "threat-model",
         "troubleshooting",
     ),
-    "Reference": ("configuration", "http-api", "metrics", "public-names", "extending"),
+    "Reference": ("configuration", "http-api", "metrics", "extending", "public-names"),
 }  # fmt: skip
 
 
@@ -42,7 +51,9 @@ def with_contents(folder: Path) -> str:
     for title, names in CHAPTERS.items():
         there = [name for name in names if (folder / f"{name}.md").is_file()]
         if there:
-            parts.append(f"\n## {title}\n\n" + "".join(f"- [{title_of(folder / f'{one}.md')}]({one}.md)\n" for one in there))
+            parts.append(
+                f"\n## {title}\n\n" + "".join(f"- [{title_of(folder / f'{one}.md')}]({one}.md)\n" for one in there)
+            )
     return "".join(parts)
 
 

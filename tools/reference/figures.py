@@ -22,6 +22,11 @@ begin at 0 with each start. What to watch and when to be woken is in [monitoring
 The names on this page are fixed: log lines, metrics, the console and the API use the same.
 
 """
+_CLOSED: Final = (
+    "Why a connection ended: `broker_connections_closed_total{reason=...}`, the end of each connection's log line, and "
+    "`reason` of the presence of its device."
+)
+_DROPPED: Final = "Why a message was not taken or not delivered: `broker_messages_dropped_total{reason=...}`."
 #: Labels of families that have no sample while nothing has happened, beside those that their samples show.
 _LABELS: Final = {
     "broker_connections_refused_total": "listener, reason",
@@ -47,7 +52,9 @@ def figures_page(exposition: str) -> str:
     said = _counter_texts()
     general, protocols, process = [], [], []
     for name, kind, text in _families(exposition):
-        row = f"| `{name}` | {kind} | {_LABELS.get(name) or _labels(exposition, name)} | {cell(said.get(name, text))} |\n"
+        row = (
+            f"| `{name}` | {kind} | {_LABELS.get(name) or _labels(exposition, name)} | {cell(said.get(name, text))} |\n"
+        )
         group = process if name.startswith(("process_", "python_")) else protocols if name in said else general
         group.append(row)
     missing = [name for name in said if f" {name} " not in exposition]
@@ -59,14 +66,12 @@ def figures_page(exposition: str) -> str:
         f"## Metrics of the broker\n\n{head}{''.join(sorted(general))}",
         f"## Metrics of the protocols\n\nWhere a protocol is switched on.\n\n{head}{''.join(sorted(protocols))}",
         f"## Metrics of the process\n\n{head}{''.join(sorted(process))}",
-        _names("Close reasons", "Why a connection ended: `broker_connections_closed_total{reason=...}`, the end of each "
-               "connection's log line, and `reason` of the presence of its device.", CLOSE_REASONS),
+        _names("Close reasons", _CLOSED, CLOSE_REASONS),
         _names("Presence reasons", "Besides those, in `reason` of presence.", PRESENCE_REASONS),
-        _names("Drop reasons", "Why a message was not taken or not delivered: `broker_messages_dropped_total{reason=...}`.",
-               DROP_REASONS),
+        _names("Drop reasons", _DROPPED, DROP_REASONS),
         _events(),
         _problems(),
-    ]  # fmt: skip
+    ]
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
 
 
@@ -107,7 +112,8 @@ def _events() -> str:
         f"| `{name}` | {kind.severity} | {cell(kind.text)} | {f'`{kind.clears}`' if kind.clears else ''} |\n"
         for name, kind in KINDS.items()
     )
-    return f"## Event kinds\n\n[Events](events.md) and their rules.\n\n| kind | severity | | ends |\n|---|---|---|---|\n{rows}"
+    head = "| kind | severity | | ends |\n|---|---|---|---|\n"
+    return f"## Event kinds\n\n[Events](events.md) and their rules.\n\n{head}{rows}"
 
 
 def _problems() -> str:

@@ -19,8 +19,8 @@ _HEAD: Final = """# Configuration
 
 <!-- Written by `python -m tools.reference` from the code: change the comments there. -->
 
-One TOML file, every key optional: `twistd -n broker --config broker.toml`. Without a file the defaults run everything on
-one machine. `examples/broker.toml` is a file with every key at its default, to copy from.
+One TOML file, every key optional: `twistd -n broker --config broker.toml`. Without a file the defaults run everything
+on one machine. `examples/broker.toml` is a file with every key at its default, to copy from.
 
 A key can also come from an environment variable, which goes before the file: `BROKER__<TABLE>__<KEY>`, with two
 underscores between the levels, and a value as in TOML (a string may be bare):
@@ -114,7 +114,9 @@ def _table(settings: Any, leave: Iterable[str] = (), path: str = "") -> str:
 def _bounds(fields: Iterable[Any]) -> list[str]:
     """What their types take, if it is more than anybody would guess."""
     allowed = dict.fromkeys(allowed_values(field.type) for field in fields)
-    return [f"({_PATTERN.sub(_in_code, text)})" for text in allowed if text and text.rpartition(" of ")[2] not in _PLAIN]
+    return [
+        f"({_PATTERN.sub(_in_code, text)})" for text in allowed if text and text.rpartition(" of ")[2] not in _PLAIN
+    ]
 
 
 def _in_code(found: re.Match[str]) -> str:
@@ -122,7 +124,7 @@ def _in_code(found: re.Match[str]) -> str:
 
 
 def _comments(kind: type[Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Comments and their fields, those of base classes first. What a class sets anew without a word keeps its comment."""
+    """Comments and their fields, those of base classes first. What a class sets anew without a word keeps its own."""
     seen: dict[str, str] = {}
     for one in reversed(kind.__mro__):
         if not issubclass(one, msgspec.Struct) or one is msgspec.Struct:
