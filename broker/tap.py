@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from twisted import version as twisted_version
+import twisted
 from twisted.application.service import IService
 from twisted.plugin import getPlugins
 from twisted.python import usage
@@ -54,7 +54,7 @@ class Options(usage.Options):
 
     def opt_version(self) -> None:
         """Display the versions of the broker and of Twisted, and exit."""
-        print(f"broker {__version__}, Twisted {twisted_version.short()}")
+        print(f"broker {__version__}, Twisted {twisted.__version__}")
         raise SystemExit(0)
 
     def parseArgs(self, *arguments: str) -> None:

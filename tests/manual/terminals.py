@@ -49,7 +49,7 @@ class Terminal:
         mark = f"end-{uuid4().hex}"
         begin = len(self.output)
         self.type(f'{code}\necho "{mark} $?"')
-        done = eventually(lambda: re.search(rf"{mark} (\d+)\n", self.output[begin:]) or self._ended(), code)
+        done = eventually(lambda: self._find(rf"{mark} (\d+)\n", begin), code)
         printed = self.output[begin : begin + done.start()]
         assert done[1] == "0", f"status {done[1]} of\n{code}\n{printed}"
         return printed
@@ -57,16 +57,16 @@ class Terminal:
     def wait_for(self, pattern: str, what: str, patience: float = PATIENCE) -> None:
         """Until it has printed this."""
 
-        def look() -> bool:
-            return re.search(pattern, self.output, re.DOTALL) is not None or bool(self._ended())
-
         try:
-            eventually(look, pattern, patience)
+            eventually(lambda: self._find(pattern), pattern, patience)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{what}\n{self.output}") from None
 
-    def _ended(self) -> None:
-        assert self._process.poll() is None, f"the terminal has ended:\n{self.output}"
+    def _find(self, pattern: str, begin: int = 0) -> re.Match[str] | None:
+        """What it has printed since; AssertionError when there will be no more."""
+        found = re.search(pattern, self.output[begin:], re.DOTALL)
+        assert found is not None or self._process.poll() is None, f"the terminal has ended:\n{self.output}"
+        return found
 
     def close(self) -> None:
         """End all that runs in it."""

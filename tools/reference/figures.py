@@ -50,7 +50,9 @@ _SINK_FIGURES: Final = {
 def figures_page(exposition: str) -> str:
     """The page, for what a broker's `/metrics` has answered."""
     said = _counter_texts()
-    general, protocols, process = [], [], []
+    general: list[str] = []
+    protocols: list[str] = []
+    process: list[str] = []
     for name, kind, text in _families(exposition):
         row = (
             f"| `{name}` | {kind} | {_LABELS.get(name) or _labels(exposition, name)} | {cell(said.get(name, text))} |\n"
