@@ -30,8 +30,9 @@ CONNECTIONS = int(os.environ.get("BROKER_TEST_IDLE", "2000"))
 OF_ONE = 5 * 1024
 
 DEVICES = 100_000
-#: Seconds that the broker may need longer to start than with an empty registry.
-LONGER = 2.0
+#: CPU seconds that the broker may need more to start than with an empty registry: 50 microseconds a device, where 18
+#: to 23 were measured on a busy machine.
+MORE = 5.0
 
 
 class ScaleTests(TestCase):
@@ -102,20 +103,21 @@ class ScaleTests(TestCase):
         crashed = await deferToThread(self._start)
         again = await deferToThread(self._start)
         self.log.info(
-            "started in {empty:.2f} s, with {count} devices after a crash in {crashed:.2f} s, then in {again:.2f} s",
+            "started with {empty:.2f} s of CPU, {count} devices after a crash {crashed:.2f} s, then {again:.2f} s",
             empty=empty,
             count=DEVICES,
             crashed=crashed,
             again=again,
         )
-        self.assertLess(crashed - empty, LONGER)
-        self.assertLess(again - empty, LONGER)
+        self.assertLess(crashed - empty, MORE)
+        self.assertLess(again - empty, MORE)
 
     def _start(self) -> float:
-        """Seconds until the broker says that it has started; it is stopped again."""
-        began = time.monotonic()
+        """CPU seconds until the broker says that it has started; it is stopped again."""
         self.broker.start()
-        seconds = time.monotonic() - began
+        # After the closing bracket of its name, which may have blanks in it: the 12th and 13th are its CPU ticks.
+        fields = Path(f"/proc/{self.broker.pid}/stat").read_text().rpartition(")")[2].split()
+        seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
         status, page = self.broker.call("GET", "/devices?limit=1")
         self.assertEqual(status, 200, page)
         self.assertEqual(self.broker.stop(), 0)

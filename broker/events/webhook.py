@@ -22,6 +22,7 @@ import hmac
 from collections.abc import Callable, Sequence
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
+from io import BytesIO
 from typing import Any, ClassVar, Final
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
@@ -30,10 +31,8 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.ssl import trustRootFromCertificates
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool, ResponseFailed
+from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, FileBodyProducer, HTTPConnectionPool, ResponseFailed
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IBodyProducer
-from zope.interface import implementer
 
 from broker import __version__
 from broker.events.event import Event
@@ -54,30 +53,6 @@ LEAST_SECRET: Final = 4
 BODY_TIMEOUT: Final = 5.0
 #: Seconds that an idle connection to a receiver is kept.
 KEPT: Final = 30
-
-
-@implementer(IBodyProducer)
-class Body:
-    """Bytes to be sent."""
-
-    def __init__(self, data: bytes) -> None:
-        self.length = len(data)
-        self._data = data
-
-    def startProducing(self, consumer: Any) -> Deferred[None]:
-        consumer.write(self._data)
-        done: Deferred[None] = Deferred()
-        done.callback(None)
-        return done
-
-    def pauseProducing(self) -> None:
-        """It is written at once."""
-
-    def resumeProducing(self) -> None:
-        """It is written at once."""
-
-    def stopProducing(self) -> None:
-        """It is written at once."""
 
 
 class Glance(Protocol):
@@ -127,7 +102,7 @@ class Webhooks:
         body = encode({"sink": sink.id, "events": [event.as_dict() for event in events]})
         try:
             asking: Deferred[Any] = self._agent.request(
-                b"POST", sink.url.encode("ascii"), self._headers(sink, events, body), Body(body)
+                b"POST", sink.url.encode("ascii"), self._headers(sink, events, body), FileBodyProducer(BytesIO(body))
             )
             response = await asking.addTimeout(self._timeout, self._reactor, too_late)
         except CancelledError:

@@ -6,6 +6,7 @@ Connections are kept and used again. What it does not do: retry, cookies, redire
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from io import BytesIO
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -13,7 +14,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, readBody
+from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool, readBody
 from twisted.web.http_headers import Headers
 from twisted.web.websocket import WebSocketClientEndpoint, WebSocketTransport
 
@@ -32,32 +33,9 @@ class ApiError(Exception):
         self.slug = slug
 
 
-class _Body:
-    """A request body that is at hand already (IBodyProducer)."""
-
-    def __init__(self, data: bytes) -> None:
-        self.length = len(data)
-        self._data = data
-
-    def startProducing(self, consumer: Any) -> Deferred[None]:
-        consumer.write(self._data)
-        done: Deferred[None] = Deferred()
-        done.callback(None)
-        return done
-
-    def pauseProducing(self) -> None:
-        """Everything is written at once."""
-
-    def resumeProducing(self) -> None:
-        """Everything is written at once."""
-
-    def stopProducing(self) -> None:
-        """Everything is written at once."""
-
-
 def body_of(data: bytes) -> Any:
     """A request body for `twisted.web.client.Agent`."""
-    return _Body(data)
+    return FileBodyProducer(BytesIO(data))
 
 
 class Api:
@@ -93,7 +71,7 @@ class Api:
         headers = Headers({"Authorization": [f"Bearer {self._token}"]})
         if data is not None:
             headers.addRawHeader("Content-Type", kind)
-        body: Any = None if data is None else _Body(data)
+        body: Any = None if data is None else body_of(data)
         response: Any = await self._agent.request(method.encode(), url.encode(), headers, body)
         return response.code, await readBody(response)
 
