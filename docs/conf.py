@@ -10,6 +10,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from broker import __version__
+from tools.reference.contents import missing_pages
 
 project = "broker"
 author = "The broker authors"
@@ -37,6 +38,8 @@ _CHAPTER = re.compile(r"^## (.+)\n((?:\n?- \[.*\]\([\w-]+\.md\)\n)+)", re.MULTIL
 def _read(app: Any, name: str, source: list[str]) -> None:
     """The contents of index.md are the navigation, too. Pages of the sources outside docs/ come along as they are."""
     source[0] = re.sub(r"\]\(\.\./([\w.]+)\)", r"](path:../\1)", source[0])
+    for page in missing_pages(Path(app.srcdir)):
+        source[0] = re.sub(rf"\[([^\]]*)\]\({page}\.md[^)]*\)", r"\1", source[0])
     if name == root_doc:
         for title, links in _CHAPTER.findall(source[0]):
             pages = "\n".join(re.findall(r"\(([\w-]+)\.md\)", links))

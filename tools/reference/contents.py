@@ -63,6 +63,11 @@ def unknown_pages(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("*.md") if path.name not in known)
 
 
+def missing_pages(folder: Path) -> list[str]:
+    """Names of pages that have a place and are not there: others may name them already."""
+    return [name for names in CHAPTERS.values() for name in names if not (folder / f"{name}.md").is_file()]
+
+
 def title_of(page: Path) -> str:
     found = re.search(r"^# (.+)$", page.read_text("utf-8"), re.MULTILINE)
     assert found is not None, f"{page} has no title"
