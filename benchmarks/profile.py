@@ -21,7 +21,7 @@ import broker as package
 from benchmarks.children import PATIENCE, BenchmarkError, Broker
 from benchmarks.measure import Prepared
 from benchmarks.sampler import BEGIN, END, FILE, Place
-from benchmarks.shape import Shape
+from benchmarks.shape import Shape, Work
 from benchmarks.shapes import SHAPES
 
 #: Where the hot paths are.
@@ -29,6 +29,8 @@ PATHS: Final = (
     "gateway-hb", "gizwits", "lorawan", "lorawan-downlink", "novacloud", "loracenter", "fan-out", "fan-out-qos1",
     "fan-out-qos2", "stream",
 )  # fmt: skip
+#: Functions that nearly every sample is in say nothing: the loop of the reactor, and what has started it.
+WHOLE: Final = 0.97
 ROOT: Final = Path(package.__file__).resolve().parent.parent
 
 
@@ -87,29 +89,40 @@ def table(lines: Counter[Place], functions: Counter[Place], count: int) -> list[
     said.append(f"\n{'self':>6}  function")
     said += [f"{hits / total:6.1%}  {short(file)} {name}" for (file, name), hits in alone.most_common(count)]
     said.append(f"\n{'with calls':>10}  function")
+    inner = Counter({place: hits for place, hits in functions.items() if hits < WHOLE * total})
     said += [
         f"{hits / total:10.1%}  {short(file)}:{line} {name}"
-        for (file, name, line), hits in functions.most_common(count * 2)
+        for (file, name, line), hits in inner.most_common(count * 2)
     ]
     return said
 
 
-def sample(shape: Shape, share: float) -> tuple[Counter[Place], Counter[Place], float]:
-    """Run it once, warmed up; lines, functions and microseconds of CPU a message. Raises BenchmarkError."""
-    messages = max(1, int(shape.messages * share))
+def sample(shape: Shape, seconds: float) -> tuple[Counter[Place], Counter[Place], float]:
+    """Run it until the broker has used so much CPU; lines, functions and microseconds of CPU a message.
+
+    Raises BenchmarkError.
+    """
     with SampledBroker(history=shape.history, more=shape.settings) as broker:
         work = shape.make(broker)
-        for part in (max(1, messages // 4), messages):
-            if isinstance(work, Prepared):
-                work.prepare(part)
-            if part == messages:
-                broker.begin()
-            cpu = broker.cpu()
-            load = work.run(part)
-            cpu = broker.cpu() - cpu
+        measure_once(work, broker, max(1, shape.messages // 4))
+        broker.begin()
+        used, done = 0.0, 0
+        while used < seconds:
+            cpu, messages = measure_once(work, broker, shape.messages)
+            used += cpu
+            done += messages
         lines, functions = broker.samples()
         work.close()
-    return lines, functions, cpu / load.messages * 1e6
+    return lines, functions, used / done * 1e6
+
+
+def measure_once(work: Work, broker: Broker, messages: int) -> tuple[float, int]:
+    """Seconds of CPU, and messages that they were for."""
+    if isinstance(work, Prepared):
+        work.prepare(messages)
+    cpu = broker.cpu()
+    load = work.run(messages)
+    return broker.cpu() - cpu, load.messages
 
 
 def main(given: Sequence[str]) -> int:
@@ -122,7 +135,7 @@ def main(given: Sequence[str]) -> int:
     )
     parser.add_argument("names", nargs="+", metavar="NAME", help="a shape of python -m benchmarks --help")
     parser.add_argument("--lines", type=int, default=12, metavar="N", help="how many of each kind (default: 12)")
-    parser.add_argument("--times", type=float, default=1.0, metavar="X", help="so many times its messages (1)")
+    parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="of the broker's CPU (default: 5)")
     arguments = parser.parse_args(given)
     by_name = {shape.name: shape for shape in SHAPES}
     for name in arguments.names:
@@ -130,7 +143,7 @@ def main(given: Sequence[str]) -> int:
             raise BenchmarkError(f"there is no shape {name}; see --help")
     for name in arguments.names:
         shape = by_name[name]
-        lines, functions, each = sample(shape, arguments.times)
+        lines, functions, each = sample(shape, arguments.seconds)
         print(f"{name}: {shape.protocol}, {shape.title}: {each:.2f} us a message, {sum(lines.values()):,} samples")
         print("\n".join(table(lines, functions, arguments.lines)), end="\n\n", flush=True)
     return 0

@@ -50,7 +50,7 @@ class BenchmarkTests(TestCase):
         self.assertRegex(run.stdout, r"memory a subscription, KB .* x\n")
 
     async def test_a_profile(self) -> None:
-        run = await benchmarks("profile", "novacloud", "--times", "0.3", "--lines", "3")
+        run = await benchmarks("profile", "novacloud", "--seconds", "0.3", "--lines", "3")
         self.assertEqual((run.returncode, run.stderr), (0, ""))
         self.assertRegex(run.stdout, r"novacloud: NovaCloud, .* us a message, \d+ samples\n")
         self.assertRegex(run.stdout, r" \d+\.\d%  broker/\S+\.py:\d+ ")
