@@ -4,7 +4,7 @@
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench storm faults campaigns coverage clean
+.PHONY: help run test lint bench storm faults campaigns matrix coverage clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
@@ -38,6 +38,10 @@ faults: ## let everything fail under three processes and a Redis for some minute
 campaigns: ## firmware for 200 gateways and 200 modules, through two kills: every line has to be true
 	@sh tools/environment.sh test
 	@BROKER_TEST_CAMPAIGN=200 .venv/bin/python -m twisted.trial tests.fleet.test_campaign_real
+
+matrix: ## every device with every application, in one broker; writes docs/matrix.md
+	@sh tools/environment.sh test
+	@.venv/bin/python -m tests.matrix
 
 coverage: ## run the tests and show the lines that none of them reaches
 	@sh tools/environment.sh test

@@ -67,6 +67,9 @@ setup(
             "playwright>=1.60,<2",
             # reads deploy/compose.yaml
             "pyyaml>=6,<7",
+            # what the examples of plugins work with: requests and answers, and a server of somebody else; a client
+            "pymodbus>=3.16,<4",
+            "nats-py>=2.16,<3",
             # a mail server of somebody else
             "aiosmtpd>=1.4.6,<2",
             "coverage>=7.10,<8",

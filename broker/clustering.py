@@ -8,6 +8,7 @@ from typing import Any
 from broker.cluster.commands import CommandsAcross
 from broker.cluster.events import RouterAcross
 from broker.cluster.local import LocalBackplane
+from broker.cluster.presence import PresenceAcross
 from broker.cluster.redis import RedisBackplane
 from broker.cluster.registry import RegistryAcross
 from broker.config import Config
@@ -52,7 +53,9 @@ class Clustering:
             plane, core.commands, core.devices, core.router, core.storage, reactor, save_live
         )
         self.router = RouterAcross(plane, core.router, core.registry.applications_of)
+        self.router.submitter = self.commands.submitter
         self.registry = RegistryAcross(plane, core.registry)
+        self.presence = PresenceAcross(plane, core.router, core.devices, core.whereabouts, core.clock)
 
     @deferred
     async def start(self) -> None:
@@ -65,6 +68,8 @@ class Clustering:
         self.commands.begin()
         self.registry.begin()
         self.router.begin(core.registry.on_change)
+        self.presence.begin()
+        core.lives.begin()
         await self.commands.sweep()
 
     @deferred
@@ -79,6 +84,7 @@ class Clustering:
         """Several times a second."""
         if not self.backplane.alone:
             self.router.look()
+            self.commands.look()
 
     def counters(self) -> dict[str, float]:
         """For the metrics."""

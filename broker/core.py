@@ -6,8 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from broker import __version__
+from broker.cluster.duty import Duties
+from broker.cluster.lives import LivesAcross
 from broker.cluster.local import LocalBackplane
+from broker.cluster.presence import Whereabouts
 from broker.events.events import Events
 from broker.events.side import EventSide
 from broker.model.interfaces import IBackplane, IMqttIdentities, IMqttSpace, IUpdater
@@ -49,8 +54,17 @@ class Core:
     events: Events = field(default_factory=Events)
     #: What belongs to events: rules, sinks, the watch over presence.
     event_side: EventSide | None = None
+    #: Of devices (id, whether connected): ``online``, ``away``, ``offline``, ``flapping``, and how often they went. A
+    #: Deferred; None where no events are kept.
+    states_of: Callable[[list[tuple[str, bool]]], Deferred[list[tuple[str, int]]]] | None = None
     #: The other processes of the broker.
     backplane: IBackplane = field(default_factory=LocalBackplane)
+    #: What one process does for all of them.
+    duties: Duties = field(default_factory=Duties)
+    #: Which devices are connected to other processes.
+    whereabouts: Whereabouts = field(default_factory=Whereabouts)
+    #: Of devices that are connected to other processes, what those know of them (`broker.cluster.lives`).
+    lives: LivesAcross = field(init=False)
     #: Seconds that a command waits for its device when the caller does not say ([commands] default_expires).
     default_expires: float = 3600.0
     #: Ways of logging in over MQTT; application and device sides append theirs while they are built.
@@ -96,6 +110,7 @@ class Core:
 
     def __post_init__(self) -> None:
         self.traces = Traces(self.devices, self.clock)
+        self.lives = LivesAcross(self.backplane, self.devices, self.whereabouts, self.reactor)
 
     def is_admin(self, token: str) -> bool:
         """Whether this is the administrator's token; takes as long for a wrong one."""

@@ -26,6 +26,8 @@ _LISTENER_COUNTERS = {
     "accepted": ("broker_connections_accepted", "Connections that were taken."),
     "authenticated": ("broker_logins", "Connections that proved who they are."),
     "logins_failed": ("broker_logins_failed", "Logins that were refused."),
+    "logins_delayed": ("broker_logins_delayed", "Of these, those that were answered late: their address had many."),
+    "logins_locked_out": ("broker_logins_locked_out", "Logins that were not looked at: their address had too many."),
     "messages_in": ("broker_messages_received", "Messages from clients."),
     "messages_out": ("broker_messages_sent", "Messages to clients."),
     "bytes_in": ("broker_received_bytes", "Bytes from clients."),
@@ -186,7 +188,8 @@ class Metrics(Collector):
     def _of_parts(self) -> Iterator[Metric]:
         for name, value in sorted(counters_of(*self._parts()).items()):
             kind: Any = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
-            yield kind(f"broker_{name.removesuffix('_total')}", f"Of the fleet: {_words(name)}.", value=value)
+            whose = "Several processes" if name.startswith("cluster_") else "Of the fleet"
+            yield kind(f"broker_{name.removesuffix('_total')}", f"{whose}: {_words(name)}.", value=value)
 
     def _of_storage(self) -> Iterator[Metric]:
         for name, value in sorted(self._storage().items()):

@@ -12,7 +12,9 @@ While storage is being opened or migrated, the system already queues what connec
 
 from __future__ import annotations
 
+import os
 import resource
+import signal
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -25,15 +27,17 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
+from broker.cluster.presence import Whereabouts
 from broker.clustering import Clustering, backplane_of, problem_of
 from broker.config import Config, ConfigError
 from broker.core import Core
 from broker.data_dir import DataDir, DataDirError
+from broker.events.across import EventsAcross
 from broker.events.events import Events
 from broker.events.side import EventSide
 from broker.faults import Faults
 from broker.fleet.calls import Calls as CampaignCalls
-from broker.fleet.campaigns import Campaigns
+from broker.fleet.side import CampaignSide
 from broker.listening.binding import BindError
 from broker.listening.served import Served
 from broker.logs import Lines, log_packet
@@ -125,6 +129,7 @@ class BrokerService(Service):
         self._lines = lines
         #: Whether we are one of several processes in one data folder, on the same ports.
         self._worker = worker
+        self._parent = os.getppid()
         self._clock = clock
         self._monotonic = monotonic
         self._data_dir: DataDir | None = None
@@ -132,8 +137,9 @@ class BrokerService(Service):
         self._token = ""
         self._storage: Any = None
         self._recorder: Any = None
-        self._campaigns: Campaigns | None = None
+        self._campaigns: CampaignSide | None = None
         self._events: Any = None
+        self._events_across: EventsAcross | None = None
         self._metrics: Metrics | None = None
         self._clustering: Clustering | None = None
         self._starting: Deferred[None] | None = None
@@ -165,6 +171,15 @@ class BrokerService(Service):
             self._let_go()
             raise StartFailed(f"broker: {error}") from None
         self._starting = Deferred.fromCoroutine(self._start())
+
+    def begun(self) -> Deferred[None]:
+        """Fires when the start has come to its end, well or not."""
+        begun: Deferred[None] = Deferred()
+        if self._starting is None:
+            begun.callback(None)
+        else:
+            self._starting.addCallback(lambda _: begun.callback(None))
+        return begun
 
     def stopService(self) -> Deferred[None]:
         """Fires when everything is closed."""
@@ -216,17 +231,22 @@ class BrokerService(Service):
         self._closers.append(clustering.stop)
         self._recorder.start()
         self._closers.append(self._recorder.stop)
-        await self._events.open()
-        self._closers.append(self._events.close)
+        events = self._events_across = EventsAcross(
+            self._events, core.backplane, core.duties, core.router, core.devices, core.whereabouts, core.storage
+        )
+        core.states_of = events.states_of
+        await events.open()
+        self._closers.append(events.close)
         for served in self.served:
             core.listeners[served.name] = self._sides[served.name].build(core, served.settings)
-        campaigns = self._campaigns = Campaigns(core, self.config.campaigns)
+        campaigns = self._campaigns = CampaignSide(core, self.config.campaigns)
         core.api_routes.extend(CampaignCalls(campaigns).routes())
         for listener in core.listeners.values():
-            await listener.prepare()
-        await self._take_campaigns()
+            if hasattr(listener, "prepare"):
+                await listener.prepare()
+        await campaigns.open()
         if core.lora is not None:
-            self._events.watch.watch_lora(core.lora)
+            events.watch_lora(core.lora)
         for served in self.served:
             if served.settings.bind:
                 await served.serve(core.listeners[served.name])
@@ -264,7 +284,8 @@ class BrokerService(Service):
         ProductWatch(registry, devices, commands)
         quarantine = Quarantine(storage, clock, config.storage.max_quarantined)
         events = Events(clock)
-        side = self._events = self._build_events(events, router, devices, registry, quarantine)
+        whereabouts = Whereabouts()
+        side = self._events = self._build_events(events, router, devices, registry, quarantine, whereabouts)
         self._metrics = Metrics(
             self.served,
             router,
@@ -291,6 +312,7 @@ class BrokerService(Service):
             quarantine=quarantine,
             events=events,
             event_side=side,
+            whereabouts=whereabouts,
             backplane=backplane_of(config, storage, reactor, at_turn_end(reactor), clock, self._monotonic),
             default_expires=limits.default_expires,
             name=config.broker.name,
@@ -311,13 +333,19 @@ class BrokerService(Service):
         core.traces.max_seconds = self.config.log.max_trace_time
 
     def _event_storage(self) -> Any:
-        """Of several processes each has its own events, queues and knowledge of who is away."""
-        if not is_redis(self.config.storage.url):
+        """Brokers that share a Redis and are not one broker each have events, queues and knowledge of their own."""
+        if self.config.cluster.enabled or not is_redis(self.config.storage.url):
             return self._storage
         return OwnTables(self._storage, self.config.broker.name, OWN_EVENT_TABLES)
 
     def _build_events(
-        self, events: Events, router: Router, devices: LiveDevices, registry: Registry, quarantine: Quarantine
+        self,
+        events: Events,
+        router: Router,
+        devices: LiveDevices,
+        registry: Registry,
+        quarantine: Quarantine,
+        whereabouts: Whereabouts,
     ) -> EventSide:
         """Raises Unavailable for files of authorities that cannot be used."""
         config = self.config
@@ -334,6 +362,7 @@ class BrokerService(Service):
                 self._reactor,
                 self._clock,
                 self._monotonic,
+                whereabouts,
             )
         except (OSError, ValueError) as error:
             raise Unavailable(f"the authorities of [events] webhook_ca or [mail] ca cannot be read: {error}") from None
@@ -365,17 +394,17 @@ class BrokerService(Service):
         warning = "" if self._certificate is None else self._certificate.warning(self._clock())
         if warning:
             ends = self._certificate_ends()
-            if self._events is not None and ends is not None:
+            leads = self._events_across is None or self._events_across.duty.leads
+            if self._events is not None and ends is not None and (leads or not self._worker):  # workers have the same
                 self._events.certificate_ends(ends, warning)
             log.warn("the TLS certificate has to be renewed: {sentence}", sentence=warning)
 
     def _figures(self) -> dict[str, float]:
-        clustering = self._clustering
-        return counters_of(self._storage, self._recorder) | ({} if clustering is None else clustering.counters())
+        return counters_of(self._storage, self._recorder)
 
     def _parts(self) -> list[Any]:
         """What has figures of its own for the metrics."""
-        return [] if self._campaigns is None else [self._campaigns]
+        return [part for part in (self._campaigns, self._clustering) if part is not None]
 
     def _loop(self, call: Callable[[], None], seconds: float) -> None:
         loop = LoopingCall(call)
@@ -384,6 +413,9 @@ class BrokerService(Service):
         self._loops.append(loop)
 
     def _tick(self) -> None:
+        if self._worker and os.getppid() != self._parent:
+            log.critical("the process that starts the workers is gone: this one ends")
+            os.kill(os.getpid(), signal.SIGTERM)
         now = self._monotonic()
         if self._metrics is not None:
             self._metrics.reactor_lag = max(0.0, now - self._tick_due)
@@ -392,6 +424,7 @@ class BrokerService(Service):
             served.tick()
         if self.core is not None:
             self.core.traces.tick()
+            self.core.duties.tick()
         if self._ticks % CERTIFICATE_EVERY == 0:
             self._look_at_certificate()
         if self._ticks % HEALTH_EVERY == 0:
@@ -401,11 +434,14 @@ class BrokerService(Service):
     def _heard_of_storage(self, answer: Any) -> None:
         before = self._storage_problem
         self._storage_problem = answer if isinstance(answer, str) else f"storage: {answer.getErrorMessage()}"
-        self._events.storage_health(before, self._storage_problem)
+        across = self._events_across
+        if across is None or across.duty.leads:  # else another process tells of the same storage
+            self._events.storage_health(before, self._storage_problem)
 
     def _tick_events(self) -> None:
+        assert self._events_across is not None
         try:
-            self._events.tick()
+            self._events_across.tick()
         except Exception:
             log.failure("fault in the events' tick")
 
@@ -418,24 +454,8 @@ class BrokerService(Service):
         except Exception:
             log.failure("fault in the commands' tick")
 
-    async def _take_campaigns(self) -> None:
-        """Open them here, if no other process has them. Raises Unavailable."""
-        assert self.core is not None and self._campaigns is not None
-        campaigns = self._campaigns
-        if not campaigns.opening and not campaigns.halted and await self.core.backplane.lead("campaigns"):
-            await campaigns.open()
-            self.core.backplane.watch(fenced=campaigns.halt)
-
-    @staticmethod
-    def _campaigns_not_taken(failure: Any) -> None:
-        if not failure.check(Unavailable):
-            log.failure("fault while campaigns were taken up", failure)
-
     def _tick_campaigns(self) -> None:
         assert self._campaigns is not None
-        if not self._campaigns.opened:
-            Deferred.fromCoroutine(self._take_campaigns()).addErrback(self._campaigns_not_taken)
-            return
         try:
             self._campaigns.tick()
         except Exception:
@@ -461,7 +481,7 @@ class BrokerService(Service):
             self.core.default_expires = fresh.commands.default_expires
             self._limit_traces(self.core)
         if self._campaigns is not None:
-            self._campaigns.settings = fresh.campaigns
+            self._campaigns.configure(fresh.campaigns)
         later = restart_keys(old, fresh)
         for served in self.served:
             later += served.reload(fresh.listeners[served.name])

@@ -27,6 +27,8 @@ STORAGE = os.environ.get("TEST_STORAGE", "")
 
 #: Seconds for anything to happen; nothing here takes a tenth of it.
 PATIENCE = 30.0
+#: The same for a start: several processes that start at once on a busy machine take their time.
+START_PATIENCE = 120.0
 
 LOOPBACK = '["tcp:0:interface=127.0.0.1"]'
 LOOPBACK_UDP = '["udp:0:interface=127.0.0.1"]'
@@ -95,7 +97,7 @@ class RealBroker:
         )
         threading.Thread(target=self._read, args=(self._process, self._lines), daemon=True).start()
         while True:
-            line = self._lines.get(timeout=PATIENCE)
+            line = self._lines.get(timeout=START_PATIENCE)
             if line is None:
                 self._ended = True
                 raise AssertionError("the broker ended:\n" + "\n".join(self.output))

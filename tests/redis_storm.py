@@ -1,12 +1,11 @@
 """kill -9 of the broker and of its Redis, and a Redis that is away: `python -m tests.redis_storm --kills 50`.
 
-The clients and what must hold are those of `tests.kill_storm`. Absences of Redis are shorter and longer than what the
+The clients and what must hold are those of `tests.ledger`. Absences of Redis are shorter and longer than what the
 broker waits for: so some are noticed by nobody, and in others clients are refused what is perhaps done all the same.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -14,6 +13,7 @@ import time
 from pathlib import Path
 
 from tests.kill_storm import LONGEST_LIFE, Storm
+from tests.ledger import storm_arguments
 from tests.redis_server import RedisServer
 
 #: Seconds that the broker waits for Redis, and the longest absence.
@@ -79,12 +79,7 @@ def storm(folder: Path, kills: int, seed: int, pairs: int = 1) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.redis_storm", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--kills", type=int, default=30, metavar="N")
-    parser.add_argument("--pairs", type=int, default=2, metavar="N", help="of each QoS and each version of MQTT")
-    parser.add_argument("--seed", type=int, default=int(time.time()), metavar="N", help="of the moments of the kills")
-    arguments = parser.parse_args()
-    print(f"seed {arguments.seed}", flush=True)
+    arguments = storm_arguments("tests.redis_storm", (__doc__ or "").split("\n\n")[0], 30)
     with tempfile.TemporaryDirectory() as folder:
         print(storm(Path(folder), arguments.kills, arguments.seed, arguments.pairs))
     return 0

@@ -198,9 +198,10 @@ class WrongTests(ConfigCase):
             "[log]\nlevels = 3": "log.levels = 3: must be a table whose values each must be one of "
             '"critical", "debug", "error", "info", "warn"',
             "[limits]\nmax_connections = 0": "limits.max_connections = 0: must be a whole number of at least 1",
-            "[limits]\nmax = 0": "limits.max = 0: there is no such key; allowed keys: auth_timeout, close_timeout, "
-            "exempt_loopback, max_connections, max_connections_per_address, max_failed_logins, max_message_rate, "
-            "max_message_size, max_outbox, message_burst, slow_reader_timeout",
+            "[limits]\nmax = 0": "limits.max = 0: there is no such key; allowed keys: "
+            + ", ".join(sorted(Limits.__struct_fields__)),
+            "[limits]\nmax_failed_logins = 100": "[limits]: lockout_failed_logins must be 0, "
+            "or more than max_failed_logins (100)",
             "[listeners.echo]\nbind = 'tcp:1'": 'listeners.echo.bind = "tcp:1": '
             'must be a list whose items each must be a string, such as ["..."]',
             "[listeners.echo]\nbind = ['tcp:99999']": 'listeners.echo.bind = "tcp:99999": '

@@ -28,6 +28,8 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("broker.fleet",),
     ("=broker.applications", "broker.applications.ordering", "=broker.devices"),
     ("broker.applications", "broker.devices"),
+    # What other packages may use; what they test with is a whole broker.
+    ("=broker.extension",),
     ("broker.settings",),
     (
         "broker.config",
@@ -42,6 +44,7 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("broker.service",),
     ("broker.workers",),
     ("broker.tap",),
+    ("broker.extension.testing",),
     # The demo starts a whole broker as its user would, and asks the same configuration where that will listen.
     ("twisted.plugins", "broker.simulate.demo", "broker.simulate.commands", "broker.simulate.__main__"),
     # It reads the broker's configuration.

@@ -28,7 +28,7 @@ from tests.devices.novacloud.sample_client import NovaCloudTcpClient
 from tests.real import PATIENCE, RealBroker, eventually
 from tests.websocket import WebSocketClient
 
-#: Issue: "its data arrives within 100 ms".
+#: Seconds within which a device's data arrives on a machine that is not loaded.
 PROMPT = 0.1
 
 
@@ -63,6 +63,7 @@ class Inbox:
 
 
 class MainJobCase(TestCase):
+    prompt = PROMPT
     timeout = 180
 
     def setUp(self) -> None:
@@ -148,7 +149,7 @@ class MainJobTests(MainJobCase):
             delays.append(time.monotonic() - sent)
             self.assertEqual({**message, "type": "uplink"}, seen)
         # One or two may have met a busy machine; what is promised is promised for a broker that has one.
-        self.assertLess(sorted(delays)[-3], PROMPT)
+        self.assertLess(sorted(delays)[-3], self.prompt)
 
         def listed() -> Any:
             status, page = self.broker.call("GET", f"/devices/{device}/messages?kind=data")

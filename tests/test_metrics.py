@@ -75,6 +75,8 @@ class MetricsTests(SynchronousTestCase):
             "accepted": "broker_connections_accepted_total",
             "authenticated": "broker_logins_total",
             "logins_failed": "broker_logins_failed_total",
+            "logins_delayed": "broker_logins_delayed_total",
+            "logins_locked_out": "broker_logins_locked_out_total",
             "messages_in": "broker_messages_received_total",
             "messages_out": "broker_messages_sent_total",
             "bytes_in": "broker_received_bytes_total",

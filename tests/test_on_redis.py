@@ -95,7 +95,9 @@ class OutlivingTests(RedisCase):
 
 
 class _MainJob(test_main_job.MainJobCase):
-    """Mixed in: their broker stores on Redis."""
+    """Mixed in: their broker stores on Redis. Other tests run beside these."""
+
+    prompt = 20 * test_main_job.PROMPT
 
     def setUp(self) -> None:
         super().setUp()
@@ -143,7 +145,7 @@ class AwayTests(RedisCase):
             self.assertEqual(status, 503)
             self.assertIn("no connection to Redis", answer["detail"])
             self.assertEqual(broker.call("GET", "/devices")[0], 503)
-            self.assertLess(time.monotonic() - began, 5.0)
+            self.assertLess(time.monotonic() - began, 15.0)
             speaker.publish(room.topic("t"), b"still", 0)
             self.assertEqual(listener.message().payload, b"still")
             redis.resume()

@@ -30,15 +30,8 @@ CHECKS = (
     ("ruff", "format", "--check", "--quiet", "."),
     ("mypy", "--no-error-summary"),
 )
-#: Tests that measure time or load both sides of the broker: one after another, when nothing else runs.
-QUIET = (
-    "tests.hostile",
-    "tests.test_benchmarks",
-    "tests.test_kill_storm",
-    "tests.test_main_job",
-    "tests.test_on_redis",
-    "tests.test_scale",
-)
+#: Tests that measure time: one after another, when nothing else runs.
+QUIET = ("tests.hostile", "tests.test_main_job")
 #: Parts that wait more than they compute, and so take longer than their size says: begun first.
 LONG = (
     "tests.clients",
@@ -48,12 +41,21 @@ LONG = (
     "tests.faults",
     "tests.fleet",
     "tests.gizwits",
+    "tests.matrix",
     "tests.simulate",
     "tests.storage.redis",
+    "tests.test_benchmarks",
+    "tests.test_kill_storm",
+    "tests.test_on_redis",
     "tests.test_packaging",
+    "tests.test_scale",
 )
-#: Parts at a time.
-JOBS = min(4, os.cpu_count() or 1)
+#: Packages of their own, each with its tests beside it; only they are to have it on their path.
+EXAMPLES = ROOT / "examples" / "plugins"
+#: Folders of which each module is a part of its own, as all together would be the last to end.
+SPLIT = ("console", "simulate")
+#: Parts at a time: most wait for processes and clocks half of their time.
+JOBS = min(8, 2 * (os.cpu_count() or 1))
 #: Modules whose time is told at the end of a part.
 SLOWEST = 5
 
@@ -110,6 +112,7 @@ class CountingReporter(TreeReporter):
 
 def run_tests(names: Sequence[str], folder: str = "_trial_temp") -> Counts:
     """Run them in this process; trial works in ``folder``."""
+    sys.path.extend(examples_of(names))
     runner = TrialRunner(CountingReporter, workingDirectory=str(ROOT / folder))
     result = runner.run(TestLoader().loadByNames([*names], recurse=True))
     assert isinstance(result, CountingReporter)
@@ -123,18 +126,28 @@ def run_tests(names: Sequence[str], folder: str = "_trial_temp") -> Counts:
 def parts() -> list[list[str]]:
     """The modules of each folder of tests that needs no quiet, and each module of the top one; the largest first."""
     found: list[tuple[int, list[str]]] = []
-    for folder in (path for path in (ROOT / "tests").rglob("*") if path.is_dir()):
+    top = ROOT / "tests"
+    for folder in (path for path in top.rglob("*") if path.is_dir() and path.name not in SPLIT):
         add_part(found, sorted(folder.glob("test_*.py")))
-    for path in sorted((ROOT / "tests").glob("test_*.py")):
-        add_part(found, [path])
+    for folder in (top, *(top / name for name in SPLIT)):
+        for path in sorted(folder.glob("test_*.py")):
+            add_part(found, [path])
+    for folder in sorted(EXAMPLES.glob("*/*/test")):
+        add_part(found, sorted(folder.glob("test_*.py")), folder.parents[1])
     return [names for _, names in sorted(found, reverse=True)]
 
 
-def add_part(found: list[tuple[int, list[str]]], paths: Sequence[Path]) -> None:
-    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
+def add_part(found: list[tuple[int, list[str]]], paths: Sequence[Path], top: Path = ROOT) -> None:
+    names = [".".join(path.relative_to(top).with_suffix("").parts) for path in paths]
     if names and not any(name == quiet or name.startswith(f"{quiet}.") for quiet in QUIET for name in names):
         long = names[0].startswith(LONG)
         found.append((sum(path.stat().st_size for path in paths) + (1 << 30 if long else 0), names))
+
+
+def examples_of(names: Sequence[str]) -> list[str]:
+    """The folders of the examples that these modules belong to."""
+    packages = {name.partition(".")[0] for name in names}
+    return [str(folder.parent) for folder in sorted(EXAMPLES.glob("*/*")) if folder.name in packages]
 
 
 def run_apart(number: int, arguments: Sequence[str]) -> tuple[Counts, str]:

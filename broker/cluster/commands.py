@@ -22,15 +22,15 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from broker.cluster.packing import pack_command, unpack_command
+from broker.cluster.replies import SPACE, RepliesAcross
 from broker.model.errors import BrokerError, Conflict, Unavailable
 from broker.model.interfaces import IBackplane, IConsumer
-from broker.model.messages import Command, Presence, Uplink
+from broker.model.messages import Command, Presence, Reply, Uplink
 from broker.routing.command_journal import Done
 from broker.routing.commands import Commands
 from broker.routing.live import LiveDevice, LiveDevices
 from broker.routing.router import Router
 
-SPACE: Final = "dev"
 #: The note of a device that has been let go, or whose owner has gone, with commands open.
 OPEN: Final = "open"
 #: Seconds between two attempts to have a device, and how many before its link is closed.
@@ -40,6 +40,10 @@ ATTEMPTS: Final = 100
 SUBMISSIONS: Final = 5
 #: Commands of a device that are looked at for open ones.
 PAGE: Final = 100
+#: Seconds without a word of a command that is driven elsewhere, after which it is looked up in storage, and how many
+#: are looked up at once: what a process says of a command's states is best effort, and it may die.
+SILENCE: Final = 5.0
+LOOKED_UP: Final = 50
 
 
 @implementer(IConsumer)
@@ -73,9 +77,11 @@ class CommandsAcross:
         self._taking: dict[str, list[Deferred[None]]] = {}
         #: Links that wait for that -> whether they are ready for commands.
         self._claiming: dict[str, bool] = {}
-        #: What was submitted here and is driven elsewhere; who submitted elsewhere what is driven here.
-        self._away: dict[str, Command] = {}
+        #: What was submitted here and is driven elsewhere, and when it was heard of: longest ago first.
+        #: Who submitted elsewhere what is driven here.
+        self._away: dict[str, tuple[Command, float]] = {}
         self._submitters: dict[str, str] = {}
+        self._replies = RepliesAcross(backplane, commands, self.owned)
 
     def begin(self) -> None:
         """From now on: before the first link or command."""
@@ -83,6 +89,7 @@ class CommandsAcross:
         self._devices.attached.append(self._attached)
         self._router.listen_quietly(self)
         backplane = self._backplane
+        self._replies.begin()
         backplane.answer("cmd.submit", self._submitted)
         backplane.answer("cmd.cancel", self._cancelled)
         backplane.answer("dev.release", self._released)
@@ -112,7 +119,7 @@ class CommandsAcross:
             if not owner:
                 self._commands.submit_here(command, done)
                 return
-            self._away[command.id] = command
+            self._away[command.id] = (command, self._reactor.seconds())
             try:
                 await self._backplane.ask(owner, "cmd.submit", pack_command(command))
             except Unavailable:
@@ -134,7 +141,9 @@ class CommandsAcross:
     async def _take_for(self, node: str, command: Command) -> bytes:
         if command.device not in self.owned:
             raise Unavailable("the device is another process's by now")
-        if self._commands.get(command.id) is not None:
+        if self._commands.get(command.id) is not None:  # it was asked before, and the answer was lost or is to come
+            if await self._storage.get_command(command.id) is None:  # sees, and waits for, what was written before
+                raise Unavailable("the command could not be kept")
             return b""
         kept: Deferred[None] = Deferred()
         self._submitters[command.id] = node
@@ -174,15 +183,18 @@ class CommandsAcross:
 
     # -- whose a device is -----------------------------------------------------------------------------------------
 
-    async def _own(self, device_id: str) -> str:
-        """Have the device, if it is nobody's; else the node that has it. Raises Unavailable."""
+    async def _own(self, device_id: str, sure: bool = False) -> str:
+        """Have the device, if it is nobody's; else the node that has it. ``sure``: it has, or had, open commands, also
+        where the directory knows nothing of it. They are read after it is ours: another may have sent them meanwhile.
+        Raises Unavailable.
+        """
         while (taking := self._taking.get(device_id)) is not None:
             before: Deferred[None] = Deferred()
             taking.append(before)
             await before
         self._taking[device_id] = []
         try:
-            return await self._take(device_id)
+            return await self._take(device_id, sure)
         finally:
             self._taken(device_id)
 
@@ -190,19 +202,24 @@ class CommandsAcross:
         for waiting in self._taking.pop(device_id):
             waiting.callback(None)
 
-    async def _take(self, device_id: str) -> str:
+    async def _take(self, device_id: str, sure: bool) -> str:
         taken = await self._backplane.take(SPACE, device_id)
         if not taken.mine:
             return str(taken.node)
         if device_id not in self.owned:
             node = self._backplane.node
-            if taken.node or taken.note:
+            if sure or taken.node or taken.note:
                 found = await self.open_of(device_id)
                 if node != self._backplane.node:
                     raise Unavailable("another process has taken over what this one had")
                 self._commands.adopt(device_id, found)
-            self.owned.add(device_id)
+            self._have(device_id)
         return ""
+
+    def _have(self, device_id: str) -> None:
+        self.owned.add(device_id)
+        for told in self._commands.on_adopted:
+            told(device_id)
 
     async def open_of(self, device_id: str) -> list[Command]:
         """What is open of the device in storage, oldest first."""
@@ -221,6 +238,14 @@ class CommandsAcross:
             self._claiming[device_id] = True
             return False
         return device_id in self.owned
+
+    def drives(self, device: str) -> bool:
+        """See `broker.routing.commands.Across`."""
+        return device in self.owned
+
+    def reply(self, device: str, reply: Reply, pending_for: float | None) -> bool:
+        """See `broker.routing.commands.Across`."""
+        return self._replies.pass_on(device, reply, pending_for)
 
     def _attached(self, live: LiveDevice) -> None:
         device_id = live.ref.id
@@ -322,25 +347,65 @@ class CommandsAcross:
 
     def command(self, change: Command) -> None:
         node = self._submitters.get(change.id)
+        if change.origin in self._commands.followed:
+            node = ""
         if node is not None:
-            self._backplane.cast("cmd.state", pack_command(change), node)
+            self._backplane.cast("cmd.state", pack_command(change), node or None)
             if change.final:
-                del self._submitters[change.id]
+                self._submitters.pop(change.id, None)
         if change.final:
             self._reactor.callLater(0, self._let_go_if_idle, change.device)
 
+    def submitter(self, command_id: str) -> str:
+        """The other process where a command was submitted that is driven here; "" where there is none."""
+        return self._submitters.get(command_id, "")
+
     def _state(self, node: str, body: bytes) -> None:
+        self._heard_of(unpack_command(body))
+
+    def _heard_of(self, heard: Command) -> None:
         """A command that was submitted here has another state."""
-        heard = unpack_command(body)
-        command = self._away.get(heard.id)
+        for told in self._commands.followers if heard.origin in self._commands.followed else ():
+            told(heard)
+        command, _ = self._away.pop(heard.id, (None, 0.0))
         if command is None:
             return
         for name in ("status", "result", "updated_at", "late", "deadline"):
             setattr(command, name, getattr(heard, name))
+        if not command.final:
+            self._away[command.id] = (command, self._reactor.seconds())
         self._router.told_elsewhere("command", command)
         if command.final:
-            del self._away[command.id]
             self._commands.heard(command)
+
+    def look(self) -> None:
+        """Look up what has not been heard of for some time; called several times a second."""
+        now = self._reactor.seconds()
+        silent: list[str] = []
+        for command_id, (_, heard_at) in self._away.items():
+            if now - heard_at < SILENCE or len(silent) == LOOKED_UP:
+                break
+            silent.append(command_id)
+        for command_id in silent:
+            command, _ = self._away.pop(command_id)
+            self._away[command_id] = (command, now)
+        if silent:
+            Deferred.fromCoroutine(self._look_up(silent)).addErrback(self._not_looked_up)
+
+    async def _look_up(self, command_ids: list[str]) -> None:
+        for command_id in command_ids:
+            kept = await self._storage.get_command(command_id)
+            command, _ = self._away.get(command_id, (None, 0.0))
+            if command is None:
+                continue
+            if kept is None:  # forgotten with its device
+                del self._away[command_id]
+            elif kept.updated_at > command.updated_at:
+                self._heard_of(kept)
+
+    def _not_looked_up(self, failure: Failure) -> None:
+        if not failure.check(Unavailable):  # which passes, and then it is looked up
+            self.log.failure("fault while commands of other processes were looked up", failure)
 
     # -- those that are gone ---------------------------------------------------------------------------------------
 
@@ -352,15 +417,10 @@ class CommandsAcross:
 
     async def sweep(self) -> None:
         """Take up the open commands that no process drives which lives. Raises Unavailable."""
-        open_commands: dict[str, list[Command]] = {}
-        for command in await self._storage.open_commands():
-            if command.device not in self.owned:
-                open_commands.setdefault(command.device, []).append(command)
-        for device_id, commands in open_commands.items():
-            taken = await self._backplane.take(SPACE, device_id)
-            if taken.mine and device_id not in self.owned:
-                self.owned.add(device_id)
-                self._commands.adopt(device_id, commands)
+        found = await self._storage.open_commands()
+        for device_id in dict.fromkeys(command.device for command in found):
+            if device_id not in self.owned:
+                await self._own(device_id, sure=True)
 
     def _fenced(self) -> None:
         self._commands.give_up_all()

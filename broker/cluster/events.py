@@ -62,13 +62,15 @@ class RouterAcross:
         self._backplane = backplane
         self._router = router
         self._applications_of = applications_of
+        #: command -> the process that submitted it, which hears of its states from `CommandsAcross`; "" for our own
+        self.submitter: Callable[[str], str] = lambda command_id: ""
         self.passed_on = 0
         self.dropped = 0
         self._told: set[str] = set()
         #: node -> what it wants
         self._wishes: dict[str, frozenset[str]] = {}
         #: device -> the nodes that want to hear of it, or what waits until that is known
-        self._routes: dict[str, tuple[str, ...] | list[tuple[str, bytes]]] = {}
+        self._routes: dict[str, tuple[str, ...] | list[tuple[str, bytes, str]]] = {}
         self._generation = 0
 
     def begin(self, on_change: list[Callable[[Change], None]]) -> None:
@@ -146,24 +148,25 @@ class RouterAcross:
 
     def command(self, change: Command) -> None:
         if self._wishes:
-            self._send(change.device, "router.command", pack_command(change))
+            self._send(change.device, "router.command", pack_command(change), self.submitter(change.id))
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _send(self, device_id: str, kind: str, body: bytes) -> None:
+    def _send(self, device_id: str, kind: str, body: bytes, without: str = "") -> None:
         route = self._routes.get(device_id)
         if route is None:
             if len(self._routes) >= MAX_DEVICES:
                 self._anew()
-            self._routes[device_id] = [(kind, body)]
+            self._routes[device_id] = [(kind, body, without)]
             finding = Deferred.fromCoroutine(self._find(device_id, self._generation))
             finding.addErrback(self._not_found, device_id)
         elif isinstance(route, tuple):
             for node in route:
-                self.passed_on += 1
-                self._backplane.cast(kind, body, node)
+                if node != without:
+                    self.passed_on += 1
+                    self._backplane.cast(kind, body, node)
         elif len(route) < MAX_WAITING:
-            route.append((kind, body))
+            route.append((kind, body, without))
         else:
             self.dropped += 1
 
@@ -180,8 +183,8 @@ class RouterAcross:
             self._routes[device_id] = tuple(
                 node for node, wishes in self._wishes.items() if not wishes.isdisjoint(keys)
             )
-        for kind, body in waiting:
-            self._send(device_id, kind, body)
+        for kind, body, without in waiting:
+            self._send(device_id, kind, body, without)
 
     def _not_found(self, failure: Failure, device_id: str) -> None:
         waiting = self._routes.pop(device_id, ())

@@ -127,6 +127,13 @@ class Courier:
             if giving_up.active():
                 giving_up.cancel()
 
+    def abandon(self) -> None:
+        """Another process has the queue now: stop at once, and write nothing more."""
+        self._stopped = True
+        self.hurry()
+        if self._running is not None:
+            self._running.cancel()
+
     def added(self, count: int) -> None:
         """So many are on disk now."""
         self.queued += count

@@ -148,6 +148,27 @@ class Events:
             self.log.warn("stopped with {count} events not written", count=len(self._waiting) + len(self._batch))
         self._storage = None
 
+    def shut(self) -> None:
+        """Another process writes events now. What waits is for that one, but for what belongs to our own knowledge."""
+        self._storage = self.journal = self.router = None
+        waiting = (*self._batch, *self._waiting)
+        self._batch = []
+        self._waiting = deque(one for one in waiting if not one.changes)
+
+    def first(self, most: int) -> Sequence[Waiting]:
+        """Those that have waited for the longest, for the process that writes events."""
+        return [self._waiting[number] for number in range(min(most, len(self._waiting)))]
+
+    def passed_on(self, some: Sequence[Waiting]) -> None:
+        """They are that process's now."""
+        for one in some:
+            if self._waiting and self._waiting[0] is one:
+                self._waiting.popleft()
+
+    def told_elsewhere(self, event: Event) -> None:
+        """Another process has written it: tell the watchers."""
+        self._watch([event])
+
     @deferred
     async def settled(self) -> None:
         """Answers when everything that was emitted is on disk, or storage has refused it once."""
@@ -192,7 +213,7 @@ class Events:
     async def _write(self) -> None:
         storage, journal = self._storage, self.journal
         assert storage is not None and journal is not None
-        while self._batch or self._waiting:
+        while (self._batch or self._waiting) and self._storage is storage:
             batch = self._batch
             while self._waiting and len(batch) < BATCH:
                 batch.append(self._waiting.popleft())
@@ -206,12 +227,15 @@ class Events:
                         changes += await self.router.route(one)
                 await storage.write_records(changes)
             except BrokerError as error:
+                if self._storage is not storage:
+                    return
                 if not self._refused:  # said once, not every second
                     self.log.warn("events wait: {why}", why=error.message)
                 self._refused = True
                 return
             self._refused = False
-            self._batch = []
+            if self._storage is storage:
+                self._batch = []
             journal.newest = batch[-1].event.number
             if self.router is not None:
                 self.router.kept(batch)
@@ -222,6 +246,10 @@ class Events:
             self.log.info(
                 "event {kind} {device} {details}", kind=event.kind, device=event.device or "", details=event.details
             )
+        self._watch(events)
+
+    def _watch(self, events: Sequence[Event]) -> None:
+        for event in events:
             for watcher in list(self.watchers):
                 try:
                     watcher(event)

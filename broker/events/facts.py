@@ -96,6 +96,11 @@ class FactFinder:
             found += self.lora.motes_behind(id)
         return found[:MAX_CHILDREN]
 
+    def forget(self) -> None:
+        """Changes are not told any more."""
+        self._changes += 1
+        self._kept.clear()
+
     def changed(self, change: Change) -> None:
         """The registry has changed (`Registry.on_change`)."""
         self._changes += 1

@@ -31,6 +31,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from broker.cluster.presence import Whereabouts
 from broker.events.events import Events
 from broker.events.facts import FactFinder
 from broker.events.rules import RuleBook
@@ -39,9 +40,9 @@ from broker.events.stories import Saved, Story, saved_of
 from broker.events.verdict import Verdict
 from broker.model.errors import BrokerError
 from broker.model.interfaces import IConsumer
-from broker.model.messages import EXPIRED, FAILED, TIMED_OUT, Command, Presence, Uplink
+from broker.model.messages import EXPIRED, FAILED, TIMED_OUT, Command, DeviceRef, Presence, Uplink
 from broker.model.records import DeviceQuery
-from broker.routing.live import LiveDevice, LiveDevices
+from broker.routing.live import LiveDevices
 from broker.storage.deferred import deferred
 from broker.storage.identity import Change
 from broker.storage.interface import IStorage
@@ -99,6 +100,8 @@ class Watch:
         self._saved = Records(storage, "event_presence", Saved)
         self._alive = Records(storage, "event_alive", Alive)
         self._lora_gateways = Records(storage, "event_lora_gateways", LoraGateway)
+        #: Devices that are connected to other processes.
+        self.whereabouts = Whereabouts()
         self._stories: dict[str, Story] = {}
         #: (due, tie-breaker, story); what no longer agrees with the story is passed over.
         self._heap: list[tuple[float, int, Story]] = []
@@ -143,8 +146,7 @@ class Watch:
                 return
 
     def _missing(self, id: str, protocol: str, at: float, reason: str, now: float) -> None:
-        live = self._devices.get(id)
-        if live is not None and live.online:
+        if not self.is_offline(id):
             return
         story = self._story(id, protocol, at, reason)
         story.changed_at = now + self._settings.restart_grace
@@ -153,13 +155,18 @@ class Watch:
     def watch_lora(self, network: Any) -> None:
         """The gateways of an ILoraNetwork are watched, too."""
         self._facts.lora = network
-        network.watch_gateways(self._gateway_changed)
+        network.watch_gateways(self.gateway_changed)
 
     @deferred
     async def note_alive(self) -> None:
         """So that the next start knows since when the broker was away. Raises Unavailable."""
         self._alive_at = self._monotonic()
         await self._alive.put("alive", Alive(self._clock()))
+
+    def forget(self) -> None:
+        """Another process judges now."""
+        self._stories.clear()
+        self._heap.clear()
 
     # -- what is asked ---------------------------------------------------------------------------------------------
 
@@ -194,12 +201,12 @@ class Watch:
             return
         self._changed(change.device.id, change.device.protocol, change.online, change.reason, change.at)
 
-    def taken_over(self, live: LiveDevice) -> None:
+    def taken_over(self, ref: DeviceRef) -> None:
         """A newer connection in place of one that had not been missed: it came and went all the same."""
         now = self._monotonic()
-        story = self._stories.get(live.ref.id)
+        story = self._stories.get(ref.id)
         if story is None:
-            story = self._story(live.ref.id, live.ref.protocol, self._clock(), "takeover")
+            story = self._story(ref.id, ref.protocol, self._clock(), "takeover")
             story.online = True
         story.flaps.append(now)
         self._plan(story, now)
@@ -216,7 +223,8 @@ class Watch:
         if change.what in ("device_removed", "device_disabled"):
             self._forget(change.id)
 
-    def _gateway_changed(self, eui: str, online: bool) -> None:
+    def gateway_changed(self, eui: str, online: bool) -> None:
+        """A gateway of LoRaWAN came or went."""
         self._changed(eui, LORA, online, "connected" if online else "idle", self._clock())
         change = self._lora_gateways.change(eui, LoraGateway(self._clock()) if online else None)
         self._storage.write_records([change]).addErrback(self._not_noted)
@@ -349,7 +357,12 @@ class Watch:
         return 0 if story is None else story.flaps_since(since)
 
     def heard_at(self, id: str) -> float:
-        """When somebody who is there was last heard (UNIX seconds)."""
+        """When somebody who is there was last heard (UNIX seconds).
+
+        Of one that is connected to another process it is not known, and its word is not waited for.
+        """
+        if self.whereabouts.online(id):
+            return inf
         live = self._devices.get(id)
         if live is not None:
             return live.last_seen
@@ -358,7 +371,7 @@ class Watch:
 
     def is_offline(self, id: str) -> bool:
         live = self._devices.get(id)
-        return live is None or not live.online
+        return (live is None or not live.online) and not self.whereabouts.online(id)
 
     def tell(self, kind: str, story: Story, rules: tuple[str, ...], details: dict[str, Any]) -> None:
         """Emit, and keep that it was told, in one commit."""

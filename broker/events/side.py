@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.logger import Logger
 
+from broker.cluster.presence import Whereabouts
 from broker.events.book import Book
 from broker.events.buckets import RateLimit, TokenBucket
 from broker.events.courier import Courier
@@ -19,10 +20,10 @@ from broker.events.mail import Mails
 from broker.events.presence import Watch
 from broker.events.rules import RuleBook
 from broker.events.settings import EventsTable, MailTable
-from broker.events.sinks import EMAIL, Outcome, Sink
+from broker.events.sinks import EMAIL, Outcome, Sink, not_now
 from broker.events.webhook import Webhooks
 from broker.model.errors import BrokerError, Unavailable
-from broker.routing.live import LiveDevices
+from broker.routing.live import LiveDevice, LiveDevices
 from broker.routing.router import Router
 from broker.storage.deferred import deferred
 from broker.storage.interface import IStorage
@@ -56,6 +57,7 @@ class EventSide:
         reactor: Any,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
+        whereabouts: Whereabouts | None = None,
     ) -> None:
         self.events = events
         self.settings = settings
@@ -78,11 +80,16 @@ class EventSide:
             storage, self.rules, self.facts, self.couriers, settings, clock, monotonic, self._steady
         )
         self.watch = Watch(storage, devices, events, self.rules, self.facts, settings, clock, monotonic)
+        if whereabouts is not None:
+            self.watch.whereabouts = whereabouts
         self._strangers = TokenBucket(RateLimit(events=settings.max_strangers, seconds=60.0), monotonic())
         self._more_strangers: dict[str, int] = {}
         self._straight = TokenBucket(STRAIGHT, monotonic())
         self._prune_at = monotonic() + PRUNE_EVERY
         self._certificate_told_at: float | None = None
+        self._listening = False
+        #: Whether what is in the queues is surely ours.
+        self.may_send: Callable[[], bool] = lambda: True
         quarantine.on_new.append(self._stranger)
 
     @deferred
@@ -90,15 +97,37 @@ class EventSide:
         """Read what is on disk and go on with it. Raises Unavailable."""
         for part in (self.rules, self.sinks, self.dispatch):
             await part.open()
+        self._listening = True
         self._registry.on_change += [self.facts.changed, self.watch.registry_changed]
         self.events.router = self.dispatch
         await self.events.open(self._storage)
         await self.watch.open()
         self._router.listen_quietly(self.watch)
-        self._devices.on_takeover.append(self.watch.taken_over)
+        self._devices.on_takeover.append(self._taken_over)
         for sink in self.sinks:
             await self._courier(sink).open()
         self.sinks.on_change.append(self._sink_changed)
+
+    def _taken_over(self, live: LiveDevice) -> None:
+        self.watch.taken_over(live.ref)
+
+    def leave(self) -> None:
+        """Another process has the events now: nothing more is written or sent. `open` takes them up again."""
+        self.events.shut()
+        self._router.ignore_quietly(self.watch)
+        if self._listening:
+            self._listening = False
+            self._registry.on_change.remove(self.facts.changed)
+            self._registry.on_change.remove(self.watch.registry_changed)
+        if self._taken_over in self._devices.on_takeover:
+            self._devices.on_takeover.remove(self._taken_over)
+        if self._sink_changed in self.sinks.on_change:
+            self.sinks.on_change.remove(self._sink_changed)
+        self.facts.forget()
+        self.watch.forget()
+        for courier in self.couriers.values():
+            courier.abandon()
+        self.couriers.clear()
 
     @deferred
     async def close(self) -> None:
@@ -145,6 +174,12 @@ class EventSide:
         """One attempt, of whatever kind the sink is."""
         return await (self._mails if sink.kind == EMAIL else self._webhooks).deliver(sink, events)
 
+    async def _deliver_queued(self, sink: Sink, events: Any) -> Outcome:
+        """The same of what is in a queue: not while another process may have taken that over."""
+        if not self.may_send():
+            return not_now("this broker process does not know whether the queue is still its own")
+        return await self.deliver(sink, events)
+
     async def try_out(self, sink: Sink) -> Outcome:
         """Deliver a test event now, past the queue."""
         event = self.events.made("sink_test", None, {"sink": sink.id, "name": sink.name})
@@ -157,7 +192,7 @@ class EventSide:
 
     def _courier(self, sink: Sink) -> Courier:
         courier = self.couriers[sink.id] = Courier(
-            sink, self._storage, self.deliver, self.settings, self._reactor, self._clock, self._steady
+            sink, self._storage, self._deliver_queued, self.settings, self._reactor, self._clock, self._steady
         )
         return courier
 

@@ -8,6 +8,7 @@ answered when the change is on disk.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -28,6 +29,7 @@ from broker.fleet.shapes import (
     candidate_shape,
     line_shape,
 )
+from broker.fleet.side import DUTY, CampaignSide
 from broker.model.errors import Invalid, NotFound
 from broker.web.problems import Problem
 from broker.web.routes import ADMIN, API, Call, Route
@@ -79,8 +81,12 @@ class CampaignChange(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_f
 class Calls:
     """The handlers."""
 
-    def __init__(self, campaigns: Campaigns) -> None:
-        self._campaigns = campaigns
+    def __init__(self, side: CampaignSide) -> None:
+        self._side = side
+
+    @property
+    def _campaigns(self) -> Campaigns:
+        return self._side.campaigns
 
     async def add_campaign(self, call: Call) -> Any:
         """Make a campaign, as a draft; nothing happens before it is started"""
@@ -206,7 +212,7 @@ class Calls:
                 ("cancel", self.cancel_campaign),
             )
         ]
-        return [
+        routes = [
             Route("GET", CAMPAIGNS, self.list_campaigns, ADMIN, query=CampaignFilter, answers=CampaignPage),
             Route("POST", CAMPAIGNS, self.add_campaign, ADMIN, body=Plan, answers=CampaignShape, status=201),
             Route(
@@ -229,3 +235,4 @@ class Calls:
             *actions,
             Route("POST", f"{ONE}/retry", self.retry_campaign, ADMIN, answers=Retried, also=refused),
         ]
+        return [replace(route, duty=DUTY) for route in routes]

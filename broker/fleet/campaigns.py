@@ -24,7 +24,7 @@ from broker.fleet.selection import Candidate, Selection
 from broker.fleet.settings import CampaignSettings
 from broker.fleet.store import CampaignStore
 from broker.fleet.work import Roster, Work
-from broker.model.errors import BrokerError, Conflict, Invalid, LimitExceeded, NotFound, Unavailable
+from broker.model.errors import BrokerError, Conflict, Invalid, LimitExceeded, NotFound
 from broker.model.interfaces import IConsumer, IUpdateProgress, IUpdater
 from broker.model.messages import Command, Presence, Uplink
 from broker.model.updates import Release
@@ -37,20 +37,23 @@ JUMP: Final = 30.0
 
 @implementer(IUpdateProgress, IConsumer)
 class Campaigns:
-    """`open` it before devices connect, call `tick` once a second."""
+    """`open` it before devices connect, call `tick` once a second. ``progress``: what updaters follow already, and
+    tells us; without one they follow us.
+    """
 
     log: ClassVar[Logger] = Logger(namespace="broker.fleet")
 
-    def __init__(self, core: Core, settings: CampaignSettings) -> None:
+    def __init__(self, core: Core, settings: CampaignSettings, progress: IUpdateProgress | None = None) -> None:
         self.settings = settings
+        self._progress = progress
         self._core = core
         self._store = CampaignStore(core.storage)
         self._kept: dict[str, Campaign] = {}
         self._runs: dict[str, Run] = {}
         self._roster = Roster()
         self._followed: set[str] = set()
-        #: Whether this process has the campaigns, or is reading them; whether it has them no more.
-        self.opened = self.opening = self.halted = False
+        #: Nothing is begun any more.
+        self.halted = False
         #: Wall clock less monotonic clock, and when that last changed.
         self._offset = core.clock() - core.monotonic()
         self._jumped_at = float("-inf")
@@ -61,15 +64,7 @@ class Campaigns:
 
     @deferred
     async def open(self) -> None:
-        """Take up what an earlier life has left. Fails with Unavailable."""
-        self.opening = True
-        try:
-            await self._open()
-        finally:
-            self.opening = False
-        self.opened = True
-
-    async def _open(self) -> None:
+        """Take up what an earlier life, or another process, has left. Fails with Unavailable."""
         for campaign in await self._store.campaigns():
             self._kept[campaign.id] = campaign
             if campaign.state == c.DRAFT or campaign.closed:
@@ -83,6 +78,7 @@ class Campaigns:
         for run in list(self._runs.values()):
             await run.go_on()
         self._core.router.listen_quietly(self)
+        self._core.whereabouts.listeners.append(self.presence)
         self._core.registry.on_change.append(self._changed)
 
     def tick(self) -> None:
@@ -101,10 +97,19 @@ class Campaigns:
         self._tell()
 
     def halt(self) -> None:
-        """The broker stops, or another process has the campaigns now."""
+        """The broker stops."""
         self.halted = True
         for run in self._runs.values():
             run.halt()
+
+    def leave(self) -> None:
+        """Another process has the campaigns now: hear and do nothing more."""
+        self.halt()
+        self._core.router.ignore_quietly(self)
+        for told in (self._core.whereabouts.listeners, self._core.registry.on_change):
+            mine: Any = self.presence if told is self._core.whereabouts.listeners else self._changed
+            if mine in told:
+                told.remove(mine)
 
     def counters(self) -> dict[str, float]:
         """For the metrics."""
@@ -154,8 +159,6 @@ class Campaigns:
     @deferred
     async def create(self, plan: Plan) -> Campaign:
         """A draft. Fails with Invalid, NotFound, Conflict, LimitExceeded, Unavailable."""
-        if not self.opened or self.halted:
-            raise Unavailable("another process of the broker has the campaigns: ask that one")
         if len(self._kept) >= self.settings.max_campaigns:
             raise LimitExceeded(
                 f"there are {self.settings.max_campaigns} campaigns already; delete old ones",
@@ -343,7 +346,7 @@ class Campaigns:
         if updater is None:
             known = ", ".join(sorted(self._core.updaters)) or "none is running"
             raise Invalid(f"protocol: campaigns are for devices of: {known}")
-        if plan.protocol not in self._followed:
+        if self._progress is None and plan.protocol not in self._followed:
             self._followed.add(plan.protocol)
             updater.follow(self)
         return updater

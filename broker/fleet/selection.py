@@ -36,12 +36,15 @@ class Candidate(msgspec.Struct, kw_only=True):
 def info_of(core: Core, record: DeviceRecord) -> dict[str, Any]:
     """What the device has told about itself."""
     live = core.devices.get(record.id)
-    return record.info if live is None else live.info
+    if live is None or (not live.online and core.whereabouts.online(record.id)):
+        return record.info
+    return live.info
 
 
 def is_online(core: Core, device_id: str) -> bool:
+    """To whichever process it is connected."""
     live = core.devices.get(device_id)
-    return live is not None and live.online
+    return (live is not None and live.online) or core.whereabouts.online(device_id)
 
 
 def refusal(record: DeviceRecord, info: dict[str, Any], plan: Plan, release: Release, updater: IUpdater) -> str | None:

@@ -128,7 +128,9 @@ class Turns:
         why = refusal(record, info, campaign.plan, campaign.release, updater)
         if why == UNKNOWN_VERSION:
             live = self._core.devices.get(record.id)
-            if live is None or self._core.clock() - live.since > parts.settings().version_grace:
+            elsewhere = self._core.whereabouts.online(record.id)
+            since = record.presence_at if live is None or elsewhere else live.since
+            if since is None or self._core.clock() - since > parts.settings().version_grace:
                 return "it does not tell its version"
             updater.ask(record.id, campaign.release)
         elif has_failed(line) and updater.version_of(info, campaign.release) == campaign.release.version:

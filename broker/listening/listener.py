@@ -16,16 +16,10 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from broker.listening.connection import Connection
+from broker.listening.failed_logins import FailedLogins, counted_as
 from broker.listening.settings import Limits
 from broker.listening.stats import ListenerStats
 from broker.routing.outbox import Turn
-
-#: Failed logins are remembered per address for this long.
-LOGIN_WINDOW = 60.0
-#: Addresses whose failed logins are remembered; the oldest go first.
-MAX_LOGIN_ADDRESSES = 10_000
-#: The longest delay before a failed login is answered.
-MAX_LOGIN_DELAY = 15.0
 
 
 def is_loopback(host: str) -> bool:
@@ -47,6 +41,9 @@ class Listener(Factory):
 
     noisy = False
     log: ClassVar[Logger] = Logger(namespace="broker.listener")
+    #: Whether a connection is one log-in, so that an address that is locked out need not connect. (Over HTTP each
+    #: request has its own, and not all need one.)
+    one_login: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -66,9 +63,9 @@ class Listener(Factory):
         self.stats = ListenerStats()
         self.connections: set[Connection] = set()
         self.stopping = False
+        self.failed_logins = FailedLogins(lambda: self.limits, monotonic)
+        #: By what an address counts as.
         self._per_address: dict[str, int] = {}
-        #: address -> (failures in the window, start of the window)
-        self._failures: dict[str, tuple[int, float]] = {}
 
     async def prepare(self) -> None:
         """Called once after every side is built, before anything is bound. Override to fetch what is on disk."""
@@ -101,46 +98,47 @@ class Listener(Factory):
             return "shutdown"
         if len(self.connections) >= self.limits.max_connections:
             return "too_many_connections"
-        if self._per_address.get(host, 0) >= self.limits.max_connections_per_address and self.counts(host):
+        if self._per_address.get(counted_as(host), 0) >= self.limits.max_connections_per_address and self.counts(host):
             return "too_many_per_address"
+        if self.one_login and self.locked_out(host):
+            return "too_many_failed_logins"
         return None
 
     def opened(self, connection: Connection) -> None:
         """A connection is up."""
         self.stats.accepted += 1
         self.connections.add(connection)
-        host = connection.host
+        host = counted_as(connection.host)
         self._per_address[host] = self._per_address.get(host, 0) + 1
 
     def ended(self, connection: Connection) -> None:
         """A connection is gone."""
         self.connections.discard(connection)
-        host = connection.host
+        host = counted_as(connection.host)
         left = self._per_address.get(host, 1) - 1
         if left:
             self._per_address[host] = left
         else:
             self._per_address.pop(host, None)
         self.stats.close(connection.reason)
-        self.stats.note(self.clock(), connection.reason, host, connection.identity)
+        self.stats.note(self.clock(), connection.reason, connection.host, connection.identity)
 
     # -- failed logins ---------------------------------------------------------------------------------------------
 
     def login_failed(self, host: str) -> float:
         """Count a failed login; seconds to wait before it is answered (0 below the limit, then doubling)."""
         self.stats.logins_failed += 1
-        now = self.monotonic()
-        failures, since = self._failures.pop(host, (0, now))
-        if now - since > LOGIN_WINDOW:
-            failures, since = 0, now
-        failures += 1
-        if len(self._failures) >= MAX_LOGIN_ADDRESSES:
-            del self._failures[next(iter(self._failures))]
-        self._failures[host] = (failures, since)
-        over = failures - self.limits.max_failed_logins
-        if over <= 0 or not self.counts(host):
+        if not self.counts(host):
             return 0.0
-        return min(2.0 ** min(over - 1, 10), MAX_LOGIN_DELAY)
+        delay = self.failed_logins.failed(host)
+        self.stats.logins_delayed += delay > 0
+        return delay
+
+    def locked_out(self, host: str) -> float:
+        """Seconds for which nobody from there is heard, as too many have failed; counts it if there are any."""
+        seconds = self.failed_logins.locked_out(host) if self.counts(host) else 0.0
+        self.stats.logins_locked_out += seconds > 0
+        return seconds
 
     # -- time and end ----------------------------------------------------------------------------------------------
 

@@ -39,10 +39,24 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_outbox: Size = 1_048_576
     #: Seconds that a peer may read nothing while something waits for it: then it is closed as a slow reader.
     slow_reader_timeout: Seconds = 60.0
-    #: Failed logins of one address a minute before its next answers are delayed; guessing must not be cheap.
+    #: Failed logins of one address in `failed_login_window` before its next failures are answered later and later:
+    #: guessing must not be cheap. An IPv6 address counts as its /64.
     max_failed_logins: Size = 10
+    #: Seconds in which so many failed logins of an address are forgotten.
+    failed_login_window: Seconds = 60.0
+    #: The longest that the answer to a failed login is held back.
+    max_login_delay: Seconds = 15.0
+    #: Failed logins of one address, not forgotten yet, at which nobody from there is heard until some are: this stops
+    #: those who do not wait for their answers. 0: never. It must be more than `max_failed_logins`.
+    lockout_failed_logins: Count = 100
     #: Seconds that a closing peer has to take our last words before the connection is cut.
     close_timeout: Seconds = 5.0
+
+    def __post_init__(self) -> None:
+        if 0 < self.lockout_failed_logins <= self.max_failed_logins:
+            raise ValueError(
+                f"lockout_failed_logins must be 0, or more than max_failed_logins ({self.max_failed_logins})"
+            )
 
 
 class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -44,7 +44,9 @@ class ListenerStats:
         "bytes_out",
         "closed",
         "dropped",
+        "logins_delayed",
         "logins_failed",
+        "logins_locked_out",
         "malformed",
         "messages_in",
         "messages_out",
@@ -57,6 +59,8 @@ class ListenerStats:
         self.accepted = 0
         self.authenticated = 0
         self.logins_failed = 0
+        self.logins_delayed = 0
+        self.logins_locked_out = 0
         self.bytes_in = 0
         self.bytes_out = 0
         self.messages_in = 0

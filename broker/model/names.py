@@ -29,6 +29,7 @@ CLOSE_REASONS: Final[dict[str, str]] = {
     "slow_reader": "the client does not read what is sent to it",
     "too_many_connections": "the listener's connection limit is reached",
     "too_many_per_address": "the connection limit of one address is reached",
+    "too_many_failed_logins": "so many logins from this address failed that it is not heard for a while",
     "untrusted_proxy": "only proxies connect here, and this address is not one of them",
     "unavailable": "storage could not answer",
     "internal_error": "a fault of ours; the log has a traceback",

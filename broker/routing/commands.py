@@ -67,6 +67,12 @@ class Across(Protocol):
     def ready(self, live: LiveDevice) -> bool:
         """Whether the device's commands are ours to send. If not yet, `Commands.ready_here` is called when they are."""
 
+    def drives(self, device: str) -> bool:
+        """Whether the device's commands are this process's."""
+
+    def reply(self, device: str, reply: Reply, pending_for: float | None) -> bool:
+        """Whether this was passed on to the process that drives the device's commands; else it is for this one."""
+
 
 class Commands:
     """All open commands. ``max_queued`` bounds a device's queue, ``max_open`` all of them together."""
@@ -107,6 +113,12 @@ class Commands:
         self._late: dict[str, list[tuple[str, Reply]]] = {}
         #: Where there are other processes.
         self.across: Across | None = None
+        #: Commands of these origins are told to `followers` in every process, wherever they are driven.
+        self.followed: set[str] = set()
+        #: Told of a command that another process drives; must not block.
+        self.followers: list[Callable[[Command], object]] = []
+        #: Told of a device whose commands are this process's from now on.
+        self.on_adopted: list[Callable[[str], object]] = []
 
     # -- from the applications' side -------------------------------------------------------------------------------
 
@@ -265,7 +277,8 @@ class Commands:
         """
         command = self._open.get(reply.command_id)
         if command is None or command.device != device_id or command.status == QUEUED:
-            self._late_reply(device_id, reply)
+            if self.across is None or not self.across.reply(device_id, reply, pending_for):
+                self.late_reply(device_id, reply)
             return False
         if reply.status == PENDING:
             live = self._devices.get(device_id)
@@ -322,6 +335,10 @@ class Commands:
         if any(command.device == device_id for command in self._unsaved.values()):
             return False
         return not any(command_id in self._adding for command_id in self._queues.get(device_id, ()))
+
+    def drives(self, device_id: str) -> bool:
+        """Whether the device's commands are this process's: always, where there is no other."""
+        return self.across is None or self.across.drives(device_id)
 
     def adopt(self, device_id: str, commands: Iterable[Command]) -> None:
         """Another process had them: open commands of one device, oldest first."""
@@ -499,7 +516,7 @@ class Commands:
 
         self._journal.save_command(command, saved)
 
-    def _late_reply(self, device_id: str, reply: Reply) -> None:
+    def late_reply(self, device_id: str, reply: Reply) -> None:
         """An answer to nothing that is open: kept with its command if it is one of this device, else counted."""
         command_id = reply.command_id
         waiting = self._late.setdefault(command_id, [])

@@ -83,10 +83,18 @@ class _Wire(Protocol):
 
 
 class SimulatedCustomer:
-    """``told(message)`` hears of each message, and of ``{"CMD": "(lost)"}``; counts are kept by CMD and CODE."""
+    """``told(message)`` hears of each message, and of ``{"CMD": "(lost)"}``; counts are kept by CMD and CODE.
+
+    ``longest_delay``: seconds between two attempts to connect, at most.
+    """
 
     def __init__(
-        self, reactor: Any, endpoint: Any, identity: CustomerIdentity, told: Callable[[dict[str, Any]], None] | None
+        self,
+        reactor: Any,
+        endpoint: Any,
+        identity: CustomerIdentity,
+        told: Callable[[dict[str, Any]], None] | None,
+        longest_delay: float = LAST_DELAY,
     ) -> None:
         self._reactor = reactor
         self._endpoint = endpoint
@@ -99,6 +107,7 @@ class SimulatedCustomer:
         self.on_registered: list[Callable[[], None]] = []
         self._token = 0
         self._delay = FIRST_DELAY
+        self._longest_delay = longest_delay
         self._timer: Any = None
         self._stopped = False
 
@@ -154,7 +163,7 @@ class SimulatedCustomer:
         if self._told is not None:
             self._told({"CMD": "(lost)"})
         self._again(self._delay, self.start)
-        self._delay = min(self._delay * 2, LAST_DELAY)
+        self._delay = min(self._delay * 2, self._longest_delay)
 
     def _again(self, seconds: float, call: Callable[[], None]) -> None:
         if self._timer is not None:

@@ -63,6 +63,8 @@ class Behaviour:
     data_every: float = 5.0
     #: Between heartbeats; the guide's standard.
     heartbeat_every: float = 60.0
+    #: Between two attempts to connect, at most; the guide's.
+    longest_delay: float = LONGEST_DELAY
     #: Data messages for each status message.
     data_per_status: int = 3
     #: Speak the dialect of the shipped server.
@@ -275,7 +277,7 @@ class SimulatedDevice:
 
     def _try_again(self) -> None:
         delay = self._delay
-        self._delay = min(self._delay * 2, LONGEST_DELAY)
+        self._delay = min(self._delay * 2, self.behaviour.longest_delay)
         self._tell(f"comes back in {delay:g} s")
         self._later(delay, self._connect)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from functools import cached_property
+from typing import ClassVar
 
 from twisted.internet.interfaces import IAddress
 
 from broker.core import Core
 from broker.listening.listener import Listener
+from broker.web.afar import FarCalls
 from broker.web.answers import Fields, has_body, head
 from broker.web.connection import WebConnection
 from broker.web.routes import Route, RouteTable
@@ -23,6 +25,8 @@ class WebListener(Listener):
     ``routes()`` is asked once, when the table is first needed: other sides may be built, and add theirs, until then.
     """
 
+    one_login: ClassVar[bool] = False
+
     def __init__(
         self, name: str, core: Core, settings: WebSettings, surface: Surface, routes: Callable[[], Iterable[Route]]
     ) -> None:
@@ -31,6 +35,8 @@ class WebListener(Listener):
         self.settings = settings
         self.surface = surface
         self._routes = routes
+        #: Calls that other processes have to answer, or ask us for.
+        self.afar = FarCalls(self)
         #: status -> how many answers had it
         self.answers: dict[int, int] = {}
         self._date = (0, b"")
@@ -42,6 +48,7 @@ class WebListener(Listener):
     async def prepare(self) -> None:
         """Every side is built: two routes for one call are found now and not by the first request."""
         assert self.table is not None
+        self.afar.begin()
 
     def connection_for(self, addr: IAddress | None) -> WebConnection:
         return WebConnection(self, str(getattr(addr, "host", "")), int(getattr(addr, "port", 0)))

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from io import BytesIO
 from typing import Any, ClassVar
 
-import msgspec
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -25,12 +24,12 @@ from twisted.web.iweb import INonQueuedRequestFactory
 from zope.interface import provider
 
 from broker.model.errors import BrokerError, Forbidden, Invalid
-from broker.model.jsontext import decode
 from broker.web.answers import Answer, Fields, has_body
 from broker.web.callers import NOBODY, Caller
 from broker.web.files import FileAnswer, send_file
 from broker.web.problems import HttpError, InternalError, TooLarge, UnsupportedMedia
 from broker.web.routes import ADMIN, ANYONE, Call, Route
+from broker.web.typed import typed_body, typed_query
 from broker.web.uploads import Upload, UploadAborted
 from broker.web.websocket import WebSocketPeer, check_handshake, upgrade
 
@@ -182,12 +181,20 @@ class WebRequest(http.Request):
             if route.websocket:
                 check_handshake(self, route.any_origin)
             caller = await self._caller(route)
-            core = self.connection.home.core
-            call = Call(core, caller, self._path, self._query(route), self._body(route), self, self._upload)
+            home = self.connection.home
+            call = Call(
+                home.core,
+                caller,
+                self._path,
+                typed_query(self.arguments(), route),
+                self._body(route),
+                self,
+                self._upload,
+            )
             if self._continue_due and not self.gone:
                 self.channel.go_on_sending()
             self._called = True
-            value = await route.handler(call)
+            value = await home.afar.by_duty(route, call) or await route.handler(call)
             if isinstance(value, FileAnswer):
                 await send_file(self, value)
             elif isinstance(value, WebSocketPeer):
@@ -201,9 +208,11 @@ class WebRequest(http.Request):
             self.refuse(error)
 
     async def _caller(self, route: Route) -> Caller:
+        surface = self.connection.home.surface
+        surface.admit(self, route)
         if route.access == ANYONE:
             return NOBODY
-        caller: Caller = await self.connection.home.surface.authenticate(self, route)
+        caller: Caller = await surface.authenticate(self, route)
         self.connection.identity = caller.name
         if route.access == ADMIN and not caller.is_admin:
             raise Forbidden("only the administrator may do this")
@@ -216,39 +225,11 @@ class WebRequest(http.Request):
         except ValueError:
             raise Invalid("the query is not UTF-8") from None
 
-    def _query(self, route: Route) -> Any:
-        known = {} if route.query is None else route.query.__annotations__
-        given: dict[str, Any] = {}
-        for name, texts in self.arguments().items():
-            if name not in known:
-                if route.lenient:
-                    continue
-                raise Invalid(f"unknown query parameter {name[:64]!r}", known=sorted(known))
-            if name in route.lists:
-                given[name] = texts
-            elif len(texts) > 1:
-                raise Invalid(f"query parameter {name} is given more than once")
-            else:
-                given[name] = texts[0]
-        if route.query is None:
-            return None
-        try:
-            return msgspec.convert(given, route.query, strict=False)
-        except msgspec.ValidationError as error:
-            raise Invalid(f"query: {error}") from None
-
     def _body(self, route: Route) -> Any:
-        if route.body is None:
-            return None
-        self._check_type(route)
-        if route.streamed or route.upload:
-            return None
+        if route.body is not None:
+            self._check_type(route)
         assert self.content is not None
-        try:
-            text = self.content.read()
-            return msgspec.convert({} if route.bodiless and not text else decode(text), route.body)
-        except ValueError as error:
-            raise Invalid(str(error)) from None
+        return typed_body(b"" if route.streamed or route.upload else self.content.read(), route)
 
     def _check_type(self, route: Route) -> None:
         given = self.requestHeaders.getRawHeaders(b"content-type", [])

@@ -20,6 +20,7 @@ from typing import Any, Final, get_origin
 from urllib.parse import unquote_to_bytes
 
 import msgspec
+from twisted.internet.defer import Deferred
 
 from broker.core import Core
 from broker.model.errors import NotFound
@@ -52,6 +53,13 @@ class Call:
     request: Any
     #: The body of an ``upload`` route, read while it comes.
     upload: Any = None
+    #: Another process of the broker asks, and wants to know of this one alone.
+    alone: bool = False
+
+    def everywhere(self) -> Deferred[list[Any]]:
+        """What the other processes answer to the same call, decoded from JSON; see `broker.web.afar.FarCalls`."""
+        others: Deferred[list[Any]] = self.home.afar.everywhere(self)
+        return others
 
     @property
     def home(self) -> Any:
@@ -131,6 +139,9 @@ class Route:
     #: Further answers for the document: status -> (type, description).
     also: dict[int, tuple[Any, str]] = field(default_factory=dict)
     content_type: str = JSON
+    #: What it is about is done by one process of the broker (`broker.cluster.duty`), which is asked. Not for calls that
+    #: stream or look at more of a request than path, query and body.
+    duty: str = ""
     #: A token is needed although the route's access does not say so: the call looks at it itself.
     secured: bool = False
 

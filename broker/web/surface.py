@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from broker.core import Core
 from broker.model.errors import BrokerError
 from broker.web.answers import Answer, Fields
 from broker.web.callers import Caller
@@ -17,11 +18,18 @@ class Surface:
     #: Headers of every answer, besides Server, Date, Content-Type and Content-Length.
     headers: Fields = ((b"Cache-Control", b"no-store"), (b"X-Content-Type-Options", b"nosniff"))
 
+    def admit(self, request: Any, route: Route) -> None:
+        """Asked before anything of a request is looked at. Raises LimitExceeded for an address that is not heard."""
+
     async def authenticate(self, request: Any, route: Route) -> Caller:
         """Who calls. Not asked for routes that are ANYONE's. Raises Unauthenticated, Disabled, Unavailable ...
 
         Whether an ADMIN route is open to the caller is decided after this.
         """
+        raise NotImplementedError
+
+    async def known(self, core: Core, application: str) -> Caller:
+        """An application that has proven itself to another process. Raises Unauthenticated, Disabled, Unavailable."""
         raise NotImplementedError
 
     def refusal(self, request: Any, error: BrokerError) -> Answer:

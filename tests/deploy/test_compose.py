@@ -1,8 +1,10 @@
-"""deploy/compose.yaml and what it names: the three services are started here from it, without an engine.
+"""deploy/compose.yaml and what it names: its services are started here from it, without an engine.
 
-Names of services become loopback, and fixed ports free ones; all else is as it is written there.
+Names of services become loopback, fixed ports free ones, and volumes folders; all else is as it is written there.
 """
 
+import http.client
+import json
 import re
 import shutil
 import socket
@@ -37,6 +39,9 @@ PROXIED: Mapping[int, tuple[str, bool]] = {
     6666: ("loracenter", False),
 }
 
+BROKERS = ("broker-1", "broker-2")
+TOKEN = "the-administrators-token"
+
 CONNECT = b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x3c\x00\x03abc"
 
 
@@ -58,20 +63,38 @@ class ComposeTests(SynchronousTestCase):
             for volume in service.get("volumes", ()):
                 self.assertIn(volume.partition(":")[0], self.compose["volumes"])
             self.assertLessEqual(set(service.get("depends_on", ())), set(self.services))
-        build = self.services["broker"]["build"]
-        self.assertTrue((DEPLOY / build["context"] / build["dockerfile"]).is_file())
+        for name in BROKERS:
+            build = self.services[name]["build"]
+            self.assertTrue((DEPLOY / build["context"] / build["dockerfile"]).is_file())
 
     def test_every_port_is_served(self) -> None:
-        """Published ports are those that HAProxy has; behind each is the broker's of the same number."""
+        """Published ports are those that HAProxy has; behind each are the brokers' of the same number."""
         binds = re.findall(r"^    bind :(\d+)$", self.proxy, re.MULTILINE)
-        servers = re.findall(r"^    server broker broker:(\d+)$", self.proxy, re.MULTILINE)
-        self.assertEqual(binds, servers)
-        self.assertEqual({int(port) for port in binds}, set(PROXIED))
-        self.assertEqual(self.ports("haproxy"), {f"{port}:{port}" for port in PROXIED})
-        self.assertEqual(self.ports("broker"), {"1700:1700/udp", "127.0.0.1:8080:8080"}, "the API stays on loopback")
+        for name in BROKERS:
+            servers = re.findall(rf"^    server {name} {name}:(\d+)( no-send-proxy-v2)?$", self.proxy, re.MULTILINE)
+            self.assertEqual([port for port, _ in servers], binds)
+            self.assertEqual([port for port, untold in servers if untold], ["8080"])
+        self.assertEqual({int(port) for port in binds}, {8080, *PROXIED})
+        published = {f"{port}:{port}" for port in PROXIED} | {"127.0.0.1:8080:8080"}
+        self.assertEqual(self.ports("haproxy"), published, "the API stays on loopback")
+        self.assertEqual([self.ports(name) for name in BROKERS], [{"1700:1700/udp"}, {"1701:1700/udp"}])
         listeners = tomllib.loads(self.configuration)["listeners"]
         told = {name for name, table in listeners.items() if table.get("proxy_protocol")}
         self.assertEqual(told, {listener for listener, _ in PROXIED.values()}, "who HAProxy tells of addresses")
+
+    def test_the_two_differ_in_name_and_data_alone(self) -> None:
+        one, other = (dict(self.services[name]) for name in BROKERS)
+        names = [service["environment"]["BROKER__BROKER__NAME"] for service in (one, other)]
+        self.assertEqual(names, list(BROKERS))
+        tokens = {service["environment"]["BROKER__BROKER__ADMIN_TOKEN"] for service in (one, other)}
+        self.assertEqual(len(tokens), 1)
+        self.assertTrue(tokens.pop().startswith("${BROKER_ADMIN_TOKEN:?"), "who has not set it is told")
+        shared = set(one["volumes"]) & set(other["volumes"])
+        self.assertEqual(shared, {"files:/var/lib/broker/files", "tls:/var/lib/broker/tls"})
+        self.assertEqual(other["depends_on"]["broker-1"]["condition"], "service_healthy", "who makes the certificate")
+        for differs in ("environment", "volumes", "ports", "depends_on"):
+            del one[differs], other[differs]
+        self.assertEqual(one, other)
 
     def start_redis(self) -> tuple[subprocess.Popen[bytes], int]:
         program, *options = self.services["redis"]["command"]
@@ -96,7 +119,8 @@ class ComposeTests(SynchronousTestCase):
         )
         return process, port
 
-    def start_broker(self, redis: int) -> RealBroker:
+    def start_broker(self, redis: int, service: str) -> RealBroker:
+        """That service: its data are in a folder of its own, with what both share in it."""
         text = self.configuration.replace("redis://redis:6379/", f"redis://127.0.0.1:{redis}/")
         self.assertNotEqual(text, self.configuration)
         configuration = self.folder / "broker.toml"
@@ -106,24 +130,36 @@ class ComposeTests(SynchronousTestCase):
         here["listeners.mqtt.bind"] = '["tcp:0:interface=127.0.0.1", "tls:0:interface=127.0.0.1"]'
         here |= {f"listeners.{name}.bind": LOOPBACK for name in ("loracenter", "gservice", "novacloud", "http")}
         here |= {f"listeners.{name}.proxy_from": '["127.0.0.1"]' for name, _ in PROXIED.values()}
+        folder = self.folder / service
         broker = RealBroker(
-            self.folder,
-            {**here, "listeners.mqtt.anonymous": "true"},
+            folder,
+            {**here, "listeners.mqtt.anonymous": "true", "cluster.lease": "3"},
             broker_arguments("--config", str(configuration)),
         )
+        for variable, value in self.services[service]["environment"].items():
+            key = variable.removeprefix("BROKER__").replace("__", ".").lower()
+            broker.settings[key] = json.dumps(TOKEN if "${BROKER_ADMIN_TOKEN" in value else value)
+        broker.data_dir.mkdir(mode=0o700, parents=True)
+        for volume in self.services[service]["volumes"]:
+            source, _, target = volume.partition(":/var/lib/broker")
+            if target:
+                (self.folder / source).mkdir(mode=0o700, exist_ok=True)
+                (broker.data_dir / target[1:]).symlink_to(self.folder.absolute() / source)
         broker.start()
-        self.addCleanup(broker.stop)
+        self.addCleanup(broker.kill)
         return broker
 
-    def start_proxy(self, broker: RealBroker) -> dict[int, int]:
+    def start_proxy(self, brokers: Mapping[str, RealBroker]) -> dict[int, int]:
         """HAProxy's port for each of its fixed ones."""
-        text = self.proxy.replace("port 8080", f"port {broker.ports['http']}")
+        text = self.proxy
         ports = {}
-        for port, (listener, tls) in PROXIED.items():
-            behind = (broker.tls_ports if tls else broker.ports)[listener]
+        for port, (listener, tls) in {8080: ("http", False), **PROXIED}.items():
             ports[port] = free_port()
             text = text.replace(f"bind :{port}\n", f"bind 127.0.0.1:{ports[port]}\n")
-            text = text.replace(f"broker:{port}\n", f"127.0.0.1:{behind}\n")
+            for name, broker in brokers.items():
+                behind = (broker.tls_ports if tls else broker.ports)[listener]
+                checked = f"port {broker.ports['http']}"
+                text = re.sub(rf"(server {name}) {name}:{port}( .*)?\n", rf"\1 127.0.0.1:{behind} {checked}\2\n", text)
         proxy = HAProxy(self.folder, text)
         self.assertNotIn("ALERT", proxy.check())
         proxy.start()
@@ -131,33 +167,63 @@ class ComposeTests(SynchronousTestCase):
         eventually(lambda: reached(ports[1883]), "HAProxy listens")
         return ports
 
-    def test_a_client_is_heard_through_all_three_from_its_own_address(self) -> None:
+    def start_all(self) -> tuple[dict[str, RealBroker], dict[int, int]]:
         _, redis = self.start_redis()
-        broker = self.start_broker(redis)
-        ports = self.start_proxy(broker)
+        brokers = {name: self.start_broker(redis, name) for name in BROKERS}
+        return brokers, self.start_proxy(brokers)
+
+    def test_clients_are_heard_through_all_of_them(self) -> None:
+        brokers, ports = self.start_all()
+        self.from_their_own_addresses(brokers, ports)
+        self.with_one_dead(brokers, ports)
+
+    def from_their_own_addresses(self, brokers: Mapping[str, RealBroker], ports: Mapping[int, int]) -> None:
         with socket.create_connection(("127.0.0.1", ports[1883]), PATIENCE, ("127.0.0.77", 0)) as client:
             client.sendall(CONNECT)
             self.assertEqual(client.recv(4), b"\x20\x02\x00\x00")
-            _, page = broker.call("GET", "/connections?listener=mqtt")
-            self.assertEqual(
-                [(one["identity"], one["host"]) for one in page["items"]], [("anonymous (abc)", "127.0.0.77")]
-            )
+            # Not all of the listener's: the look at whether HAProxy listens was a connection too, and may still be one.
+            hosts = [one["host"] for broker in brokers.values() for one in connections(broker, "listener=mqtt&q=abc")]
+            self.assertEqual(set(hosts), {"127.0.0.77"})
         unverified = ssl.create_default_context()
         unverified.check_hostname = False
         unverified.verify_mode = ssl.CERT_NONE
+        certificates = set()
         for port, (listener, tls) in PROXIED.items():
-            with socket.create_connection(("127.0.0.1", ports[port]), PATIENCE, ("127.0.0.78", 0)) as client:
-                if tls:
-                    unverified.wrap_socket(client).close()
-                elif listener in ("novacloud", "loracenter"):
-                    eventually(partial(has_one, broker, f"listener={listener}&q=127.0.0.78"), f"{listener} has it")
-                elif listener == "gservice":
-                    client.sendall(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
-                    self.assertEqual(client.recv(12), b"HTTP/1.1 404")
+            for _ in range(2 if listener == "files" else 1):  # one of each broker: the one with fewer connections
+                with socket.create_connection(("127.0.0.1", ports[port]), PATIENCE, ("127.0.0.78", 0)) as client:
+                    if tls:
+                        with unverified.wrap_socket(client) as wrapped:
+                            certificates.add(wrapped.getpeercert(True))
+                    elif listener in ("novacloud", "loracenter"):
+                        query = f"listener={listener}&q=127.0.0.78"
+                        eventually(partial(has_one, brokers, query), f"{listener} has it")
+                    elif listener == "gservice":
+                        client.sendall(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+                        self.assertEqual(client.recv(12), b"HTTP/1.1 404")
+        self.assertEqual(len(certificates), 1, "both have one certificate")
+
+    def with_one_dead(self, brokers: Mapping[str, RealBroker], ports: Mapping[int, int]) -> None:
+        first, second = brokers.values()
+        device = first.call("POST", "/devices", {"protocol": "novacloud"}, TOKEN)[1]
+        first.kill()
+
+        def asked() -> int:
+            api = http.client.HTTPConnection("127.0.0.1", ports[8080], timeout=PATIENCE)
+            try:
+                api.request("GET", f"/api/v1/devices/{device['id']}", headers={"Authorization": f"Bearer {TOKEN}"})
+                return api.getresponse().status
+            except (ConnectionError, http.client.HTTPException):  # HAProxy has not noticed yet
+                return 0
+            finally:
+                api.close()
+
+        # Every second connection would go to the one that is dead.
+        eventually(lambda: [asked(), asked(), asked()] == [200] * 3, "all to go to the other one")
+        self.assertEqual(second.call("GET", "/overview", token=TOKEN)[1]["name"], "broker-2")
 
     def test_who_comes_past_the_proxy_is_refused(self) -> None:
         _, redis = self.start_redis()
-        broker = self.start_broker(redis)
+        broker = self.start_broker(redis, "broker-1")
         with socket.create_connection(("127.0.0.1", broker.ports["mqtt"]), PATIENCE) as client:
             client.sendall(CONNECT)
             try:
@@ -167,8 +233,13 @@ class ComposeTests(SynchronousTestCase):
         self.assertEqual(answer, b"")
 
 
-def has_one(broker: RealBroker, query: str) -> bool:
-    return bool(broker.call("GET", f"/connections?{query}")[1]["total"] == 1)
+def connections(broker: RealBroker, query: str) -> list[Any]:
+    items: list[Any] = broker.call("GET", f"/connections?{query}", token=TOKEN)[1]["items"]
+    return items
+
+
+def has_one(brokers: Mapping[str, RealBroker], query: str) -> bool:
+    return any(connections(broker, query) for broker in brokers.values())
 
 
 def reached(port: int) -> bool:

@@ -1,224 +1,227 @@
-"""Commands to NovaCloud devices that move between processes, ordered through the HTTP API of any of them.
+"""Orders to devices of every protocol, given at any process, and what became of each.
 
-An order counts when it was answered 202: from then on its command has to end as it is stated: carried out and
-answered, sent and timed out, or expired before it was sent. A device must not get it twice.
+An order counts when it was taken: answered with 202 over HTTP, with PUBACK over MQTT, with READY SEND over LoRaCenter.
+From then on there is a command of it, which has to end as it is stated: carried out and answered, sent and timed out,
+or expired before it was sent; what waits for a mote may wait on. A device must not get an order more often than there
+are commands of it, and there is one for each time that it was sent.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
-import socket
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
 from random import Random
 from typing import Any
+from urllib.parse import quote
 
+from tests.faults.calls import NO_ANSWER, call_api, commands_of
+from tests.faults.targets import Target, mark_of, new_mark
+from tests.ledger import NAMED, Account
 from tests.real import RealBroker
 
-TOKEN = "admin"
-#: Seconds: for the device's first answer; that a command may wait for long, and shortly; for an answer of the API.
+#: Seconds for a device's first answer; that an order may wait for long, and shortly.
 TIMEOUT = 4
 LONG = 3600
 SHORT = 2
-API_PATIENCE = 3.0
-#: Seconds: that a device waits to be let in, between two attempts, and that it stays on average: shorter than what the
-#: guide calls a sign of life, so that a process that is stopped keeps nobody.
-SILENCE = 3.0
-STAY = 3.0
-AGAIN = 0.1
+#: The share of orders that may wait for long.
+PATIENT = 0.8
 #: What an API that takes no work now may answer, to what is allowed.
 REFUSALS = frozenset({429, 500, 503})
+#: States of a command that has not ended, and of those the one in which it has not left the broker.
+OPEN = frozenset({"queued", "sent", "pending"})
+WAITING = "queued"
+#: The column of an account for each end.
+COLUMNS = {"succeeded": "delivered", "expired": "expired", "timed_out": "failed", "failed": "failed"}
+
+HTTP = "HTTP"
+MQTT = "MQTT"
+LORACENTER = "LoRaCenter"
 
 
-def call_api(broker: RealBroker, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-    """Status and decoded answer. Raises OSError or HTTPException when there is none."""
-    port = broker.ports.get("http")
-    if port is None:
-        raise ConnectionRefusedError("the process is down")
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=API_PATIENCE)
-    try:
-        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
-        connection.request(method, "/api/v1" + path, None if body is None else json.dumps(body), headers)
-        response = connection.getresponse()
-        text = response.read()
-        return response.status, json.loads(text) if text else None
-    finally:
-        connection.close()
-
-
-class Device:
-    """A NovaCloud device: it answers what it is told, is away now and then, and comes back anywhere."""
-
-    def __init__(self, id: str, key: str, brokers: list[RealBroker], random: Random) -> None:
-        self.id = id
-        self._key = key
-        self._brokers = brokers
-        self._random = random
-        self.socket: socket.socket | None = None
-        self.online = False
-        #: Not to be away any more.
-        self.staying = False
-        #: command id -> how often it came; the ids of those that were answered
-        self.received: Counter[str] = Counter()
-        self.answered: set[str] = set()
-        self._rest = b""
-        self._heard = self._again = self._leaves = 0.0
-        self._due: list[tuple[float, str]] = []
-
-    def look(self, now: float) -> None:
-        """Connect if there is no connection, leave if it is time, answer what is due."""
-        if self.socket is None:
-            if now >= self._again:
-                self._connect(now)
-        elif not self.online and now - self._heard > SILENCE:
-            self.drop()
-        elif self.online and now >= self._leaves and not self.staying:
-            self.drop(self._random.uniform(0.0, 2.0))
-        elif self.online:
-            for due, command in list(self._due):
-                if now >= due and self.socket is not None:
-                    self._due.remove((due, command))
-                    answer = {"type": "command_response", "command_id": command, "status": "success", "payload": {}}
-                    self.answered.add(command)
-                    self._say(answer)
-
-    def drop(self, away: float = 0.0) -> None:
-        if self.socket is not None:
-            self.socket.close()
-        self.socket, self.online, self._due = None, False, []
-        self._again = time.monotonic() + away
-
-    def _connect(self, now: float) -> None:
-        self._again, self._heard, self._rest = now + AGAIN, now, b""
-        port = self._random.choice(self._brokers).ports.get("novacloud")
-        try:
-            if port is not None:
-                self.socket = socket.create_connection(("127.0.0.1", port), API_PATIENCE)
-        except OSError:
-            return  # it is down; another time
-        self._say({"type": "auth", "payload": {"device_id": self.id, "device_key": self._key}})
-
-    def _say(self, message: dict[str, Any]) -> None:
-        try:
-            if self.socket is not None:
-                self.socket.sendall(json.dumps(message).encode() + b"\n")
-        except OSError:
-            self.drop()
-
-    def readable(self) -> None:
-        assert self.socket is not None
-        try:
-            data = self.socket.recv(1 << 16)
-        except OSError:
-            data = b""
-        if not data:
-            self.drop()
-            return
-        self._heard = time.monotonic()
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            self._got(json.loads(line))
-
-    def _got(self, message: dict[str, Any]) -> None:
-        if message["type"] == "auth_response":
-            if message["payload"]["status"] != "success":
-                self.drop()
-                return
-            self.online = True
-            self._leaves = self._heard + self._random.expovariate(1 / STAY)
-        elif message["type"] == "command":
-            self.received[message["command_id"]] += 1
-            self._due.append((self._heard + self._random.choice((0.0, 0.2)), message["command_id"]))
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Order:
-    """A command that was taken."""
+    """``sends``: how often it was sent; ``taken``: when it was taken, UNIX seconds, or None."""
 
-    id: str
-    device: Device
+    mark: int
+    target: Target
+    via: str
     expires: int
-    taken_by: str
-    at: float
+    place: str
+    sends: int = 1
+    taken: float | None = None
 
 
-class Orders:
-    """Orders commands in threads of its own, one after the other in each, until `stop`."""
+class OrderBook:
+    """All orders. Used from several threads: each call is one step."""
 
-    def __init__(self, devices: list[Device], brokers: list[RealBroker], seed: int, threads: int = 2) -> None:
-        self._devices = devices
-        self._brokers = brokers
-        self.taken: list[Order] = []
-        self.refused: Counter[int] = Counter()
-        self.unanswered = 0
-        #: Answers that are none of those that are allowed.
+    def __init__(self) -> None:
+        self.orders: dict[int, Order] = {}
+        #: Answers that none may get, and what is allowed.
         self.odd: list[str] = []
-        self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(Random(seed + one),)) for one in range(threads)]
+        self.refused: Counter[str] = Counter()
+        self.unanswered = 0
+        #: mark -> its commands, as the API showed them when all of them had ended, or at the last look
+        self.commands: dict[int, list[dict[str, Any]]] = {}
 
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+    def order(self, target: Target, via: str, expires: int, place: str) -> Order:
+        """A new one, that is about to be sent."""
+        order = Order(new_mark(), target, via, expires, place)
+        self.orders[order.mark] = order
+        return order
 
-    def stop(self) -> None:
-        """Harmless twice."""
-        self._stopping.set()
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join()
+    @staticmethod
+    def took(order: Order) -> None:
+        """It was acknowledged."""
+        if order.taken is None:
+            order.taken = time.time()
 
-    def _run(self, random: Random) -> None:
-        while not self._stopping.wait(random.uniform(0.0, 0.1)):
-            device, broker = random.choice(self._devices), random.choice(self._brokers)
-            expires = LONG if random.random() < 0.8 else SHORT
-            body = {"payload": {"power": "on"}, "timeout": TIMEOUT, "expires": expires}
-            try:
-                status, answer = call_api(broker, "POST", f"/devices/{device.id}/commands", body)
-            except (OSError, http.client.HTTPException):
-                self.unanswered += 1  # perhaps taken, perhaps not: nothing was promised
-                continue
-            if status == 202:
-                name = json.loads(broker.settings["broker.name"])
-                self.taken.append(Order(answer["id"], device, expires, name, time.time()))
-            elif status in REFUSALS:
-                self.refused[status] += 1
-            else:
-                self.odd.append(f"{status}: {answer}")
+    def taken(self) -> list[Order]:
+        return [order for order in list(self.orders.values()) if order.taken is not None]
 
     # -- the account -----------------------------------------------------------------------------------------------
 
-    def account(self, broker: RealBroker, known: dict[str, str]) -> list[Order]:
-        """Ask about those that are not in ``known`` (command id -> final state) yet; those that are still open."""
-        still: list[Order] = []
-        for order in self.taken:
-            if order.id in known:
-                continue
-            status, answer = call_api(broker, "GET", f"/commands/{order.id}")
-            if status == 404:
-                known[order.id] = "lost"
-            elif status == 200 and answer["status"] not in ("queued", "sent", "pending"):
-                known[order.id] = answer["status"]
-            else:
-                still.append(order)
-        return still
+    def look(self, broker: RealBroker) -> None:
+        """Ask what became of those that had not ended. Raises one of `NO_ANSWER`."""
+        targets = {order.target: None for order in list(self.orders.values()) if not self._ended(order)}
+        for target in targets:
+            found: dict[int, list[dict[str, Any]]] = {}
+            for command in commands_of(broker, target.id):
+                mark = mark_of(command)
+                if mark is not None:
+                    found.setdefault(mark, []).append(command)
+            for order in list(self.orders.values()):
+                if order.target is target:
+                    self.commands[order.mark] = found.get(order.mark, [])
 
-    def faults(self, known: dict[str, str]) -> list[str]:
-        """What is not as it is stated, a line for each. Not those of which the end is not known."""
-        found = [f"the API answered {odd}" for odd in self.odd]
-        for order in self.taken:
-            copies = order.device.received[order.id]
-            state = known.get(order.id, "open")
-            right = {
-                "succeeded": order.id in order.device.answered,
-                "timed_out": True,
-                "expired": not copies and order.expires == SHORT,
-            }.get(state, False)
-            if (state != "open" and not right) or copies > 1:
-                found.append(
-                    f"command {order.id} of {order.device.id}, taken by {order.taken_by} at {order.at:.3f}, "
-                    f"expires {order.expires}: {state}, came {copies} times"
-                )
+    def _ended(self, order: Order) -> bool:
+        commands = self.commands.get(order.mark)
+        if commands is None:
+            return False
+        return all(command["status"] not in OPEN for command in commands) and bool(commands or order.taken is None)
+
+    def open(self) -> list[Order]:
+        """Those that were taken and have to end yet; of what takes its time, what has left its queue."""
+        found = []
+        for order in self.taken():
+            states = {command["status"] for command in self.commands.get(order.mark, ())} & OPEN
+            if states and not (order.target.open_ended and states == {WAITING}):
+                found.append(order)
         return found
+
+    def faults(self) -> list[str]:
+        """What is not as it is stated, a line for each."""
+        found = [f"an order was answered: {odd}" for odd in self.odd[:NAMED]]
+        found += [f"{self._text(order)}: has not ended" for order in self.open()[:NAMED]]
+        for order in list(self.orders.values()):
+            commands = self.commands.get(order.mark)
+            if commands is None:
+                continue
+            if order.taken is not None and not commands:
+                found.append(f"{self._text(order)}: LOST, there is no such command")
+            if len(commands) > order.sends:
+                found.append(f"{self._text(order)}: was sent {order.sends} times and became {len(commands)} commands")
+            if order.target.came[order.mark] > len(commands):
+                found.append(f"{self._text(order)}: came {order.target.came[order.mark]} times")
+            found += [f"{self._text(order)}: {why}" for one in commands if (why := self._wrong(order, one))]
+        return found
+
+    @staticmethod
+    def _wrong(order: Order, command: dict[str, Any]) -> str:
+        """Why its end is not what it says; empty if it is."""
+        status, target = command["status"], order.target
+        came = target.came[order.mark]
+        if status in OPEN or status == "timed_out":
+            return ""
+        if status == "succeeded":
+            # What a device does not answer has succeeded when it was handed over.
+            answers = not target.open_ended or (command.get("result") or {}).get("acknowledged")
+            return "" if not answers or order.mark in target.answered else f"succeeded, came {came} times, unanswered"
+        if status == "expired":
+            return "" if not came and order.expires == SHORT else f"expired, came {came} times"
+        if status == "failed" and target.open_ended:
+            return ""  # for want of a gateway or of an acknowledgement, perhaps behind a fault
+        return f"{status} {command.get('result')}, came {came} times"
+
+    @staticmethod
+    def _text(order: Order) -> str:
+        taken = "never acknowledged" if order.taken is None else f"taken at {order.taken:.3f}"
+        return (
+            f"order {order.mark} for {order.target.protocol} {order.target.id} over {order.via} at {order.place}, "
+            f"{taken}, expires {order.expires}"
+        )
+
+    def accounts(self) -> list[Account]:
+        """One for each protocol and way."""
+        found: dict[tuple[str, str], Account] = {}
+        for order in self.taken():
+            key = (order.target.protocol, order.via)
+            account = found.setdefault(key, Account(f"{key[0]}, ordered over {key[1]}"))
+            account.acknowledged += 1
+            commands = self.commands.get(order.mark)
+            if commands is None:
+                account.unknown += 1
+                continue
+            account.twice += max(0, order.target.came[order.mark] - len(commands))
+            states = [command["status"] for command in commands]
+            if not states:
+                account.lost += 1
+            elif any(state in OPEN for state in states):
+                account.queued += 1
+            else:
+                account.count(COLUMNS.get(states[0], "failed"))
+        for account in found.values():
+            ends = Counter(
+                command["status"]
+                for order in self.taken()
+                if account.kind == f"{order.target.protocol}, ordered over {order.via}"
+                for command in self.commands.get(order.mark, ())
+                if COLUMNS.get(command["status"], "failed") == "failed" and command["status"] not in OPEN
+            )
+            account.note = ", ".join(f"{number} {state}" for state, number in sorted(ends.items()))
+        return [found[key] for key in sorted(found)]
+
+
+class HttpOrders:
+    """Orders over HTTP in a thread of its own, until `stop`. ``pause``: seconds between two, at most."""
+
+    def __init__(
+        self, book: OrderBook, targets: list[Target], brokers: list[RealBroker], random: Random, pause: float
+    ) -> None:
+        self._book = book
+        self._targets = targets
+        self._brokers = brokers
+        self._random = random
+        self._pause = pause
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Harmless twice, and before `start`."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        random = self._random
+        while not self._stopping.wait(random.uniform(0.0, self._pause)):
+            target, broker = random.choice(self._targets), random.choice(self._brokers)
+            expires = LONG if random.random() < PATIENT else SHORT
+            order = self._book.order(target, HTTP, expires, json.loads(broker.settings["broker.name"]))
+            body = {"timeout": TIMEOUT, **target.body(order.mark), "expires": expires}
+            try:
+                status, answer = call_api(broker, "POST", f"/devices/{quote(target.id, safe='')}/commands", body)
+            except NO_ANSWER:
+                self._book.unanswered += 1  # perhaps taken, perhaps not: nothing was promised
+                continue
+            if status == 202:
+                self._book.took(order)
+            elif status in REFUSALS:
+                self._book.refused[str(status)] += 1
+            else:
+                self._book.odd.append(f"{status}: {answer}")

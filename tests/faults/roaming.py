@@ -1,6 +1,6 @@
 """MQTT clients that know several broker processes and go to any of them: what they do, and what they must not see.
 
-The sessions, what is sent again and what is counted are those of `tests.kill_storm`. A client here asks for signs of
+The sessions, what is sent again and what is counted are those of `tests.ledger`. A client here asks for signs of
 life, as a process that is stopped keeps its connections; it drops its connection by itself, sometimes in the middle of
 a packet; and it takes its own session over while its old connection is still there, as a client does that has changed
 networks: the old connection (`Ghost`) has to be closed by the broker.
@@ -8,13 +8,15 @@ networks: the old connection (`Ghost`) has to be closed by the broker.
 
 from __future__ import annotations
 
+import json
 import socket
+import time
 from collections.abc import Callable
 from random import Random
 
 from broker.mqtt import packets as p
 from broker.mqtt.encode import encode
-from tests.kill_storm import Client
+from tests.ledger import Client
 from tests.real import RealBroker
 
 #: Seconds: between two signs of life, without one until a client goes elsewhere, and from CONNECT to CONNACK.
@@ -33,8 +35,8 @@ class Ghost:
         left.setblocking(False)
         self.socket = left
         self.broker = broker
-        #: Seconds that it has lived since its client was welcome elsewhere; not while its process could not act.
-        self.lived = 0.0
+        #: Seconds that it has lived since its client was welcome elsewhere: while its process could act, and in all.
+        self.lived = self.lived_in_all = 0.0
         self.welcomed = False
         #: A life of its process; another life has no such connection.
         self.pid = broker.pid
@@ -61,15 +63,21 @@ class Roaming:
         self.place: RealBroker | None = None
         self.ghosts: list[Ghost] = []
         self.moves = 0
+        #: What the longest of them lived, likewise.
+        self.longest = self.longest_of_all = 0.0
         self._brokers = brokers
         self._random = random
         self._since = self._heard = self._asked = 0.0
         self._pongs = 0
         self._again = 0.0
 
-    def look(self, now: float) -> None:
+    def name_of_place(self) -> str:
+        """The process that it is connected to, or was last."""
+        return "" if self.place is None else str(json.loads(self.place.settings["broker.name"]))
+
+    def look(self) -> None:
         """Connect if there is no connection; ask for a sign of life; leave what has given none."""
-        client = self.client
+        client, now = self.client, time.monotonic()
         if client.socket is None:
             if now >= self._again:
                 self._connect(now)
@@ -122,9 +130,16 @@ class Roaming:
         for ghost in list(self.ghosts):
             if ghost.closed():
                 self.ghosts.remove(ghost)
-            elif ghost.welcomed and not frozen(ghost):
-                ghost.lived += elapsed
-                assert ghost.lived < longest, (
-                    f"{ghost.name} is welcome elsewhere, and {ghost.lived:.1f} s later its old connection to "
-                    f"{ghost.broker.settings['broker.name']} is not closed: two have its session"
-                )
+                continue
+            if not ghost.welcomed:
+                continue
+            ghost.lived_in_all += elapsed
+            self.longest_of_all = max(self.longest_of_all, ghost.lived_in_all)
+            if frozen(ghost):
+                continue
+            ghost.lived += elapsed
+            self.longest = max(self.longest, ghost.lived)
+            assert ghost.lived < longest, (
+                f"{ghost.name} is welcome elsewhere, and {ghost.lived:.1f} s later its old connection to "
+                f"{ghost.broker.settings['broker.name']} is not closed: two have its session"
+            )

@@ -2,106 +2,124 @@
 
 ::
 
-    publishers  ──QoS 1, 2──> any process ──> subscribers at any process      persistent sessions of 3.1.1 and 5.0
-    orders      ──HTTP──────> any process ──> NovaCloud devices at any process, or away
+    publishers  ──QoS 1, 2──────────────> any process ──> subscribers at any process     persistent, 3.1.1 and 5.0
+    orders      ──HTTP, MQTT, LoRaCenter─> any process ──> devices of every protocol at any process, or away
+    devices     ─────────────────────────> any process ──> customer server, app, stream at any process
 
 What must hold when it is quiet again and after all processes were killed once more: each message arrived, at QoS 2
-once; each command that was taken has ended as is stated, and came once at most; no session was forgotten; a connection
-whose session went elsewhere was closed within a lease, whatever the fault was. How often the order of messages
-[MQTT-4.6.0-6] was lost is counted, and is a failure with ``ordered``.
+once; each order that was taken has ended as is stated or still waits, and its device got it once at most; nothing that
+is best effort came twice; no session was forgotten; a connection whose session went elsewhere was closed within a
+lease, whatever the fault was, and a process that was stopped for longer knew it within a lease of its waking. How often
+the order of messages [MQTT-4.6.0-6] was lost is counted, and is a failure with ``ordered``.
 """
 
 from __future__ import annotations
 
-import selectors
 import threading
 import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Final
 
-from broker.mqtt import packets as p
-from tests.faults.orders import Device, Order, Orders, call_api
-from tests.faults.roaming import Ghost, Roaming
+from tests.faults.calls import NO_ANSWER
+from tests.faults.crowd import Crowd
+from tests.faults.gateways import Gateway88Kind
+from tests.faults.gizwits import GizwitsKind
+from tests.faults.kinds import Kind
+from tests.faults.lorawan import LorawanKind
+from tests.faults.mqtt import SLACK, MqttKind
+from tests.faults.novacloud import NovaCloudKind
+from tests.faults.orders import HttpOrders, OrderBook
+from tests.faults.reader import StreamKind
+from tests.faults.roaming import Ghost
 from tests.faults.weather import Weather
-from tests.kill_storm import USER, Publisher, Subscriber
+from tests.ledger import Account, table
 from tests.real import eventually
 
+#: What there is, by the names of the command line.
+KINDS: Final = ("mqtt", "novacloud", "gateway88", "gizwits", "lorawan", "stream")
 #: Seconds: after a fault for what it was to heal; for everything to be delivered, besides what a lease takes.
 SETTLE = 3.0
-QUIET = 40.0
+QUIET = 60.0
 #: Seconds in which all processes have heard of a new subscription.
 INTEREST = 0.5
-#: Seconds over a lease in which an old connection has to be closed.
-SLACK = 5.0
+#: Seconds between two looks at what became of orders, and between two lines for who watches.
+LOOK_EVERY = 1.0
+SAY_EVERY = 15.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a storm is made of. ``kinds``: of `KINDS`; ``pairs``: of publisher and subscriber of each QoS and version;
+    ``devices``: of each protocol."""
+
+    seed: int
+    seconds: float = 240.0
+    processes: int = 3
+    lease: float = 10.0
+    kinds: Collection[str] = KINDS
+    pairs: int = 1
+    devices: int = 6
+    ordered: bool = False
 
 
 class FaultStorm:
-    """``pairs`` of publisher and subscriber of each QoS and version; ``devices``: how many."""
+    """``reactor`` has to run in another thread. ``say`` hears a line now and then."""
 
-    def __init__(
-        self,
-        folder: Path,
-        seed: int,
-        processes: int = 3,
-        lease: float = 10.0,
-        pairs: int = 1,
-        devices: int = 8,
-        ordered: bool = False,
-        say: Any = print,
-    ) -> None:
-        #: Whether messages have to come in their order, too, where sessions move between processes.
-        self.ordered = ordered
-        self.random = Random(seed)
-        self.lease = lease
-        self.weather = Weather(folder, Random(seed + 1), processes, lease, say)
+    def __init__(self, folder: Path, plan: Plan, reactor: Any, say: Callable[[str], None]) -> None:
+        self._plan = plan
         self._say = say
-        self._seed = seed
-        self._numbers = (pairs, devices)
-        self.publishers: list[Publisher] = []
-        self.subscribers: list[Subscriber] = []
-        self.roaming: list[Roaming] = []
-        self.devices: list[Device] = []
-        self.orders = Orders([], [], 0, 0)
-        #: command id -> its final state
-        self.known: dict[str, str] = {}
-        self.takeovers = 0
-        #: Commands that were still open at the last look.
-        self.open: list[Order] = []
-        self._looked = time.monotonic()
+        seed = plan.seed
+        self.random = Random(seed)
+        self.weather = Weather(folder, Random(seed + 1), plan.processes, plan.lease, say)
+        brokers = self.weather.brokers
+        crowd = Crowd(reactor, brokers, Random(seed + 2))
+        self.book = OrderBook()
+        self._mqtt = MqttKind(
+            brokers, self.book, self.random, plan.pairs, plan.lease + SLACK, self._frozen, ordered=plan.ordered
+        )
+        makers: dict[str, Callable[[], Kind]] = {
+            "novacloud": lambda: NovaCloudKind(crowd, plan.devices, seed),
+            "gateway88": lambda: Gateway88Kind(crowd, plan.devices, seed),
+            "gizwits": lambda: GizwitsKind(crowd, plan.devices, seed),
+            "lorawan": lambda: LorawanKind(crowd, self.book, plan.devices, seed),
+            "stream": lambda: StreamKind(crowd, seed),
+            "mqtt": lambda: self._mqtt,
+        }
+        # MQTT comes last: its commander orders from all the others.
+        self.kinds = [make() for name, make in makers.items() if name in plan.kinds]
+        for kind in self.kinds:
+            for broker in brokers:
+                broker.settings.update(kind.settings())
+        self._mqtt.ordered_about = [target for kind in self.kinds for target in kind.targets]
+        self._orders = [
+            HttpOrders(self.book, kind.targets, brokers, Random(seed + 10 + number), kind.order_pause)
+            for number, kind in enumerate(self.kinds)
+            if kind.targets
+        ]
+        self._looked = self._said = time.monotonic()
+        self._looked_at_orders = 0.0
+        self._began = time.monotonic()
 
     def begin(self) -> None:
-        """Start all, and wait until every session and device is there."""
-        pairs, devices = self._numbers
-        weather, brokers = self.weather, self.weather.brokers
-        weather.start()
-        secret = self._made("/applications", {"id": USER, "kind": "mqtt"})["secret"]
-        for number in range(pairs):
-            for version in (p.MQTT_3_1_1, p.MQTT_5):
-                for qos in (1, 2):
-                    name = f"{version}-{qos}-{number}"
-                    subscriber = Subscriber(f"s{name}", version, secret, f"{USER}/{name}", qos)
-                    self.subscribers.append(subscriber)
-                    self.publishers.append(Publisher(f"p{name}", secret, subscriber))
-        self.roaming = [Roaming(one, brokers, self.random) for one in (*self.publishers, *self.subscribers)]
-        for _ in range(devices):
-            made = self._made("/devices", {"protocol": "novacloud"})
-            self.devices.append(Device(made["id"], made["secret"], brokers, self.random))
-        eventually(self._all_there, "everybody is there")
-        known = time.monotonic() + INTEREST
-        while time.monotonic() < known:
-            self.turn(publishing=False)
-        self.orders = Orders(self.devices, brokers, self._seed + 2)
-        self.orders.start()
-
-    def _made(self, path: str, body: Any) -> Any:
-        status, answer = call_api(self.weather.brokers[0], "POST", path, body)
-        assert status == 201, (status, answer)
-        return answer
+        """Start all, and wait until everybody is there."""
+        self.weather.start()
+        first = self.weather.brokers[0]
+        for kind in self.kinds:
+            kind.register(first)
+        for kind in self.kinds:
+            kind.begin()
+        eventually(self._all_there, f"everybody is there ({', '.join(kind.name for kind in self.kinds)})", QUIET)
+        self._turn_for(INTEREST)
+        for orders in self._orders:
+            orders.start()
+        self._began = time.monotonic()
 
     def _all_there(self) -> bool:
         self.turn(publishing=False)
-        return all(one.certain for one in self.subscribers) and all(one.online for one in self.devices)
+        return all(kind.there() for kind in self.kinds)
 
     # -- load ------------------------------------------------------------------------------------------------------
 
@@ -109,39 +127,40 @@ class FaultStorm:
         """Everybody reads and sends once. Raises AssertionError for what must not be."""
         now = time.monotonic()
         elapsed, self._looked = now - self._looked, now
-        with selectors.DefaultSelector() as selector:
-            for one in self.roaming:
-                one.look(now)
-                one.exorcise(elapsed, self._frozen, self.lease + SLACK)
-                if one.client.socket is not None:
-                    selector.register(one.client.socket, selectors.EVENT_READ, one.client)
-            for device in self.devices:
-                device.look(now)
-                if device.socket is not None:
-                    selector.register(device.socket, selectors.EVENT_READ, device)
-            for key, _ in selector.select(0.01):
-                key.data.readable()
-        if publishing:
-            for publisher in self.publishers:
-                publisher.work()
+        for kind in self.kinds:
+            kind.turn(elapsed, publishing)
+        if self._mqtt not in self.kinds:
+            time.sleep(0.01)
+        if now - self._said > SAY_EVERY:
+            self._said = now
+            self._say(self.progress())
+
+    def progress(self) -> str:
+        """Where it stands, in a line."""
+        passed = int(time.monotonic() - self._began)
+        minutes, whole = f"{passed // 60}:{passed % 60:02d}", int(self._plan.seconds)
+        words = [one.progress() for one in self.kinds]
+        words.append(f"{len(self.book.taken()):,} orders taken")
+        struck = sum(self.weather.counts.values())
+        return f"  {minutes} of {whole // 60}:{whole % 60:02d}, {struck} faults; " + ", ".join(filter(None, words))
+
+    def _turn_for(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self.turn(publishing=False)
 
     def _frozen(self, ghost: Ghost) -> bool:
         return ghost.pid in self.weather.frozen
 
-    def _unrest(self) -> None:
-        """Now and then a client loses its connection, or changes it."""
-        chance = self.random.random()
-        if chance < 0.01:
-            self.random.choice(self.roaming).drop_within()
-        elif chance < 0.02:
-            self.takeovers += 1
-            self.random.choice(self.roaming).take_over()
-
     def load(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            self.turn()
-            self._unrest()
+            self._work()
+
+    def _work(self) -> None:
+        self.turn()
+        for kind in self.kinds:
+            kind.unrest()
 
     def strike(self, kind: str) -> None:
         """One fault under load, and load for a while after it."""
@@ -156,8 +175,7 @@ class FaultStorm:
         fault = threading.Thread(target=run)
         fault.start()
         while fault.is_alive():
-            self.turn()
-            self._unrest()
+            self._work()
         if failed:
             raise failed[0]
         self.load(self.random.uniform(0.2, SETTLE))
@@ -166,10 +184,9 @@ class FaultStorm:
 
     def finish(self) -> None:
         """Quiet; then all processes at once are killed and started, and the account is made again."""
-        self._say("quiet: waiting until everything is delivered and every command has ended")
-        self.orders.stop()
-        for device in self.devices:
-            device.staying = True
+        self._say("quiet: waiting until everything is delivered and every order has ended")
+        for orders in self._orders:
+            orders.stop()
         self._settle()
         for broker in self.weather.brokers:
             broker.ports = {}
@@ -181,100 +198,87 @@ class FaultStorm:
         assert "Traceback" not in output and "Unhandled" not in output, output[output.find("Traceback") - 1000 :][:4000]
 
     def _settle(self) -> None:
+        for kind in self.kinds:
+            kind.hush()
+        patience = QUIET + 2 * self._plan.lease
         try:
-            eventually(self._delivered, "everything is delivered", QUIET + 2 * self.lease)
-            before = [client.pongs for client in (*self.publishers, *self.subscribers)]
-            eventually(lambda: self._asked(before), "everybody is answered", QUIET)
-            eventually(self._ended, "every command has ended", QUIET + 2 * self.lease)
-            eventually(lambda: self._delivered() and not self._ghosts(), "old connections are closed", QUIET)
+            eventually(self._settled, "everything is delivered, and everybody is answered", patience)
+            eventually(self._ended, "every order has ended", patience)
         except AssertionError as error:
+            self._look()
             self.check(str(error))  # it says what is missing
             raise
         self.check()
 
-    def _ghosts(self) -> int:
-        return sum(len(one.ghosts) for one in self.roaming)
+    def _look(self) -> bool:
+        """Ask what became of all orders; whether there was an answer."""
+        try:
+            self.book.look(self.random.choice(self.weather.brokers))
+        except NO_ANSWER:
+            return False
+        return True
 
-    def _delivered(self) -> bool:
+    def _settled(self) -> bool:
         self.turn(publishing=False)
-        return all(one.idle for one in self.publishers) and all(
-            len(subscriber.order) >= publisher.sent
-            for publisher, subscriber in zip(self.publishers, self.subscribers, strict=True)
-        )
-
-    def _asked(self, before: list[int]) -> bool:
-        self.turn(publishing=False)
-        clients = (*self.publishers, *self.subscribers)
-        return all(client.pongs > then for client, then in zip(clients, before, strict=True))
+        return all(kind.settled() for kind in self.kinds)
 
     def _ended(self) -> bool:
-        until = time.monotonic() + 0.3
-        while time.monotonic() < until:
-            self.turn(publishing=False)
-        try:
-            self.open = self.orders.account(self.random.choice(self.weather.brokers), self.known)
-            return not self.open
-        except OSError:
+        self.turn(publishing=False)
+        now = time.monotonic()
+        if now - self._looked_at_orders < LOOK_EVERY:
             return False
+        self._looked_at_orders = now
+        return self._look() and not self.book.open()
 
     def check(self, what: str = "") -> None:
         """Raises AssertionError with a line for each thing that is not as it must be."""
-        found = [f"command {one.id} of {one.device.id} has not ended" for one in self.open]
-        found += self.orders.faults(self.known)
-        for publisher, subscriber in zip(self.publishers, self.subscribers, strict=True):
-            everything = range(publisher.sent)
-            missing = sorted(set(everything) - set(subscriber.order))
-            if missing:
-                found.append(f"{subscriber.name}: {len(missing)} of {publisher.sent} are missing: {missing[:20]}")
-            if not publisher.idle:
-                found.append(f"{publisher.name}: {publisher.sent - publisher.acknowledged} are not acknowledged")
-            if self.ordered and (misplaced := self._misplaced(subscriber)):
-                found.append(f"{subscriber.name}: out of their order: {misplaced[:5]}")
-            twice = [number for number, count in subscriber.copies.items() if count > 1]
-            if subscriber.qos == 2 and twice:
-                found.append(f"{subscriber.name}: {len(twice)} came twice: {twice[:20]}")
+        found = [fault for kind in self.kinds for fault in kind.faults()] + self.book.faults()
         assert not found, "\n".join(filter(None, (what, *found)))
 
-    @staticmethod
-    def _misplaced(subscriber: Subscriber) -> list[list[int]]:
-        """Where messages came behind later ones, with those around."""
-        order = subscriber.order
-        return [order[max(0, at - 3) : at + 3] for at in range(1, len(order)) if order[at] < order[at - 1]]
+    def accounts(self) -> list[Account]:
+        return [account for kind in self.kinds for account in kind.accounts()] + self.book.accounts()
 
     def figures(self) -> str:
-        sent = {qos: sum(one.sent for one in self.publishers if one.qos == qos) for qos in (1, 2)}
-        copies = sum(sum(one.copies.values()) - len(one.copies) for one in self.subscribers)
-        ends = {state: list(self.known.values()).count(state) for state in sorted(set(self.known.values()))}
-        orders = self.orders
-        struck = ", ".join(f"{count} {kind}" for kind, count in self.weather.counts.items())
-        return (
-            f"{sent[1]:,} messages at QoS 1 ({copies:,} second copies), {sent[2]:,} at QoS 2, "
-            f"{sum(one.resent for one in self.publishers):,} sent again, "
-            f"{sum(len(self._misplaced(one)) for one in self.subscribers)} times out of order; "
-            f"{sum(one.moves for one in self.roaming):,} connections, {self.takeovers} takeovers; "
-            f"{len(orders.taken):,} commands: {ends}; refused {dict(orders.refused)}, {orders.unanswered} unanswered; "
-            f"faults: {struck or 'none'}"
-        )
+        """The account, and what was done."""
+        book, weather = self.book, self.weather
+        struck = ", ".join(f"{count} {kind}" for kind, count in weather.counts.items())
+        lines = [table(self.accounts())]
+        if self._mqtt in self.kinds:
+            lines.append(f"MQTT: {self._mqtt.figures()}")
+        if self._orders:
+            lines.append(f"orders: refused {dict(book.refused)}, {book.unanswered} without an answer")
+        lines.append(f"fenced: {weather.fenced_text()}")
+        lines.append(f"faults: {struck or 'none'}")
+        return "\n".join(lines)
+
+    def end(self) -> None:
+        """Stop all; harmless twice."""
+        for orders in self._orders:
+            orders.stop()
+        for kind in self.kinds:
+            kind.end()
+        self.weather.end()
 
 
-def storm(folder: Path, seconds: float, seed: int, kinds: list[str] | None = None, **more: Any) -> str:
-    """Faults for so many seconds (each of ``kinds`` once, in their order, if given); what was done.
+def storm(
+    folder: Path, plan: Plan, reactor: Any, say: Callable[[str], None] = print, faults: Collection[str] = ()
+) -> str:
+    """Faults for so many seconds (each of ``faults`` once, in their order, if given); the account.
 
     Raises AssertionError with all that is wrong.
     """
-    weather = FaultStorm(folder, seed, **more)
+    weather = FaultStorm(folder, plan, reactor, say)
     try:
         weather.begin()
-        until = time.monotonic() + seconds
-        chosen = list(kinds or [])
+        until = time.monotonic() + plan.seconds
+        chosen = list(faults)
         weather.load(1.0)
-        while time.monotonic() < until and (chosen or not kinds):
-            weather.strike(chosen.pop(0) if kinds else weather.random.choice(list(weather.weather.kinds)))
+        while time.monotonic() < until and (chosen or not faults):
+            weather.strike(chosen.pop(0) if faults else weather.random.choice(list(weather.weather.kinds)))
         weather.finish()
         return weather.figures()
     except AssertionError as error:
-        error.add_note(f"the seed was {seed}; so far {weather.figures()}")
+        error.add_note(f"the seed was {plan.seed}; so far\n{weather.figures()}")
         raise
     finally:
-        weather.orders.stop()
-        weather.weather.end()
+        weather.end()

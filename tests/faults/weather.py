@@ -22,8 +22,9 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from tests.faults.orders import TOKEN
+from tests.faults.calls import NO_ANSWER, TOKEN, figure
 from tests.faults.wire import Wire
+from tests.mosquitto import free_port
 from tests.real import RealBroker, eventually
 from tests.redis_server import RedisServer
 
@@ -34,6 +35,25 @@ LONGEST_JUMP = 40.0
 #: Bytes that fit on a full disk.
 ROOM = 4_000
 DISK_PATIENCE = 5.0
+#: Leases after which a process that was stopped has certainly been taken over from.
+FENCED_AFTER = 1.5
+#: Seconds besides a lease in which it has to know that.
+SLACK = 5.0
+FENCED = "broker_cluster_fenced_total"
+FAULTS = (
+    "calm",
+    "kill",
+    "stop",
+    "Redis restart",
+    "Redis kill",
+    "cut",
+    "dead wire",
+    "Redis full",
+    "disk full",
+    "clock",
+    "kill without Redis",
+    "stop and kill",
+)
 
 
 class Weather:
@@ -53,20 +73,23 @@ class Weather:
         #: Those that cannot act now, by their process ids.
         self.frozen: set[int] = set()
         self.counts: Counter[str] = Counter()
-        self.kinds: dict[str, Callable[[], None]] = {
-            "calm": self._calm,
-            "kill": self._kill,
-            "stop": self._stop,
-            "Redis restart": self._restart_redis,
-            "Redis kill": self._kill_redis,
-            "cut": self._cut,
-            "dead wire": self._dead_wire,
-            "Redis full": self._full,
-            "disk full": self._disk_full,
-            "clock": self._jump,
-            "kill without Redis": self._kill_without_redis,
-            "stop and kill": self._stop_and_kill,
-        }
+        strikes: tuple[Callable[[], None], ...] = (
+            self._calm,
+            self._kill,
+            self._stop,
+            self._restart_redis,
+            self._kill_redis,
+            self._cut,
+            self._dead_wire,
+            self._full,
+            self._disk_full,
+            self._jump,
+            self._kill_without_redis,
+            self._stop_and_kill,
+        )
+        self.kinds = dict(zip(FAULTS, strikes, strict=True))
+        #: Seconds from the waking of a process that was stopped for too long until it knew.
+        self.fenced: list[float] = []
 
     def _process(self, folder: Path, name: str, wire: Wire) -> RealBroker:
         folder.mkdir(parents=True)
@@ -86,6 +109,8 @@ class Weather:
                 "cluster.enabled": "true",
                 "cluster.lease": str(self._lease),
                 "history.enabled": "false",
+                # A packet forwarder knows the port of its process by heart.
+                "listeners.lorawan.bind": f'["udp:{free_port()}:interface=127.0.0.1"]',
             },
         )
         broker.environment = {"TEST_CLOCK": str(clock), "PYTHONPATH": str(CLOCK)}
@@ -141,11 +166,41 @@ class Weather:
 
     def _stop(self) -> None:
         broker = self._any()
-        seconds = self._random.uniform(0.3, 2.0) * self._lease
+        # Shorter than a lease, and twice as long: 20 s with the usual one.
+        seconds = (self._random.uniform(0.3, 1.0) if self._random.random() < 0.4 else 2.0) * self._lease
         self.tell(f"SIGSTOP {broker.folder.name} for {seconds:.1f} s")
+        before = self._times_fenced(broker)
         self._freeze(broker)
         time.sleep(seconds)
         self._thaw(broker)
+        if seconds >= FENCED_AFTER * self._lease and before is not None:
+            self._watch_fencing(broker, before)
+
+    def _times_fenced(self, broker: RealBroker) -> float | None:
+        """How often it found that others had taken over from it; None if it does not say."""
+        try:
+            return figure(broker, FENCED)
+        except NO_ANSWER:
+            return None
+
+    def _watch_fencing(self, broker: RealBroker, before: float) -> None:
+        """It has to find out within a lease: until then it thinks that sessions are its own which others have."""
+        woke = time.monotonic()
+        patience = self._lease + SLACK
+        eventually(
+            lambda: (self._times_fenced(broker) or before) > before,
+            f"{broker.folder.name} knows that it was taken over from",
+            patience,
+        )
+        self.fenced.append(time.monotonic() - woke)
+
+    def fenced_text(self) -> str:
+        if not self.fenced:
+            return "no process was stopped for longer than its lease"
+        return (
+            f"{len(self.fenced)} times a process was stopped for longer than its lease, and knew that others had "
+            f"taken over {max(self.fenced):.2f} s after its waking at most (lease: {self._lease:g} s)"
+        )
 
     def _freeze(self, broker: RealBroker) -> None:
         self.frozen.add(broker.pid)

@@ -9,8 +9,8 @@ from urllib.parse import quote
 from openapi_spec_validator import validate
 
 from broker.fleet.calls import CAMPAIGNS, Calls
-from broker.fleet.campaigns import Campaigns
 from broker.fleet.settings import CampaignSettings
+from broker.fleet.side import CampaignSide
 from broker.routing.values import LastValues
 from tests.applications.http.site import AnyId, SiteCase, reactor
 from tests.fleet.bed import NEW, FakeUpdater, Link
@@ -25,9 +25,10 @@ class CampaignCallTests(SiteCase):
         self.updater = FakeUpdater()
         self.updater.bed = SimpleNamespace(at_work={}, clock=reactor)
         self.core.updaters["made"] = self.updater
-        self.campaigns = Campaigns(self.core, CampaignSettings())
-        self.core.api_routes.extend(Calls(self.campaigns).routes())
-        await self.campaigns.open()
+        side = CampaignSide(self.core, CampaignSettings())
+        self.core.api_routes.extend(Calls(side).routes())
+        await side.open()
+        self.campaigns = side.campaigns
 
     async def fleet(self, count: int, **fields: Any) -> list[str]:
         """Devices that are online, and do nothing with an order that they are given."""

@@ -129,30 +129,31 @@ class Client:
         self.socket.close()
         return b"".join(got)
 
+    def half_close(self) -> None:
+        """Nothing more will be sent."""
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the broker has closed already
+
     def close(self) -> None:
         self.socket.close()
 
 
-class Siege:
-    """One broker under attack."""
+class Target:
+    """A broker's ports, and what it counts."""
 
     def __init__(self, broker: RealBroker) -> None:
         self.broker = broker
         self.ports = {
             (found[1], found[2]): int(found[3])
             for line in broker.output
-            if (found := re.search(r"listening: (\w+) (tcp|tls) .*:(\d+)$", line))
+            if (found := re.search(r"listening: (\w+) (tcp|tls|ws|udp) .*:(\d+)$", line))
         }
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.context.check_hostname = False
         self.context.verify_mode = ssl.CERT_NONE
-        self.peace = Peace(broker)
         self._begin = self.figures()
-        self.files = self._open_files()
-        Path(f"/proc/{broker.pid}/clear_refs").write_text("5")  # the peak begins anew
-        self.memory = self._memory("VmRSS")
-
-    # -- for attackers ---------------------------------------------------------------------------------------------
 
     def plain(self, name: str, kind: str = "tcp", window: int = 0) -> Client:
         """A TCP connection to a port of whatever kind. ``window``: bytes that the system may keep for us unread."""
@@ -167,26 +168,6 @@ class Siege:
         """A connection on which the protocol itself can be spoken: through TLS where the port wants it."""
         client = self.plain(name, kind)
         return client if kind == "tcp" else Client(self.context.wrap_socket(client.socket))
-
-    def device(self) -> tuple[str, str]:
-        """A new NovaCloud device: id and key."""
-        made = self.broker.made("/devices", {"protocol": "novacloud"})
-        return made["id"], made["secret"]
-
-    def application(self, *devices: str) -> tuple[str, str]:
-        """A new MQTT application bound to devices: id and secret."""
-        made = self.broker.made("/applications", {"kind": "mqtt"})
-        for device in devices:
-            assert self.broker.call("PUT", f"/applications/{made['id']}/devices/{device}")[0] in (200, 201, 204)
-        return made["id"], made["secret"]
-
-    def customer(self, *devices: str) -> str:
-        """A new customer server (LoRaCenter), bound to devices: its CsEUI. Its key is `CS_KEY`."""
-        cs_eui = token_hex(8).upper()
-        made = self.broker.made("/applications", {"kind": "loracenter", "cs_eui": cs_eui, "app_key": CS_KEY})
-        for device in devices:
-            assert self.broker.call("PUT", f"/applications/{made['id']}/devices/{device}")[0] in (200, 201, 204)
-        return cs_eui
 
     def figures(self) -> Figures:
         connection = http.client.HTTPConnection("127.0.0.1", self.broker.ports["http"], timeout=PATIENCE)
@@ -208,6 +189,40 @@ class Siege:
 
     def closed(self, name: str, reason: str, least: int = 1) -> None:
         self.counted(name, "connections_closed", reason, least)
+
+
+class Siege(Target):
+    """One broker under attack."""
+
+    def __init__(self, broker: RealBroker) -> None:
+        super().__init__(broker)
+        self.peace = Peace(broker)
+        self._begin = self.figures()
+        self.files = self._open_files()
+        Path(f"/proc/{broker.pid}/clear_refs").write_text("5")  # the peak begins anew
+        self.memory = self._memory("VmRSS")
+
+    # -- for attackers ---------------------------------------------------------------------------------------------
+
+    def device(self) -> tuple[str, str]:
+        """A new NovaCloud device: id and key."""
+        made = self.broker.made("/devices", {"protocol": "novacloud"})
+        return made["id"], made["secret"]
+
+    def application(self, *devices: str) -> tuple[str, str]:
+        """A new MQTT application bound to devices: id and secret."""
+        made = self.broker.made("/applications", {"kind": "mqtt"})
+        for device in devices:
+            assert self.broker.call("PUT", f"/applications/{made['id']}/devices/{device}")[0] in (200, 201, 204)
+        return made["id"], made["secret"]
+
+    def customer(self, *devices: str) -> str:
+        """A new customer server (LoRaCenter), bound to devices: its CsEUI. Its key is `CS_KEY`."""
+        cs_eui = token_hex(8).upper()
+        made = self.broker.made("/applications", {"kind": "loracenter", "cs_eui": cs_eui, "app_key": CS_KEY})
+        for device in devices:
+            assert self.broker.call("PUT", f"/applications/{made['id']}/devices/{device}")[0] in (200, 201, 204)
+        return cs_eui
 
     # -- when it is over -------------------------------------------------------------------------------------------
 
@@ -232,7 +247,7 @@ class Siege:
         return report
 
     def _check_figures(self, figures: Figures) -> None:
-        for name in sorted({name for name, _ in self.ports}):
+        for name in sorted({name for name, kind in self.ports if kind != "udp"}):
             reasons = {
                 reason: value
                 for (one, figure, reason), value in figures.items()

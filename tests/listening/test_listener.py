@@ -7,8 +7,8 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from broker.listening import listener as module
-from broker.listening.listener import LOGIN_WINDOW, MAX_LOGIN_DELAY, Listener, is_loopback
+from broker.listening import failed_logins
+from broker.listening.listener import Listener, is_loopback
 from broker.listening.settings import Limits
 from broker.listening.stats import ListenerStats
 from broker.model.names import CLOSE_REASONS, DROP_REASONS
@@ -109,41 +109,107 @@ class ConnectionLimitTests(ListenerCase):
 
 
 class FailedLoginTests(ListenerCase):
+    def fail(self, count: int, address: str = ADDRESS) -> list[float]:
+        return [self.listener.login_failed(address) for _ in range(count)]
+
     def test_delays_double_past_the_limit(self) -> None:
         self.make(max_failed_logins=3)
-        delays = [self.listener.login_failed(ADDRESS) for _ in range(20)]
+        delays = self.fail(20)
         self.assertEqual(delays[:8], [0, 0, 0, 1, 2, 4, 8, 15])
-        self.assertEqual(set(delays[8:]), {MAX_LOGIN_DELAY})
-        self.assertEqual(self.listener.stats.logins_failed, 20)
+        self.assertEqual(set(delays[8:]), {15})
+        self.assertEqual((self.listener.stats.logins_failed, self.listener.stats.logins_delayed), (20, 17))
+
+    def test_the_longest_delay(self) -> None:
+        self.make(max_failed_logins=1, max_login_delay=3.0, lockout_failed_logins=0)
+        self.assertEqual(self.fail(5000)[:5], [0, 1, 2, 3, 3])
 
     def test_each_address_on_its_own(self) -> None:
         self.make(max_failed_logins=1)
-        self.listener.login_failed(ADDRESS)
-        self.assertEqual((self.listener.login_failed("192.0.2.9"), self.listener.login_failed(ADDRESS)), (0, 1))
+        self.assertEqual((self.fail(1), self.fail(1, "192.0.2.9"), self.fail(1)), ([0], [0], [1]))
+
+    def test_an_ipv6_address_counts_as_its_network(self) -> None:
+        self.make(max_failed_logins=1, max_connections_per_address=1)
+        self.assertEqual(self.fail(1, "2001:db8::1") + self.fail(1, "2001:db8::ffff:1%eth0"), [0, 1])
+        self.assertEqual(self.fail(1, "2001:db8:0:1::1"), [0])
+        self.assertEqual(self.fail(1, "::ffff:192.0.2.7") + self.fail(1, "192.0.2.7"), [0, 1])
+        connection = self.listener.buildProtocol(IPv6Address("TCP", "2001:db8::1", 1))
+        assert connection is not None
+        self.listener.opened(connection)
+        self.assertIsNone(self.listener.buildProtocol(IPv6Address("TCP", "2001:db8::2", 1)))
+        self.assertIsNotNone(self.listener.buildProtocol(IPv6Address("TCP", "2001:db8:0:1::2", 1)))
+        self.listener.ended(connection)
+        self.assertIsNotNone(self.listener.buildProtocol(IPv6Address("TCP", "2001:db8::2", 1)))
+        for host in ("", "/run/socket:1", "host.example"):
+            self.assertEqual(failed_logins.counted_as(host), host)
 
     def test_forgotten_after_a_while(self) -> None:
-        self.make(max_failed_logins=1)
-        for _ in range(5):
-            self.listener.login_failed(ADDRESS)
-        self.clock.advance(LOGIN_WINDOW)
-        self.assertGreater(self.listener.login_failed(ADDRESS), 0)
-        self.clock.advance(1)
-        self.assertEqual(self.listener.login_failed(ADDRESS), 0)
+        self.make(max_failed_logins=2, failed_login_window=20.0)
+        self.fail(4)
+        self.clock.advance(10.0)  # one is forgotten
+        self.assertEqual(self.fail(1), [2])
+        self.clock.advance(40.0)
+        self.assertEqual(self.fail(3), [0, 0, 1])
 
     def test_loopback_is_exempt(self) -> None:
-        self.make(max_failed_logins=1)
-        self.assertEqual({self.listener.login_failed("127.0.0.1") for _ in range(5)}, {0})
+        self.make(max_failed_logins=1, lockout_failed_logins=2)
+        self.assertEqual(set(self.fail(5, "127.0.0.1")), {0})
+        self.connect("127.0.0.1")
         self.make(max_failed_logins=1, exempt_loopback=False)
-        self.assertEqual([self.listener.login_failed("127.0.0.1") for _ in range(2)], [0, 1])
+        self.assertEqual(self.fail(2, "127.0.0.1"), [0, 1])
+
+    def test_who_does_not_wait_is_not_heard_any_more(self) -> None:
+        self.make(max_failed_logins=10, failed_login_window=60.0, lockout_failed_logins=20)
+        self.fail(19)
+        self.connect().hang_up()
+        self.fail(2)
+        self.refused()
+        self.connect("192.0.2.9")
+        self.assertEqual(self.listener.stats.refused, {"too_many_failed_logins": 1})
+        self.assertEqual(self.listener.stats.logins_locked_out, 1)
+        self.assertEqual(self.listener.locked_out(ADDRESS), 12.0)  # 21 of them, and 6 s for each to be forgotten
+        self.clock.advance(11.9)
+        self.refused()
+        self.clock.advance(0.2)
+        self.connect()
+
+    def test_no_more_guesses_than_are_forgotten(self) -> None:
+        """Somebody who never stops, for an hour, with ten tries a second."""
+        self.make(max_failed_logins=10, failed_login_window=60.0, lockout_failed_logins=100)
+        tries = 0
+        for _ in range(36_000):
+            if not self.listener.locked_out(ADDRESS):
+                tries += 1
+                self.listener.login_failed(ADDRESS)
+            self.clock.advance(0.1)
+        self.assertLessEqual(tries, 100 + 60 * 10)
+        self.assertGreater(tries, 60 * 10)
+
+    def test_nobody_is_locked_out_where_that_is_switched_off(self) -> None:
+        self.make(max_failed_logins=1, lockout_failed_logins=0)
+        self.fail(1000)
+        self.connect()
+
+    def test_connections_that_are_open_stay(self) -> None:
+        self.make(max_failed_logins=1, lockout_failed_logins=2)
+        peer = self.connect()
+        self.fail(5)
+        self.assertTrue(peer.open)
+
+    def test_new_limits_count_at_once(self) -> None:
+        self.make(max_failed_logins=1, lockout_failed_logins=2)
+        self.fail(5)
+        self.refused()
+        self.listener.limits = Limits(max_failed_logins=1, lockout_failed_logins=0)
+        self.connect()
 
     def test_addresses_are_bounded_and_the_busy_ones_stay(self) -> None:
-        self.patch(module, "MAX_LOGIN_ADDRESSES", 3)
+        self.patch(failed_logins, "MAX_ADDRESSES", 3)
         self.make(max_failed_logins=1)
         for number in range(20):
-            self.listener.login_failed(f"192.0.2.{number}")
-            self.listener.login_failed(ADDRESS)
-        self.assertEqual(len(self.listener._failures), 3)
-        self.assertEqual(self.listener.login_failed(ADDRESS), MAX_LOGIN_DELAY)
+            self.fail(1, f"192.0.2.{number}")
+            self.fail(1)
+        self.assertEqual(len(self.listener.failed_logins), 3)
+        self.assertEqual(self.fail(1), [15])
 
 
 class TickTests(ListenerCase):

@@ -27,6 +27,7 @@ from broker.core import Core
 from broker.devices.gizwits.codec import Malformed
 from broker.devices.gizwits.identity import PROTOCOL
 from broker.devices.gizwits.topics import BROKER, split
+from broker.model.errors import Unavailable
 from broker.model.interfaces import IMqttSpace
 from broker.mqtt.terms import Watched
 from broker.storage.registry import Change
@@ -108,8 +109,12 @@ class AppTopics:
             return Watched(lambda payload: self._look(client, did, payload))
 
         def take(payload: bytes, qos: int, properties: Any, done: Done) -> None:
+            def settled(error: Exception | None) -> None:
+                # What is wrong with the message is settled; what storage could not keep has to come again.
+                done(error if isinstance(error, Unavailable) else None)
+
             if self._look(client, did, payload):
-                self._business.order(did, app, client.name, payload, done)
+                self._business.order(did, app, client.name, payload, settled)
             else:
                 listener = self._core.listeners.get("mqtt")
                 if listener is not None:

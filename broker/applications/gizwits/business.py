@@ -9,8 +9,9 @@ any other device  a command; the data is the JSON object that it    nothing that
 ================  ================================================  ==============================================
 
 A 0x0093 to another protocol's device is acknowledged when its command has succeeded: 0x0094 with its number, to that
-app alone. The command carries what is needed for that in its options, so it survives a restart. The broker never
-acknowledges for a Gizwits device (4.9).
+app alone. One that fails is not acknowledged, as a 0x0094 says nothing but yes (4.9); an app on WebSocket is told with
+an s2c_invalid_msg. The command carries what is needed for that in its options, so it survives a restart. The broker
+never acknowledges for a Gizwits device (4.9).
 
 A frame that is wrong raises Malformed and goes nowhere; who sent it counts and closes.
 """
@@ -77,7 +78,7 @@ class Business:
             self._devices.log_was_set(did, packet.bits)
 
     def send(self, did: str, client_id: str, origin: str, frame: bytes, done: Done) -> None:
-        """One message of an app that is not on MQTT to a device that it has bound; ``done(None)`` when it is kept.
+        """One message of an app that is not on MQTT to a device that it has bound; ``done`` as in `order`.
 
         Raises Malformed, and has then not called ``done``.
         """
@@ -90,16 +91,20 @@ class Business:
             self.order(did, client_id, origin, frame, done)
 
     def order(self, did: str, client_id: str, origin: str, frame: bytes, done: Done) -> None:
-        """A message to a device that is no Gizwits device, or is away; ``done`` as in `IMqttPrincipal.publisher`.
+        """A message to a device that is no Gizwits device, or is away; ``done(None)`` when it is kept, else the
+        BrokerError.
 
         ``frame`` is sound: see `codec.open_business`.
         """
         command, at = codec.open_business(frame)
-        options: dict[str, Any] = {}
+        # None: nothing that another protocol's device could be told.
+        options: dict[str, Any] | None = None
         if command == codec.REQUEST:
             options = {ACK_APP: client_id, ACK_SN: int.from_bytes(frame[at : at + 4], "big")}
             at += 4
-        elif command != codec.CONTROL:
+        elif command == codec.CONTROL:
+            options = {}
+        elif self._core.backplane.alone:
             done(None)
             return
 
@@ -111,14 +116,18 @@ class Business:
             if not isinstance(error, BrokerError):
                 self.log.failure("fault while taking an app's message", failure)
                 error = Unavailable("the broker could not take the message")
-            # What is wrong with the message is settled; what storage could not keep has to come again.
-            done(error if isinstance(error, Unavailable) else None)
+            done(error)
 
-        ordered = Deferred.fromCoroutine(self._keep(did, origin, content_of(frame[at:]), options))
-        ordered.addCallbacks(kept, refused)
+        async def keep() -> None:
+            record = await self._core.registry.get_device(did)
+            if record.protocol == PROTOCOL:
+                self._pass_on(did, client_id, frame)
+            elif options is not None:
+                await order(self._core, did, body_of(content_of(frame[at:])), origin, options)
 
-    async def _keep(self, did: str, origin: str, content: Payload, options: dict[str, Any]) -> None:
-        record = await self._core.registry.get_device(did)
-        # A Gizwits device that is away hears nothing: its messages are of now or never.
-        if record.protocol != PROTOCOL:
-            await order(self._core, did, body_of(content), origin, options)
+        Deferred.fromCoroutine(keep()).addCallbacks(kept, refused)
+
+    def _pass_on(self, did: str, client_id: str, frame: bytes) -> None:
+        """To a Gizwits device that may be at another process. One that is away hears nothing: it is now or never."""
+        if not self._core.backplane.alone:
+            self._devices.send(did, client_id, frame)

@@ -30,7 +30,11 @@ MAX_ROUTES: Final = 200_000
 
 @implementer(IConsumer)
 class Consumer:
-    """The one consumer of this side. ``watchers``: device id -> who is told when it comes or goes."""
+    """The one consumer of this side.
+
+    ``watchers``: device id -> who is told when it comes or goes. ``refused``: client id -> who is told of a command of
+    its own that has failed.
+    """
 
     def __init__(self, topics: SessionIndex, products: Products, presence_log: PresenceLog) -> None:
         self._topics = topics
@@ -38,6 +42,7 @@ class Consumer:
         self._presence_log = presence_log
         self._routes: dict[str, SessionRoute] = {}
         self.watchers: dict[str, set[Callable[[Presence], None]]] = {}
+        self.refused: dict[str, Callable[[Command], None]] = {}
 
     def wants(self, device: DeviceRef, kind: str) -> bool:
         """See `IConsumer`. Those of other protocols come to `uplink`, which looks for subscribers."""
@@ -68,7 +73,12 @@ class Consumer:
 
     def command(self, change: Command) -> None:
         options = change.options
-        if not options or ACK_SN not in options or change.status != SUCCEEDED:
+        if not options or ACK_SN not in options or not change.final:
+            return
+        if change.status != SUCCEEDED:
+            told = self.refused.get(options[ACK_APP])
+            if told is not None:
+                told(change)
             return
         route = self._topics.route(report_topic(change.device, options[ACK_APP]))
         if route.targets:

@@ -24,7 +24,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from broker.applications.gizwits import socket_forms as f
-from broker.applications.gizwits.business import Business
+from broker.applications.gizwits.business import ACK_SN, Business
 from broker.applications.gizwits.forms import MAX_AT_ONCE
 from broker.applications.gizwits.people import Person
 from broker.applications.gizwits.side import Side, side_of
@@ -36,7 +36,7 @@ from broker.devices.gizwits.identity import PROTOCOL
 from broker.devices.gizwits.topics import report_topic, split
 from broker.model.errors import BrokerError
 from broker.model.jsontext import decode_object
-from broker.model.messages import Presence
+from broker.model.messages import Command, Presence
 from broker.mqtt.message import Message, options
 from broker.web.routes import ANYONE, Call
 from broker.web.websocket import WebSocketPeer, WebSocketRoute
@@ -143,6 +143,7 @@ class AppSocket(WebSocketPeer):
     def ended(self, reason: str) -> None:
         for did in list(self._devices):
             self._unsubscribe(did)
+        self._side.consumer.refused.pop(self.client_id, None)
         if self.person is not _NOBODY:
             self._side.people.left(self)
 
@@ -181,6 +182,9 @@ class AppSocket(WebSocketPeer):
         self._begin(self._log_in(request))
 
     async def _log_in(self, request: f.LoginRequest) -> None:
+        if self.connection.home.locked_out(self.connection.host):
+            self._not_logged_in(e.THROTTLED.number, e.THROTTLED.text)
+            return
         try:
             person, expires_at = await self._side.people.prove(request.appid, request.uid, request.token)
         except e.Refused as refusal:
@@ -202,6 +206,7 @@ class AppSocket(WebSocketPeer):
         self.connection.identity = self.name
         self.send_text(f.message("login_res", {"success": True}))
         self._side.people.arrived(self, expires_at)
+        self._side.consumer.refused[self.client_id] = self._failed_command
         if self.connection.closing:  # the token ended while it was looked at
             return
         early, self._early = self._early, []
@@ -354,19 +359,33 @@ class AppSocket(WebSocketPeer):
         self._send(request.did, codec.encode(codec.Ack(request.req_sn)))
 
     def _order(self, did: str, p0: bytes, sn: int | None) -> None:
-        self._send(did, codec.encode(codec.Control(p0) if sn is None else codec.Request(sn, p0)))
+        self._send(did, codec.encode(codec.Control(p0) if sn is None else codec.Request(sn, p0)), sn)
 
     def _check(self, did: str) -> None:
         if not self.person.may_see(did):
             raise e.Refused(e.NOT_BOUND)
 
-    def _send(self, did: str, frame: bytes) -> None:
-        self._check(did)
-        self._business.send(did, self.client_id, self.name, frame, self._sent)
+    def _send(self, did: str, frame: bytes, sn: int | None = None) -> None:
+        def sent(error: Exception | None) -> None:
+            if error is not None:
+                refusal = e.refused(error) if isinstance(error, BrokerError) else e.Refused(e.UNAVAILABLE)
+                self._say_not_done(did, sn, refusal.code, refusal.message)
 
-    def _sent(self, error: Exception | None) -> None:
-        if error is not None and not self.connection.closing:
-            self._refused(e.Refused(e.UNAVAILABLE))
+        self._check(did)
+        self._business.send(did, self.client_id, self.name, frame, sent)
+
+    def _failed_command(self, command: Command) -> None:
+        """See `Consumer.refused`."""
+        result = command.result
+        why = result.get("error") if isinstance(result, dict) else None
+        text = why if isinstance(why, str) else command.status
+        self._say_not_done(command.device, command.options[ACK_SN], e.COMMAND_FAILED, text)
+
+    def _say_not_done(self, did: str, sn: int | None, code: e.Code, why: str) -> None:
+        """Nothing is wrong with the message, but what it asks for is not done."""
+        told: dict[str, Any] = {"error_code": code.number, "msg": code.text, "did": did, "detail_message": why or None}
+        if not self.connection.closing:
+            self.offer(f.framed("s2c_invalid_msg", told if sn is None else {**told, "req_sn": sn}))
 
 
 #: Who a socket is before its log-in.

@@ -13,7 +13,7 @@ from twisted.internet.task import deferLater
 
 from broker.applications.gizwits.people import People
 from broker.devices.gizwits import errors as e
-from broker.model.errors import BrokerError
+from broker.model.errors import BrokerError, LimitExceeded
 from broker.web.answers import Answer
 from broker.web.callers import Caller
 from broker.web.routes import Route
@@ -44,6 +44,11 @@ class GserviceSurface(Surface):
 
     def __init__(self, people: People) -> None:
         self._people = people
+
+    def admit(self, request: Any, route: Route) -> None:
+        """Tokens, passwords, passcodes and MACs can be guessed in most calls, so all of them wait."""
+        if request.connection.home.locked_out(request.peer):
+            raise LimitExceeded("too many wrong tries from this address", limit="lockout_failed_logins")
 
     async def authenticate(self, request: Any, route: Route) -> Caller:
         try:

@@ -2,7 +2,8 @@
 
 An application of any kind may log in here: the secret is the same one that it has on its own side. What was proven is
 remembered for half a minute under a digest of the token, and forgotten at once when the application is removed,
-disabled or gets a new secret. Answers to wrong tokens are delayed once an address has had too many of them.
+disabled or gets a new secret. Answers to wrong tokens are delayed once an address has had too many of them, and in the
+end no token from there is looked at for a while; what was proven shortly before is still believed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from broker.core import Core
-from broker.model.errors import Unauthenticated
+from broker.model.errors import LimitExceeded, Unauthenticated
 from broker.web.callers import ADMINISTRATOR, Caller
 
 #: Kinds of application that may use the API.
@@ -27,11 +28,14 @@ MAX_REMEMBERED: Final = 10_000
 
 
 class Logins:
-    """Proves callers. ``penalty(host)`` counts a failure and says how many seconds its answer has to wait."""
+    """Proves callers. ``penalty(host)`` counts a failure and says how many seconds its answer has to wait;
+    ``locked_out(host)`` for how many nobody from there is heard.
+    """
 
-    def __init__(self, core: Core, penalty: Callable[[str], float]) -> None:
+    def __init__(self, core: Core, penalty: Callable[[str], float], locked_out: Callable[[str], float]) -> None:
         self._core = core
         self._penalty = penalty
+        self._locked_out = locked_out
         #: digest of a token -> (caller, believed until)
         self._proven: dict[bytes, tuple[Caller, float]] = {}
         self._changes = 0
@@ -42,15 +46,17 @@ class Logins:
         return token is not None and self._core.is_admin(token)
 
     async def identify(self, token: str | None, host: str) -> Caller:
-        """The caller who has this token. Raises Unauthenticated, Disabled, Unavailable."""
+        """The caller who has this token. Raises Unauthenticated, Disabled, LimitExceeded, Unavailable."""
         if token is None:
             raise Unauthenticated("a bearer token is needed")
-        if self._core.is_admin(token):
-            return ADMINISTRATOR
         digest = sha256(token.encode()).digest()
         known = self._proven.get(digest)
         if known is not None and known[1] > self._core.monotonic():
             return known[0]
+        if self._locked_out(host):
+            raise LimitExceeded("too many wrong tokens from this address", limit="lockout_failed_logins")
+        if self._core.is_admin(token):
+            return ADMINISTRATOR
         try:
             return await self._prove(token, digest)
         except Unauthenticated:

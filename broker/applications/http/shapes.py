@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from broker.events.presence import Watch
+from broker.cluster.lives import FarDevice
 from broker.model.messages import Command
 from broker.model.records import Actuator, ApplicationRecord, DeviceRecord, Product, Sensor, StoredMessage
 from broker.routing.live import LiveDevice
@@ -244,24 +244,36 @@ def device_shape(
     live: LiveDevice | None,
     stored: tuple[Mapping[str, tuple[Any, float]], Mapping[str, tuple[Any, float]]],
     applications: Iterable[str],
-    watch: Watch | None = None,
+    state: tuple[str, int] | None = None,
+    far: FarDevice | None = None,
 ) -> DeviceShape:
-    """A record together with what is known of the device now. ``stored`` counts only where nothing is live."""
-    values, unmapped = stored if live is None else (live.values.values, live.values.unmapped)
+    """A record together with what is known of the device now. ``stored`` counts only where nothing is live.
+
+    ``far``: it is connected to another process. ``state``: of its presence, and how often it went lately.
+    """
+    if far is not None:
+        values, unmapped = far.values, far.unmapped
+    else:
+        values, unmapped = stored if live is None else (live.values.values, live.values.unmapped)
+    online, last_seen, info = record.online, record.last_seen, record.info
+    if far is not None:
+        online, last_seen, info = True, far.last_seen, far.info
+    elif live is not None:
+        online, last_seen, info = live.online, live.last_seen, live.info
     return DeviceShape(
         id=record.id,
         protocol=record.protocol,
         name=record.name,
         product=record.product,
-        online=record.online if live is None else live.online,
-        last_seen=milliseconds(record.last_seen if live is None else live.last_seen),
-        presence=presence_shape(record, live, watch),
+        online=online,
+        last_seen=milliseconds(last_seen),
+        presence=presence_shape(record, live, state, far),
         dev_eui=record.dev_eui,
         parent=record.attributes.get("parent"),
         applications=list(applications),
         values=readings_shape(values),
         unmapped=readings_shape(unmapped),
-        info=record.info if live is None else live.info,
+        info=info,
         tags=record.tags,
         certificate=_set(record.attributes.get("certificate")),
         backup_every=_set(record.attributes.get("backup_every")),
@@ -273,15 +285,29 @@ def _set(value: Any) -> Any:
     return UNSET if value is None else value
 
 
-def presence_shape(record: DeviceRecord, live: LiveDevice | None, watch: Watch | None) -> PresenceShape:
-    """Of a device that is live, or as storage has it."""
-    online = live is not None and live.online
-    state, flaps = ("online" if online else "offline", 0) if watch is None else watch.state_of(record.id, online)
+def presence_shape(
+    record: DeviceRecord, live: LiveDevice | None, known: tuple[str, int] | None, far: FarDevice | None
+) -> PresenceShape:
+    """Of a device that is live, here or elsewhere, or as storage has it."""
+    online = far is not None or (live is not None and live.online) or (live is None and record.online)
+    state, flaps = ("online" if online else "offline", 0) if known is None else known
+    if far is not None:
+        return PresenceShape(
+            connected=True,
+            connected_at=milliseconds(far.since),
+            disconnected_at=None,
+            reason=far.presence_reason,
+            peer=far.peer,
+            last_frame=milliseconds(far.last_seen),
+            last_heartbeat=milliseconds(far.last_heartbeat or None),
+            flaps=flaps,
+            state="late" if far.late and state == "online" else state,
+        )
     if live is None:
         return PresenceShape(
-            connected=False,
-            connected_at=None,
-            disconnected_at=milliseconds(record.presence_at),
+            connected=online,
+            connected_at=milliseconds(record.presence_at) if online else None,
+            disconnected_at=None if online else milliseconds(record.presence_at),
             reason=record.presence_reason,
             peer="",
             last_frame=milliseconds(record.last_seen),

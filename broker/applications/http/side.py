@@ -71,7 +71,7 @@ class HttpListener(WebListener):
         core.traces.watchers.append(streams.packet)
         sessions = Sessions(settings, core.clock, core.monotonic)
         sessions.on_end.append(streams.signed_out)
-        self.api = Api(settings, Logins(core, self.login_failed), streams, sessions)
+        self.api = Api(settings, Logins(core, self.login_failed, self.locked_out), streams, sessions)
 
     def _all_routes(self) -> Iterable[Route]:
         pages = () if self.console is None else self.console.routes()

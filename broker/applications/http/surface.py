@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from broker.applications.http.auth import bearer_token
+from broker.applications.http.auth import KINDS, bearer_token
+from broker.core import Core
 from broker.web.callers import ADMINISTRATOR, Caller
 from broker.web.routes import Route
 from broker.web.surface import Surface
@@ -23,6 +24,9 @@ class ApiSurface(Surface):
                 return ADMINISTRATOR
         caller: Caller = await api.logins.identify(token, request.peer)
         return caller
+
+    async def known(self, core: Core, application: str) -> Caller:
+        return Caller(f"application:{application}", await core.registry.known_application(application, KINDS))
 
     def max_body(self, request: Any, route: Route) -> int:
         """More than the usual size is taken only where the route expects it and only from the administrator."""

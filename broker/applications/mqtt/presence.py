@@ -36,8 +36,13 @@ class PresenceRetained:
             return None
         if not wanted:
             return self._many(DeviceQuery(application=application), cursor)
-        live = self._core.devices.get(wanted)
+        live = self._live(wanted)
         return self._one(wanted) if live is None else succeed((_messages([_live(live)]), None))
+
+    def _live(self, device_id: str) -> LiveDevice | None:
+        """The device, unless another process knows better."""
+        live = self._core.devices.get(device_id)
+        return live if live is None or live.online or not self._core.whereabouts.online(device_id) else None
 
     @inlineCallbacks
     def _one(self, device_id: str) -> Generator[Deferred[Any], Any, Page]:
@@ -51,9 +56,11 @@ class PresenceRetained:
 
     def _of(self, record: DeviceRecord) -> Presence | None:
         """What is known of a registered device."""
-        live = self._core.devices.get(record.id)
+        live = self._live(record.id)
         if live is not None:
             return _live(live)
+        if not record.online and self._core.whereabouts.online(record.id):  # storage is a second behind
+            return Presence(record.ref(), True, "connected", self._core.clock())
         if record.presence_at is None:
             return None
         return Presence(record.ref(), record.online, record.presence_reason, record.presence_at)

@@ -24,10 +24,12 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 from uuid import uuid4
 
+import msgspec
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from broker.cluster.replies import ask_owner
 from broker.core import Core
 from broker.devices.gateway88 import codec
 from broker.devices.gateway88.identity import PROTOCOL
@@ -45,6 +47,10 @@ AFTER: Final = "after"
 FETCHED: Final = "fetched"
 #: The commands that are not over with their first ok.
 LONG: Final = frozenset({codec.FIRMWARE_UPDATE, codec.DATAFILE_BACKUP, codec.DATAFILE_RECOVERY})
+
+#: Gateways of which something may wait until their commands are ours, and how much of each.
+MAX_SAID: Final = 10_000
+MAX_SAID_BY_ONE: Final = 20
 
 Write = Callable[[Command, dict[str, Any]], None]
 
@@ -79,6 +85,10 @@ class Operations:
         self._early: dict[str, bool] = {}
         #: Told what a gateway has said about itself, before commands end by it: ``(device id, its info)``.
         self.on_info: list[Callable[[str, dict[str, Any]], None]] = []
+        #: What gateways have said before their commands were ours: they have just come from another process.
+        self._said: dict[str, list[Callable[[], None]]] = {}
+        core.backplane.answer("gw88.fetching", self._told_of_fetching)
+        core.commands.on_adopted.append(self._adopted)
         self.configure(settings)
 
     def configure(self, settings: Settings) -> None:
@@ -92,8 +102,24 @@ class Operations:
 
     # -- what gateways say -----------------------------------------------------------------------------------------
 
+    def _once_ours(self, device_id: str, call: Callable[[], None]) -> None:
+        """Now, or as soon as this process knows what is open of the gateway."""
+        if self._core.commands.drives(device_id):
+            call()
+        elif device_id in self._said or len(self._said) < MAX_SAID:
+            said = self._said.setdefault(device_id, [])
+            said.append(call)
+            del said[:-MAX_SAID_BY_ONE]
+
+    def _adopted(self, device_id: str) -> None:
+        for call in self._said.pop(device_id, ()):
+            call()
+
     def answered(self, device_id: str, command_id: str, good: bool, result: Any, now: float) -> None:
         """A gateway answered a command, for the first time or anew."""
+        self._once_ours(device_id, lambda: self._answered(device_id, command_id, good, result, now))
+
+    def _answered(self, device_id: str, command_id: str, good: bool, result: Any, now: float) -> None:
         command = self._core.commands.get(command_id)
         if command is not None and good and command.status != PENDING:
             operation = operation_of(command)
@@ -105,6 +131,9 @@ class Operations:
 
     def reported(self, device_id: str, kind: str, good: bool, result: Any, now: float) -> None:
         """A gateway told a status under an id that was never ours: that of what is pending, if it is of this kind."""
+        self._once_ours(device_id, lambda: self._reported(device_id, kind, good, result, now))
+
+    def _reported(self, device_id: str, kind: str, good: bool, result: Any, now: float) -> None:
         for command in self._core.commands.unanswered(device_id):
             if command.status == PENDING and operation_of(command) == kind:
                 self._end(device_id, command.id, SUCCEEDED if good else FAILED, result, now)
@@ -117,6 +146,9 @@ class Operations:
 
     def alive(self, device_id: str, now: float, version: Any = None) -> None:
         """A heartbeat came, or a gateway_info with this swversion: what waited for it is done."""
+        self._once_ours(device_id, lambda: self._alive(device_id, now, version))
+
+    def _alive(self, device_id: str, now: float, version: Any) -> None:
         for command in self._core.commands.unanswered(device_id):
             operation = operation_of(command)
             if operation == codec.DATAFILE_RECOVERY and command.status == PENDING and not half_fetched(command):
@@ -127,6 +159,28 @@ class Operations:
     def arrived(self, command: Command, result: dict[str, Any], now: float) -> None:
         """The upload that a backup asked for is complete and kept; ``result`` tells of it."""
         self._end(command.device, command.id, SUCCEEDED, result, now)
+
+    def fetched_somewhere(self, command: Command, whole: bool) -> None:
+        """The same as `fetching`, for whichever process drives the gateway's commands."""
+        now = self._core.commands.get(command.id)
+        if now is not None:
+            self.fetching(now, whole, self._core.clock())
+        elif not self._core.backplane.alone:
+            body = msgspec.msgpack.encode((command.id, whole))
+            telling = Deferred.fromCoroutine(ask_owner(self._core.backplane, command.device, "gw88.fetching", body))
+            telling.addErrback(self._not_told, command)
+
+    def _told_of_fetching(self, node: str, body: bytes) -> bytes:
+        id, whole = msgspec.msgpack.decode(body, type=tuple[str, bool])
+        command = self._core.commands.get(id)
+        if command is not None:
+            self.fetching(command, whole, self._core.clock())
+        return b""
+
+    @staticmethod
+    def _not_told(failure: Failure, command: Command) -> None:
+        failure.trap(BrokerError)
+        log.warn("that {device} fetches is not known: {why}", device=command.device, why=failure.getErrorMessage())
 
     def fetching(self, command: Command, whole: bool, now: float) -> None:
         """A gateway has asked for what a recovery goes back to, or (``whole``) was handed the last byte of it.

@@ -85,6 +85,8 @@ class Gateway88Connection(Connection):
     home: Gateway88Listener
     protocol = PROTOCOL
     pending_in_window = False
+    #: Waits to close a gateway that may not come in; an attribute of few connections.
+    _refusal: Any = None
 
     def __init__(self, home: Gateway88Listener, host: str, port: int) -> None:
         super().__init__(home, host, port)
@@ -322,8 +324,16 @@ class Gateway88Connection(Connection):
         error = failure.value
         if not isinstance(error, Refused):
             failure.raiseException()
-        self.home.login_failed(self.host)
-        self.close(error.reason)
+        delay = self.home.login_failed(self.host) if error.reason == "auth_failed" else 0.0
+        if delay:
+            self.pause("refused")
+            self._refusal = self.home.reactor.callLater(delay, self._turn_away, error.reason)
+        else:
+            self.close(error.reason)
+
+    def _turn_away(self, reason: str) -> None:
+        self._refusal = None
+        self.close(reason)
 
     def _admission_fault(self, failure: Failure) -> None:
         """A fault of ours while a gateway was admitted, or while its first frames were taken."""
@@ -431,6 +441,9 @@ class Gateway88Connection(Connection):
 
     def _leave(self) -> None:
         """The gateway cannot be reached here any more; harmless twice."""
+        if self._refusal is not None:
+            self._refusal.cancel()
+            self._refusal = None
         if self.session is not None:
             self.home.core.devices.detach(self.session.live, self, self.reason)
         else:

@@ -28,6 +28,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from broker.cluster.commands import cancel_anywhere
+from broker.cluster.replies import fail_anywhere
 from broker.core import Core
 from broker.devices.gateway88 import codec
 from broker.devices.gateway88.identity import PROTOCOL
@@ -76,6 +78,7 @@ class GatewayUpdater:
         self._core = core
         self._operations = operations
         self._progress: Any = None
+        core.commands.followed.add(ORIGIN)
         #: Ids of the orders whose command has not ended.
         self._orders: set[str] = set()
 
@@ -84,6 +87,7 @@ class GatewayUpdater:
     def follow(self, progress: IUpdateProgress) -> None:
         self._progress = progress
         self._core.router.listen_quietly(self)
+        self._core.commands.followers.append(self.command)
 
     @deferred
     async def find(self, image: str, version: str | None) -> Release:
@@ -130,19 +134,35 @@ class GatewayUpdater:
             self._progress.returned(order.id, error.message)
 
     def withdraw(self, order: Order) -> None:
-        try:
-            self._core.commands.cancel(order.id)
-        except (NotFound, Conflict):
-            return  # it has left, or is about to be kept and then leaves
-        try:
-            self._core.commands.cancel(backup_id(order))
-        except (NotFound, Conflict):
-            pass  # there is none, or it goes on
+        for id in (order.id, backup_id(order)):
+            try:
+                self._core.commands.cancel(id)
+            except NotFound:
+                if not self._core.backplane.alone:
+                    Deferred.fromCoroutine(self._withdraw_elsewhere(order)).addErrback(self._not_withdrawn, order)
+                return  # else it has left, or is about to be kept and then leaves; or there is no backup
+            except Conflict:
+                return  # it has left
+
+    async def _withdraw_elsewhere(self, order: Order) -> None:
+        """The same, where another process drives the gateway's commands."""
+        for id in (order.id, backup_id(order)):
+            command = await self._core.storage.get_command(id)
+            if command is None or command.final:
+                continue
+            try:
+                await cancel_anywhere(self._core.commands, command)
+            except (NotFound, Conflict):
+                return
+
+    def _not_withdrawn(self, failure: Any, order: Order) -> None:
+        failure.trap(BrokerError)
+        log.warn("the order of {device} is not taken back: {why}", device=order.device, why=failure.getErrorMessage())
 
     def end(self, order: Order, why: str | None) -> None:
         self._over(order.id)
         if why is not None:
-            self._core.commands.fail(order.id, {"error": why})
+            fail_anywhere(self._core.backplane, self._core.commands, order.id, {"error": why})
 
     def ask(self, device_id: str, release: Release) -> None:
         """A gateway tells its version when it connects, and never when it is asked."""

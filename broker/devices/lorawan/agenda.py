@@ -50,6 +50,10 @@ class Agenda:
     def stop(self) -> None:
         """Nothing of it will happen any more."""
         self._stopped = True
+        self.clear()
+
+    def clear(self) -> None:
+        """Nothing of what it has now will happen; there may be more."""
         self._entries.clear()
         if self._timer is not None:
             self._timer.cancel()

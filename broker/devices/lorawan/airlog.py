@@ -59,11 +59,9 @@ class AirLog:
         self._core = core
         self._gateways = gateways
         self._counted = counted
-        self._started_at = core.monotonic()
-        self._life = f"{int(core.clock() * 1000):012X}"
+        self._begin()
         #: By key: the emissions of a page, by their start on the gateway's clock. This minute's and the one before.
         self._pages: dict[str, dict[int, bytes]] = {}
-        self._page = 0
         #: Keys of pages that are to be written.
         self._changed: dict[str, None] = {}
         #: When they are, in monotonic seconds.
@@ -73,6 +71,18 @@ class AirLog:
         self._rows: list[tuple[float, str]] = []
         self._removing = False
         self._stopped = False
+
+    def _begin(self) -> None:
+        """Pages that are told from those of before."""
+        self._started_at = self._core.monotonic()
+        self._life = f"{int(self._core.clock() * 1000):012X}"
+        self._page = 0
+
+    def clear(self) -> None:
+        """What has not been written will not be; `load` reads the rest anew."""
+        self._begin()
+        for known in (self._pages, self._changed, self._rows):
+            known.clear()
 
     @property
     def writing(self) -> bool:

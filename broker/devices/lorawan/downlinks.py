@@ -77,6 +77,10 @@ class Downlinks:
     def settings(self, settings: Settings) -> None:
         self._settings = self._answering.settings = settings
 
+    def clear(self) -> None:
+        """Nobody waits for a gateway any more."""
+        self._stranded.clear()
+
     # -- occasions -------------------------------------------------------------------------------------------------
 
     def after(self, mote: Mote, heard: Heard) -> None:

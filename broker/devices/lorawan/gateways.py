@@ -61,6 +61,11 @@ class Gateways:
         named = None if record is None else record.region
         return REGIONS[named or self.settings.region]
 
+    def clear(self) -> None:
+        """None of them is known any more. Nobody is told: they have not gone."""
+        for known in (self._by_bytes, self._absent, self._strangers, self._online):
+            known.clear()
+
     # -- the registry's side ---------------------------------------------------------------------------------------
 
     def register(self, record: GatewayRecord) -> Gateway:

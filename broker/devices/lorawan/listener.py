@@ -66,13 +66,22 @@ class LorawanListener:
         self.lora: ILoraNetwork = self.network
         if self.chirpstack is not None:
             self.lora = Networks(self.network, self.chirpstack)
-        self._begun = False
+        self._begun = self._on_chirpstack = False
         self._sockets: list[LorawanDatagrams] = []
         #: Where there are other processes, of which one has the network.
         self.relay: Relay | None = None
         if not core.backplane.alone:
             network = self.network
-            self.relay = Relay(core.backplane, self._take_network, self._heard, network.stop, self._sockets)
+            self.relay = Relay(
+                core.backplane,
+                self._take_network,
+                network.store.load,
+                self._heard,
+                self._forget,
+                self._sockets,
+                # ChirpStack keeps what it has not been acknowledged for the one client that it knows.
+                once=self.chirpstack is not None,
+            )
         self._stopping = False
 
     @property
@@ -91,9 +100,7 @@ class LorawanListener:
         if self.relay is None:
             await self.network.load()
         else:
-            await self.relay.look()
-            if not self.relay.leads:  # for who asks what is registered
-                await self.network.store.load()
+            await self.relay.begin()
         if self.chirpstack is not None:
             await self.chirpstack.load()
 
@@ -103,13 +110,25 @@ class LorawanListener:
         await self.network.load()
         if self._begun and self.chirpstack is not None:
             await self.chirpstack.load()
+            self._begin_chirpstack()
+
+    def _forget(self) -> None:
+        """The network is another process's, or may be."""
+        self.network.clear()
+        if self.chirpstack is not None and self._on_chirpstack:
+            self._on_chirpstack = False
+            self.chirpstack.stop().addErrback(self._not_stopped)
+
+    def _begin_chirpstack(self) -> None:
+        if self.chirpstack is not None:
+            self._on_chirpstack = True
             self.chirpstack.begin()
 
     def begin(self) -> None:
         """Everything is there that hears of uplinks."""
         self._begun = True
-        if self.chirpstack is not None and (self.relay is None or self.relay.leads):
-            self.chirpstack.begin()
+        if self.relay is None or self.relay.leads:
+            self._begin_chirpstack()
 
     def datagram_protocol(self) -> LorawanDatagrams:
         self._sockets.append(LorawanDatagrams(self, len(self._sockets)))

@@ -179,6 +179,12 @@ class Motes:
     def __iter__(self) -> Iterator[Mote]:
         return iter(list(self._by_eui.values()))
 
+    def clear(self) -> None:
+        """None of them is known any more."""
+        self._by_eui.clear()
+        self._by_addr.clear()
+        self.reserved.clear()
+
     def get(self, dev_eui: str) -> Mote | None:
         return self._by_eui.get(dev_eui)
 

@@ -157,6 +157,23 @@ class Network:
         self.store.flush()
         self.air.stop()
 
+    def clear(self) -> None:
+        """Others may have all of it by now: nothing is passed on, sent or written, and `load` reads it anew."""
+        self._frames.clear()
+        self._flush_due = False
+        for part in (
+            self.agenda,
+            self.motes,
+            self.gateways,
+            self.store,
+            self.air,
+            self.transmitter,
+            self.downlinks,
+            self.uplinks,
+            self.multicast,
+        ):
+            part.clear()
+
     # -- datagrams -------------------------------------------------------------------------------------------------
 
     def datagram(self, data: bytes, address: Address) -> None:

@@ -7,7 +7,7 @@
 
 A window of 200 ms, duty cycles of gateways and frame counters allow no second opinion, so the network is one process's
 at a time (directory, space "lora"). When that one is gone another reads everything from storage and goes on. One that
-was fenced while it had the network has it no more in its life: what it knows is old.
+was fenced forgets all that it knew, as it is old, and may have the network again once it has joined again.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ class Afar:
 
 
 class Relay:
-    """``load()``: a Deferred, everything is read from storage. ``heard(data, address)``: a datagram for the network.
-    ``sockets``: ours, by number.
+    """``load()``: a Deferred, everything is read from storage; ``look_up()``: what is registered alone, for who asks.
+    ``heard(data, address)``: a datagram for the network. ``forget()``: all that is known may be another's by now.
+    ``sockets``: ours, by number. ``once``: who lost the network cannot have it again in its life.
     """
 
     log: ClassVar[Logger] = Logger(namespace="broker.lorawan")
@@ -55,15 +56,20 @@ class Relay:
         self,
         backplane: IBackplane,
         load: Callable[[], Deferred[Any]],
+        look_up: Callable[[], Deferred[Any]],
         heard: Callable[[bytes, tuple[str, int, Any]], object],
-        stop: Callable[[], object],
+        forget: Callable[[], object],
         sockets: list[Any],
+        *,
+        once: bool = False,
     ) -> None:
         self._backplane = backplane
         self._load = load
+        self._look_up = look_up
         self._heard = heard
-        self._stop = stop
+        self._forget = forget
         self._sockets = sockets
+        self._once = once
         #: Whether this process has the network; who has it otherwise, "" when that is not known.
         self.leads = False
         self.leader = ""
@@ -75,7 +81,13 @@ class Relay:
         self._afar: dict[tuple[str, int], Afar] = {}
         backplane.hear("lora.up", self._up)
         backplane.hear("lora.down", self._down)
-        backplane.watch(left=self._left, fenced=self._fenced)
+        backplane.watch(left=self._left, fenced=self._fenced, joined=self.begin)
+
+    async def begin(self) -> None:
+        """Joined: find out who has the network, and know what there is in any case. Raises Unavailable."""
+        await self.look()
+        if not self.leads:
+            await self._look_up()
 
     async def look(self) -> None:
         """Find out who has the network; take it, if nobody has. Raises Unavailable."""
@@ -86,11 +98,15 @@ class Relay:
             if self._over:
                 self.leader = (await self._backplane.find(SPACE, KEY)).node
                 return
+            node = self._backplane.node
             taken = await self._backplane.take(SPACE, KEY)
             if not taken.mine:
                 self.leader = taken.node
                 return
             await self._load()
+            if node != self._backplane.node:  # fenced meanwhile: what was read is old
+                self._forget()
+                return
             self.leads, self.leader = True, ""
             self.log.info("lorawan: the network is this process's")
         finally:
@@ -141,6 +157,8 @@ class Relay:
 
     def _fenced(self) -> None:
         if self.leads:
-            self.leads, self._over = False, True
-            self._stop()
+            self.leads, self._over = False, self._once
+            self.log.warn("lorawan: the network is another process's by now")
+        self._forget()
+        self._afar.clear()
         self.leader = ""

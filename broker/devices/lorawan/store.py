@@ -191,6 +191,11 @@ class Store:
             return
         mote.mac.has, mote.rx = self.shared.of(mote.mac.has)
 
+    def clear(self) -> None:
+        """Nothing of what has not been written will be."""
+        self._changed.clear()
+        self._renewed.clear()
+
     # -- counters --------------------------------------------------------------------------------------------------
 
     def changed(self, mote: Mote) -> None:

@@ -276,6 +276,10 @@ class Transmitter:
         gateway.sent += 1
         self._write(codec.pull_resp(gateway.version, token, packet), address)
 
+    def clear(self) -> None:
+        """Nobody waits for an answer of a gateway any more."""
+        self._awaiting.clear()
+
     # -- what the gateway says -------------------------------------------------------------------------------------
 
     def answered(self, gateway: Gateway, token: bytes, error: str | None) -> None:

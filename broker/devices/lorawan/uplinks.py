@@ -166,6 +166,10 @@ class Uplinks:
             mote.live.info["mac"] = mote.mac.brief()
             mote.live.info_changed = True
 
+    def clear(self) -> None:
+        """Nobody is on-line any more, as far as this network is concerned; nobody is told."""
+        self._present.clear()
+
     # -- presence --------------------------------------------------------------------------------------------------
 
     def resume(self, motes: list[tuple[float, Mote]]) -> None:

@@ -122,6 +122,8 @@ class SimulatedGateway:
         context = context if context is not None else unchecked_context()
         self.tls = Resuming(context, resume)
         self.transfers = Transfers(reactor, self.behaviour, context)
+        #: Hears each command that it is given for the first time, decoded.
+        self.on_command: Callable[[dict[str, Any]], object] | None = None
         self._reactor = reactor
         self._endpoint = endpoint if plain else wrapClientTLS(self.tls, endpoint)
         self._told = told
@@ -312,6 +314,8 @@ class SimulatedGateway:
                 self._write(connection, before)
             return
         self.counts.commands += 1
+        if self.on_command is not None:
+            self.on_command(value)
         kind = value["type"]
         good = not self._happens(self.behaviour.error_rate)
         if kind == FIRMWARE_UPDATE:

@@ -379,3 +379,35 @@ class AnybodyTests(TestCase):
         client.send(p.Publish("app2dev/d1/c", CONTROL), p.Publish("dev2app/d1", REPORT), p.Publish("cli2ser_req", b""))
         self.assertEqual((device.got, bed.server.stats.dropped["not_allowed"]), ([], 3))
         self.assertEqual(bed.clock.seconds(), NOW)
+
+
+class Several:
+    """A backplane that says nothing but that there are other processes."""
+
+    alone = False
+
+
+class ElsewhereTests(AppCase):
+    """A device that is connected to another process: its subscription is known here, and nothing else."""
+
+    async def elsewhere(self) -> Device:
+        device = Device(self.bed, "d1")
+        self.bed.core.devices.surrender(device.live)
+        return device
+
+    async def test_what_an_app_says_reaches_it(self) -> None:
+        self.bed.core.backplane = Several()
+        session = await self.bed.user("phone", "d1")
+        app, device = await self.bed.app(session), await self.elsewhere()
+        request, ack = codec.encode(codec.Request(7, b"\2")), codec.encode(codec.Ack(3))
+        for frame in (CONTROL, request, ack):
+            app.send(p.Publish("app2dev/d1/usr1", frame))
+        await self.bed.settle()
+        self.assertEqual(device.got, [("app2dev/d1/usr1", frame) for frame in (CONTROL, request, ack)])
+
+    async def test_one_that_is_away_hears_nothing(self) -> None:
+        session = await self.bed.user("phone", "d1")
+        app, device = await self.bed.app(session), await self.elsewhere()
+        app.send(p.Publish("app2dev/d1/usr1", CONTROL))
+        await self.bed.settle()
+        self.assertEqual(device.got, [])

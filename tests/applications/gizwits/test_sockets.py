@@ -10,7 +10,8 @@ from wsproto.events import BytesMessage, TextMessage
 from broker.applications.gizwits.products import ProductExtra
 from broker.applications.gizwits.settings import UserLimits
 from broker.devices.gizwits import codec
-from broker.model.messages import DATA, SUCCEEDED, Reply, Uplink
+from broker.listening.settings import Limits
+from broker.model.messages import DATA, FAILED, SUCCEEDED, Reply, Uplink
 from broker.mqtt import packets as p
 from tests.applications.gizwits.bed import APP
 from tests.applications.gizwits.socket_client import SocketClient
@@ -65,6 +66,17 @@ class LoginTests(SocketCase):
             self.assertIsNone(client.closed)
             client.lose()
         self.assertEqual(self.bed.gservice.stats.logins_failed, 4)
+
+    async def test_an_address_that_has_guessed_too_often(self) -> None:
+        gservice = self.bed.gservice
+        gservice.limits = Limits(exempt_loopback=False, max_failed_logins=1, lockout_failed_logins=2)
+        client = SocketClient(self.bed)
+        for _ in range(2):
+            gservice.login_failed("")
+        client.say("login_req", {"appid": APP, "uid": self.ann.uid, "token": self.ann.token})
+        answers = await client.got()
+        self.assertEqual([answers[0], answers[1][1]["error_code"]], [("login_res", {"success": False}), 9041])
+        self.assertEqual(gservice.stats.logins_locked_out, 1)
 
     async def test_nothing_before_the_log_in(self) -> None:
         client = SocketClient(self.bed)
@@ -290,6 +302,35 @@ class MessageTests(SocketCase):
         self.assertEqual(await client.got(), [("s2c_ack", {"did": "plain-1", "req_sn": 4})])
         client.say("c2s_read", {"did": "plain-1"})
         self.assertEqual([one["error_code"] for _, one in await client.got()], [9015])
+
+    async def test_what_is_not_done_is_told(self) -> None:
+        client = await self.socket("attrs_v4")
+        _, link = self.bed.device("plain-1")
+        await client.got()
+        for number, status, result, why in (
+            (4, FAILED, {"error": "it does not move"}, "it does not move"),
+            (5, FAILED, {"code": 7}, "failed"),
+            (6, FAILED, None, "failed"),
+        ):
+            client.say("c2s_write", {"did": "plain-1", "attrs": {"led": "ON"}, "req_sn": number})
+            await self.bed.settle()
+            self.bed.core.commands.reply("plain-1", Reply(link.sent[-1].id, status, result, 1.0))
+            told = {"error_code": 9021, "msg": "send command failed!", "did": "plain-1", "detail_message": why}
+            self.assertEqual(await client.got(), [("s2c_invalid_msg", {**told, "req_sn": number})])
+        client.lose()
+        self.assertEqual(self.bed.side.consumer.refused, {})
+
+    async def test_what_the_broker_refuses_is_told_and_ends_nothing(self) -> None:
+        client = await self.socket("attrs_v4")
+        self.bed.device("plain-1")
+        await client.got()
+        self.bed.core.commands.max_queued = 0
+        for number in range(self.bed.side.limits.max_invalid_messages + 1):
+            client.say("c2s_write", {"did": "plain-1", "attrs": {"led": "ON"}, "req_sn": number})
+            await self.bed.settle()
+            ((cmd, told),) = await client.got()
+            self.assertEqual((cmd, told["error_code"], told["req_sn"]), ("s2c_invalid_msg", 9041, number))
+            self.assertIn("wait for this device", told["detail_message"])
 
     async def test_it_is_translated_once_for_all(self) -> None:
         clients = [await self.socket() for _ in range(3)]

@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+import msgspec
 from twisted.internet.defer import ensureDeferred
 
 from broker.model.messages import SUCCEEDED, Command, Reply
@@ -84,6 +85,13 @@ class CommandTests(SiteCase):
         reply = await self.api("POST", f"/devices/{device}/commands?wait=0.05", RELAY)
         self.assertEqual((reply.status, reply.json["status"]), (202, "sent"))
         self.assertEqual(self.core.commands._waiters, {})
+
+    async def test_wait_for_longer_than_allowed(self) -> None:
+        device = await self.device()
+        await self.online(device)
+        self.patch(self.listener.api, "settings", msgspec.structs.replace(self.listener.api.settings, max_wait=0.05))
+        reply = await self.api("POST", f"/devices/{device}/commands?wait=3600", RELAY)
+        self.assertEqual((reply.status, reply.json["status"]), (202, "sent"))
 
     async def test_wait_not_at_all(self) -> None:
         reply = await self.api("POST", f"/devices/{await self.device()}/commands?wait=0", RELAY)

@@ -87,6 +87,16 @@ class AskingTests(SynchronousTestCase):
         self.waiting.callback(None)
         self.assertEqual(self.bed.heard.presences, [])
 
+    def test_a_long_first_frame(self) -> None:
+        """Before it is known who speaks a frame may have so many bytes; a longer one is noise."""
+        bed = Bed(Settings(max_first_frame=256))
+        gateway = bed.connect()
+        gateway.say({"type": "newdevices", "x": [n * 7919 % 10_007 for n in range(500)]}, 1)
+        self.assertEqual((gateway.connection.identity, gateway.written()), ("", b""))
+        self.assertGreater(bed.listener.stats.malformed, 0)
+        gateway.raw(HB_FRAME)
+        self.assertEqual(gateway.connection.identity, GATEWAY)
+
     def test_storage_fails(self) -> None:
         self.bed.registry.error = Unavailable("disk full")
         self.gateway.raw(HB_FRAME)
@@ -115,6 +125,22 @@ class RefusedTests(SynchronousTestCase):
         gateway.raw(HB_FRAME)
         self.assertEqual((gateway.closed_for, gateway.written()), ("auth_failed", b""))
         self.assertEqual(bed.listener.stats.logins_failed, 1)
+
+    def test_who_comes_again_and_again_is_closed_later_and_later(self) -> None:
+        bed = Bed(Settings(unknown="refuse"))
+        bed.registry.records.clear()
+        for _ in range(bed.listener.limits.max_failed_logins):
+            gateway = bed.connect()
+            gateway.raw(HB_FRAME)
+            self.assertEqual(gateway.closed_for, "auth_failed")
+        gateway, leaving = bed.connect(), bed.connect()
+        for one in (gateway, leaving):
+            one.raw(HB_FRAME)
+            self.assertEqual((one.closed_for, one.reading), (None, False))
+        leaving.lose(ConnectionError)
+        bed.tick(1.1)
+        self.assertEqual((gateway.closed_for, gateway.written()), ("auth_failed", b""))
+        self.assertEqual(bed.listener.stats.logins_delayed, 2)
 
     def test_removed_and_disabled_while_connected(self) -> None:
         for what in ("device_removed", "device_disabled"):

@@ -14,6 +14,7 @@ from pamoja import lorawan as pamoja
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
+from broker.cluster.local import LocalBackplane
 from broker.core import Core
 from broker.devices.lorawan import Settings, build
 from broker.model.interfaces import IConsumer
@@ -77,11 +78,16 @@ class Wire:
 class Bed:
     """``settings`` are those of [listeners.lorawan]; ``storage`` is that of the broker's earlier life, if any.
 
-    ``wall``: seconds that the wall clock is ahead of where it was.
+    ``wall``: seconds that the wall clock is ahead of where it was. ``backplane``: where there are other processes.
     """
 
     def __init__(
-        self, storage: MemoryStorage | None = None, clock: Clock | None = None, wall: float = 0.0, **settings: Any
+        self,
+        storage: MemoryStorage | None = None,
+        clock: Clock | None = None,
+        wall: float = 0.0,
+        backplane: Any = None,
+        **settings: Any,
     ) -> None:
         self.clock = clock or Clock()
         if clock is None:
@@ -113,6 +119,7 @@ class Bed:
             topics=TopicIndex(),
             files=unused,
             quarantine=Quarantine(kept, self.clock.seconds),
+            backplane=backplane or LocalBackplane(),
         )
         self.settings = Settings(**{"region": "eu868", "unknown": "accept", "status_interval": 0.0, **settings})
         self.listener = build(self.core, self.settings)

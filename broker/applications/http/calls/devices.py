@@ -19,6 +19,8 @@ from broker.applications.http.shapes import (
     device_shape,
     message_shape,
 )
+from broker.cluster.lives import FarDevice
+from broker.core import Core
 from broker.model.errors import Invalid
 from broker.model.messages import KINDS
 from broker.model.records import DeviceQuery, DeviceRecord
@@ -104,8 +106,7 @@ async def list_devices(call: Call) -> Any:
         application=call.caller.application,
     )
     records, cursor = await call.core.registry.list_devices(query, wish.limit, wish.cursor)
-    shown = await together([ensureDeferred(shown_device(call, record)) for record in records])
-    return DevicePage(shown, cursor)
+    return DevicePage(await shown_devices(call, records), cursor)
 
 
 async def add_device(call: Call) -> Any:
@@ -159,17 +160,45 @@ async def visible_device(call: Call) -> DeviceRecord:
 
 async def shown_device(call: Call, record: DeviceRecord) -> DeviceShape:
     """A record as it is shown to this caller."""
+    return (await shown_devices(call, [record]))[0]
+
+
+async def shown_devices(call: Call, records: list[DeviceRecord]) -> list[DeviceShape]:
+    """Several, to whichever process they are connected."""
+    core = call.core
+    far = await core.lives.of(record.id for record in records)
+    states: list[tuple[str, int]] | None = None
+    if core.states_of is not None and records:
+        states = await core.states_of([(record.id, is_online(core, record.id in far, record)) for record in records])
+    return await together(
+        [
+            ensureDeferred(_shown(call, record, far.get(record.id), None if states is None else states[number]))
+            for number, record in enumerate(records)
+        ]
+    )
+
+
+def is_online(core: Core, far: bool, record: DeviceRecord) -> bool:
+    """As far as is known here."""
+    live = core.devices.get(record.id)
+    return far or (record.online if live is None else live.online)
+
+
+async def _shown(call: Call, record: DeviceRecord, far: FarDevice | None, state: tuple[str, int] | None) -> DeviceShape:
     core = call.core
     own = call.caller.application
+    known = far is not None or core.devices.get(record.id) is not None
     applications, stored = await together(
         [
             core.registry.applications_of(record.id) if own is None else succeed([own]),
-            core.storage.get_values(record.id) if core.devices.get(record.id) is None else succeed(({}, {})),
+            succeed(({}, {})) if known else core.storage.get_values(record.id),
         ]
     )
     # Asked again: it may have come while storage was read, and what is live is newer.
-    watch = None if core.event_side is None else core.event_side.watch
-    return device_shape(record, core.devices.get(record.id), stored, applications, watch)
+    live = core.devices.get(record.id)
+    if live is not None and live.online:
+        far = None
+    return device_shape(record, live, stored, applications, state, far)
 
 
 async def together(asked: list[Deferred[Any]]) -> list[Any]:

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from broker.applications.http.calls.devices import Cursor, Limit, Text, Time
+from broker.events.across import DUTY
 from broker.events.buckets import RateLimit
 from broker.events.catalogue import KINDS
 from broker.events.event import Event, seen_by
@@ -228,11 +229,11 @@ _RULE = f"{_RULES}/{{id}}"
 _FULL = {429: (Problem, "There are as many as events.max_rules allows")}
 
 ROUTES = (
-    Route("GET", f"{API}/events", list_events, APPLICATION, query=EventFilter, answers=EventPage),
+    Route("GET", f"{API}/events", list_events, APPLICATION, query=EventFilter, answers=EventPage, duty=DUTY),
     Route("GET", f"{API}/event-kinds", list_kinds, APPLICATION, answers=KindPage),
-    Route("GET", _RULES, list_rules, ADMIN, answers=RulePage),
-    Route("POST", _RULES, add_rule, ADMIN, body=NewRule, answers=RuleShape, status=201, also=_FULL),
-    Route("GET", _RULE, get_rule, ADMIN, answers=RuleShape),
-    Route("PATCH", _RULE, change_rule, ADMIN, body=RuleChanges, answers=RuleShape),
-    Route("DELETE", _RULE, delete_rule, ADMIN, status=204),
+    Route("GET", _RULES, list_rules, ADMIN, answers=RulePage, duty=DUTY),
+    Route("POST", _RULES, add_rule, ADMIN, body=NewRule, answers=RuleShape, status=201, also=_FULL, duty=DUTY),
+    Route("GET", _RULE, get_rule, ADMIN, answers=RuleShape, duty=DUTY),
+    Route("PATCH", _RULE, change_rule, ADMIN, body=RuleChanges, answers=RuleShape, duty=DUTY),
+    Route("DELETE", _RULE, delete_rule, ADMIN, status=204, duty=DUTY),
 )

@@ -15,6 +15,7 @@ from twisted.internet.defer import CancelledError
 
 from broker.applications.http.calls.devices import Cursor, Limit, Text
 from broker.applications.http.calls.events import EventShape, event_shape
+from broker.events.across import DUTY
 from broker.events.buckets import RateLimit
 from broker.events.courier import Courier
 from broker.events.side import EventSide, opened
@@ -362,13 +363,22 @@ _LETTERS = f"{_SINK}/dead-letters"
 _FULL = {429: (Problem, "There are as many as events.max_sinks allows")}
 
 ROUTES = (
-    Route("GET", _SINKS, list_sinks, ADMIN, answers=SinkPage),
-    Route("POST", _SINKS, add_sink, ADMIN, body=NewSink, answers=SinkShape, status=201, also=_FULL),
-    Route("GET", _SINK, get_sink, ADMIN, answers=SinkShape),
-    Route("PATCH", _SINK, change_sink, ADMIN, body=SinkChanges, answers=SinkShape),
-    Route("DELETE", _SINK, delete_sink, ADMIN, status=204, also={409: (Problem, "A rule names it")}),
-    Route("POST", f"{_SINK}/test", test_sink, ADMIN, answers=TestResult),
-    Route("GET", _LETTERS, list_dead_letters, ADMIN, query=PageFilter, answers=DeadLetterPage),
-    Route("POST", f"{_LETTERS}/retry", retry_dead_letters, ADMIN, body=WhichLetters, bodiless=True, answers=HowMany),
-    Route("DELETE", _LETTERS, drop_dead_letters, ADMIN, query=LetterQuery, answers=HowMany),
+    Route("GET", _SINKS, list_sinks, ADMIN, answers=SinkPage, duty=DUTY),
+    Route("POST", _SINKS, add_sink, ADMIN, body=NewSink, answers=SinkShape, status=201, also=_FULL, duty=DUTY),
+    Route("GET", _SINK, get_sink, ADMIN, answers=SinkShape, duty=DUTY),
+    Route("PATCH", _SINK, change_sink, ADMIN, body=SinkChanges, answers=SinkShape, duty=DUTY),
+    Route("DELETE", _SINK, delete_sink, ADMIN, status=204, also={409: (Problem, "A rule names it")}, duty=DUTY),
+    Route("POST", f"{_SINK}/test", test_sink, ADMIN, answers=TestResult, duty=DUTY),
+    Route("GET", _LETTERS, list_dead_letters, ADMIN, query=PageFilter, answers=DeadLetterPage, duty=DUTY),
+    Route(
+        "POST",
+        f"{_LETTERS}/retry",
+        retry_dead_letters,
+        ADMIN,
+        body=WhichLetters,
+        bodiless=True,
+        answers=HowMany,
+        duty=DUTY,
+    ),
+    Route("DELETE", _LETTERS, drop_dead_letters, ADMIN, query=LetterQuery, answers=HowMany, duty=DUTY),
 )

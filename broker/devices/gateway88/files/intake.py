@@ -119,7 +119,7 @@ class Intake:
         """Remove the oldest, unless somebody is about to go back to them; what fails is done the next time."""
         try:
             surplus = (await backups_of(self._core.files, mac))[:-keep]
-            needed = wanted_backups(self._core) if surplus else set()
+            needed = await wanted_backups(self._core) if surplus else set()
             for info in surplus:
                 if not {info.id, info.name} & needed:
                     await self._core.files.remove(info)
@@ -128,10 +128,10 @@ class Intake:
             log.warn("old backups of {mac} are still there: {why}", mac=mac, why=error.message)
 
 
-def wanted_backups(core: Core) -> set[str]:
-    """What open recoveries name."""
+async def wanted_backups(core: Core) -> set[str]:
+    """What open recoveries name, whichever process drives them. Raises Unavailable."""
     wanted = set()
-    for command in core.commands.every():
+    for command in core.commands.every() if core.backplane.alone else await core.storage.open_commands():
         if operation_of(command) == codec.DATAFILE_RECOVERY and isinstance(command.payload, dict):
             wanted.add(str(command.payload.get("backup")))
     return wanted

@@ -171,9 +171,8 @@ class FilesListener(WebListener):
     def _fetching(self, command: Command, whole: bool) -> None:
         """A gateway asks for what it goes back to, or has been handed all of it."""
         operations: Operations | None = getattr(self.core.listeners.get("gateway88"), "operations", None)
-        now = self.core.commands.get(command.id)
-        if operations is not None and now is not None:
-            operations.fetching(now, whole, self.clock())
+        if operations is not None:
+            operations.fetched_somewhere(command, whole)
 
     async def _command(self, purpose: str, call: Call) -> Command:
         """The command that the URL was made for. Raises NotFound."""

@@ -171,6 +171,7 @@ class ChirpstackNetwork:
         self.downlinks.stopping = True
         if self._starting is not None:
             self._starting.cancel()
+            self._starting = None
         self.store.settle()
         for _ in range(STOP_LOOKS):
             leaving = self.client.unacknowledged if self.client.connected else 0

@@ -152,6 +152,13 @@ class Groups:
             raise NotFound(f"there is no group {id!r}"[:200])
         return group
 
+    def clear(self) -> None:
+        """None of them is known any more."""
+        for group in self._groups.values():
+            group.removed = True
+        self._groups.clear()
+        self._of_mote.clear()
+
     # -- start -----------------------------------------------------------------------------------------------------
 
     @deferred

@@ -61,6 +61,10 @@ class Messages:
         #: Ended, and not yet written as such.
         self._unsaved: dict[Message, Group] = {}
 
+    def clear(self) -> None:
+        """Ends that have not been written will not be."""
+        self._unsaved.clear()
+
     # -- in --------------------------------------------------------------------------------------------------------
 
     @deferred

@@ -95,6 +95,10 @@ class Sender:
         self._waiting: dict[Group, None] = {}
         messages.wake = self.wake
 
+    def clear(self) -> None:
+        """Nobody waits any more."""
+        self._waiting.clear()
+
     def resume(self) -> None:
         """After a restart: what was not over."""
         for group in self._groups:

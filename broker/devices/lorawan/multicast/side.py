@@ -56,6 +56,11 @@ class Multicast:
         await self.groups.load()
         self.sender.resume()
 
+    def clear(self) -> None:
+        """Others may have all of it by now; `load` reads it anew."""
+        for part in (self.groups, self.messages, self.sender):
+            part.clear()
+
     def tick(self) -> None:
         """About once a second."""
         self.messages.tick()
