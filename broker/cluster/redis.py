@@ -345,8 +345,8 @@ class RedisBackplane:
     # -- streams ---------------------------------------------------------------------------------------------------
 
     def stream(self, name: str, call: Streamed) -> None:
-        """``call(id, data, back)`` for each entry of our stream of this name (``mq``), which has to `remove` it. ``back``:
-        it was ours, and for a process that is gone."""
+        """``call(id, data, back)`` for each entry of our stream of this name (``mq``), which has to `remove` it.
+        ``back``: it was ours, and for a process that is gone."""
         self._streams[name] = call
 
     def read_stream(self, name: str, node: str, after: bytes) -> Deferred[list[tuple[bytes, bytes]]]:

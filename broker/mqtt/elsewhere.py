@@ -230,8 +230,8 @@ class Elsewhere:
         self.arrivals.take(body)
 
     def _streamed(self, entry: bytes, data: bytes, back: bool = False) -> None:
-        """An entry of the stream that others' journals write to: messages at QoS 1 and 2. ``back``: our own, for a process
-        that is gone; its groups are left."""
+        """An entry of the stream that others' journals write to: messages at QoS 1 and 2. ``back``: our own, for a
+        process that is gone; its groups are left."""
         if back:
             self._take_for_groups(self._backplane.node, entry, data)
             self._entries[entry] = self._journal.position
