@@ -167,7 +167,8 @@ def directory(redis: Redis) -> bool:
     verdict = "kept" if share < 0.05 else "missed"
     print(
         f"directory: {RENEWALS} renewals in {renewed_in:.1f} s; at a lease of {DEFAULT_LEASE:g} s"
-        f" {100 * share:.2f} % of a core with all else that the process does (Redis {100 * redis_share:.2f} %): {verdict}"
+        f" {100 * share:.2f} % of a core with all else that the process does"
+        f" (Redis {100 * redis_share:.2f} %): {verdict}"
     )
     ask(plane.stop)
     return verdict == "kept"

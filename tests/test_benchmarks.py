@@ -27,8 +27,7 @@ class BenchmarkTests(TestCase):
 
     async def test_a_quick_run(self) -> None:
         file = Path(self.mktemp()).absolute()
-        names = ["stream", "loracenter", "gateway-idle", "tls-resume", "gizwits-command", "pairs-qos2"]
-        names += ["across-qos1", "http-device"]
+        names = ["stream", "loracenter", "gateway-idle", "tls-resume", "gizwits-command", "pairs-qos2", "http-device"]
         only = [word for name in (*names, "growth-subscriptions") for word in ("--only", name)]
         run = await benchmarks("--quick", "--peers", "--json", str(file), *only)
         self.assertEqual((run.returncode, run.stderr), (0, ""))
@@ -36,7 +35,7 @@ class BenchmarkTests(TestCase):
         results = written["rows"]
         storages = [result.pop("storage") for result in results]
         self.assertEqual([result["name"] for result in results], [*names, names[-1]])
-        self.assertEqual(storages, ["sqlite"] * (len(names) - 2) + ["redis", "sqlite", "redis"])
+        self.assertEqual(storages, ["sqlite"] * len(names) + ["redis"])
         self.assertGreater(results[-1]["storage_us"], 0)
         for result in results:
             self.assertEqual(result["server"], "broker")
@@ -49,6 +48,17 @@ class BenchmarkTests(TestCase):
         for figures in growth["sizes"].values():
             self.assertGreater(figures["MQTT publish, QoS 0, one in flight, us"], 0)
         self.assertRegex(run.stdout, r"memory a subscription, KB .* x\n")
+
+    async def test_from_one_process_to_another(self) -> None:
+        file = Path(self.mktemp()).absolute()
+        options = ("--quick", "--repetitions", "1", "--only", "across-qos1", "--peers")
+        run = await benchmarks(*options, "--json", str(file))
+        self.assertEqual((run.returncode, run.stderr), (0, ""))
+        [two] = json.loads(file.read_text())["rows"]
+        self.assertEqual((two["server"], two["storage"]), ("broker", "redis"))
+        self.assertGreater(two["min"], 0)
+        self.assertGreater(two["storage_us"], 0)
+        self.assertRegex(run.stdout, r"<= 15 us \(#10\) (met|MISSED by \d+ %)")
 
     async def test_a_profile(self) -> None:
         run = await benchmarks("profile", "novacloud", "--seconds", "0.3", "--lines", "3")
