@@ -182,7 +182,8 @@ class MqttConnection(Admission):
                 if granted is not None and self._retained is retained:
                     retained.ask(topic_filter, granted)
 
-        def reply() -> None:
+        def reply(_: object = None) -> None:
+            self.resume("subscription")
             if self.closing:
                 return
             if position:
@@ -194,8 +195,9 @@ class MqttConnection(Admission):
         known = self._server.known()
         if known is None:
             reply()
-        else:
-            known.addCallback(lambda _: reply())
+        else:  # nothing more is read meanwhile, so no client can have many of them wait
+            self.pause("subscription")
+            known.addCallback(reply)
 
     def _unsubscribe(self, session: Session, packet: p.Unsubscribe) -> None:
         for topic_filter in packet.filters:

@@ -112,7 +112,8 @@ class ProcessCase(TestCase):
         """One of the metrics."""
         with urlopen(f"http://127.0.0.1:{broker.ports['http']}/metrics", timeout=30) as answer:
             lines: list[str] = answer.read().decode().splitlines()
-        return float(next(line for line in lines if line.startswith(name + " ")).split()[1])
+        (line,) = [line for line in lines if line.startswith((name + " ", name + "{"))]
+        return float(line.rpartition(" ")[2])
 
     def device(self, broker: RealBroker) -> Any:
         status, device = self.call(broker, "POST", "/devices", {"protocol": "novacloud", "id": str(uuid4())})
