@@ -22,7 +22,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
@@ -57,6 +57,7 @@ from broker.storage.recorder import Recorder
 from broker.storage.redis.address import is_redis
 from broker.storage.registry import Registry
 from broker.storing import storage_kind, storage_of
+from broker.ticks import Ticks
 from broker.tls import PRIVATE_KEY, Certificate, TlsError
 
 #: Seconds that connections have to end after they were told (DESIGN §10).
@@ -144,7 +145,7 @@ class BrokerService(Service):
         self._clustering: Clustering | None = None
         self._starting: Deferred[None] | None = None
         self._stopping: Deferred[None] | None = None
-        self._loops: list[LoopingCall] = []
+        self._timer = Ticks(reactor, COMMAND_TICK)
         #: What ends the parts that have been started, in the order of their start.
         self._closers: list[Callable[[], Deferred[Any]]] = []
         self._problem = "starting"
@@ -262,11 +263,12 @@ class BrokerService(Service):
         for served in self.served:
             served.begin()
         self._tick_due = self._monotonic() + LISTENER_TICK
-        self._loop(self._tick, LISTENER_TICK)
-        self._loop(self._tick_commands, COMMAND_TICK)
-        self._loop(core.quarantine.tick, QUARANTINE_TICK)
-        self._loop(self._tick_campaigns, CAMPAIGN_TICK)
-        self._loop(self._tick_events, EVENT_TICK)
+        self._timer.add(self._tick, LISTENER_TICK)
+        self._timer.add(self._tick_commands, COMMAND_TICK)
+        self._timer.add(core.quarantine.tick, QUARANTINE_TICK)
+        self._timer.add(campaigns.tick, CAMPAIGN_TICK)
+        self._timer.add(self._events_across.tick, EVENT_TICK)
+        self._timer.start()
         self._problem = ""
         log.info(
             "started: version {version}, node {name}, data in {data_dir}",
@@ -424,12 +426,6 @@ class BrokerService(Service):
         """What has figures of its own for the metrics."""
         return [part for part in (self._campaigns, self._clustering) if part is not None]
 
-    def _loop(self, call: Callable[[], None], seconds: float) -> None:
-        loop = LoopingCall(call)
-        loop.clock = self._reactor
-        loop.start(seconds, now=False)
-        self._loops.append(loop)
-
     def _tick(self) -> None:
         if self._worker and os.getppid() != self._parent:
             log.critical("the process that starts the workers is gone: this one ends")
@@ -456,28 +452,11 @@ class BrokerService(Service):
         if across is None or across.duty.leads:  # else another process tells of the same storage
             self._events.storage_health(before, self._storage_problem)
 
-    def _tick_events(self) -> None:
-        assert self._events_across is not None
-        try:
-            self._events_across.tick()
-        except Exception:
-            log.failure("fault in the events' tick")
-
     def _tick_commands(self) -> None:
         assert self.core is not None
-        try:
-            self.core.commands.tick()
-            if self._clustering is not None:
-                self._clustering.tick()
-        except Exception:
-            log.failure("fault in the commands' tick")
-
-    def _tick_campaigns(self) -> None:
-        assert self._campaigns is not None
-        try:
-            self._campaigns.tick()
-        except Exception:
-            log.failure("fault in the campaigns' tick")
+        self.core.commands.tick()
+        if self._clustering is not None:
+            self._clustering.tick()
 
     # -- SIGHUP ----------------------------------------------------------------------------------------------------
 
@@ -521,9 +500,7 @@ class BrokerService(Service):
         for served in self.served:
             served.shut_down()
         await self._connections_ended()
-        for loop in self._loops:
-            if loop.running:
-                loop.stop()
+        self._timer.stop()
         for close in reversed(self._closers):
             try:
                 await close()

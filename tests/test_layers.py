@@ -37,6 +37,7 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
         "broker.faults",
         "broker.logs",
         "broker.metrics",
+        "broker.ticks",
         "broker.tls",
         "broker.simulate",
     ),
