@@ -232,7 +232,7 @@ def _fields(thing: type) -> dict[str, str]:
 
 
 def _signature(thing: Any) -> str:
-    if isinstance(thing, type) and issubclass(thing, msgspec.Struct) and thing.__struct_config__.kw_only:
+    if isinstance(thing, type) and issubclass(thing, msgspec.Struct):
         return "(...)"  # its fields, by name
     try:
         found = str(inspect.signature(thing))
