@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as _reactor
+from twisted.internet.defer import succeed
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
@@ -164,6 +165,23 @@ class RealDeviceTests(TestCase):
 
     def last(self) -> dict[str, Any]:
         return self.payloads()[-1]
+
+    async def test_of_several_processes_one_polls(self) -> None:
+        await self.start()
+        await self.add()
+        await self.heard.until(lambda: self.heard.uplinks)
+        leads = False
+        self.patch(self.core.backplane, "lead", lambda duty: succeed(leads))
+        self.look()
+        self.assertEqual((self.counters()["modbus_devices"], self.heard.presences[-1].online), (0, False))
+        leads = True
+        self.look()
+        await self.heard.until(lambda: self.heard.presences[-1].online)
+
+    def look(self) -> None:
+        """What several seconds do."""
+        for _ in range(5):
+            self.listener.tick()
 
     @property
     def listener(self) -> Any:
