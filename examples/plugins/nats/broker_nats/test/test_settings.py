@@ -28,9 +28,12 @@ class SettingsTests(SynchronousTestCase):
             self.assertRaises(msgspec.ValidationError, msgspec.convert, given, Settings)
 
     def test_secrets_are_not_shown(self) -> None:
-        for given in ({"user": "ann", "password": "abra"}, {"token": "abra"}):
-            shown = repr(Settings(servers=("nats://h:4222",), **given))
-            self.assertEqual(shown, "<Settings of broker at nats://h:4222>")
+        servers = ("nats://h:4222",)
+        for settings in (
+            Settings(servers=servers, user="ann", password="abra"),
+            Settings(servers=servers, token="abra"),
+        ):
+            self.assertEqual(repr(settings), "<Settings of broker at nats://h:4222>")
 
     def test_by_default_nothing_is_published(self) -> None:
         self.assertEqual(Settings().servers, ())
