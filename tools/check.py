@@ -38,6 +38,7 @@ LONG = (
     "tests.cluster",
     "tests.conformance",
     "tests.console",
+    "tests.extension",
     "tests.faults",
     "tests.fleet",
     "tests.gizwits",
