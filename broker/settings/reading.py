@@ -20,11 +20,10 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import inspect, structs
 
+from broker.model.discreet import SECRET, without_user_info
+
 S = TypeVar("S", bound=msgspec.Struct)
 
-_SECRET = re.compile(r"(^|_)(token|secret|password|passcode|app_key)s?$")
-#: A password may hold what ought to be encoded, so this reaches to the last "@".
-_USER_INFO = re.compile(r"//[^\s]*@")
 _PREFIX = "BROKER__"
 _SHOWN = 80
 
@@ -95,7 +94,7 @@ def listed(what: str, names: Iterable[str]) -> str:
 
 def complaint(path: str, value: Any, allowed: str, source: str) -> ConfigError:
     """The line for a wrong ``value`` of the key ``path``."""
-    secret = _SECRET.search(path.rpartition(".")[2]) is not None
+    secret = SECRET.search(path.rpartition(".")[2]) is not None
     if isinstance(value, Override):
         shown = "(not shown)" if secret else _short(value.text)
         return ConfigError(f"environment variable {value.variable} = {shown}: {allowed}")
@@ -188,7 +187,7 @@ def as_toml(value: Any) -> str:
 
 
 def _short(text: str) -> str:
-    line = _USER_INFO.sub("//...@", _one_line(text))
+    line = without_user_info(_one_line(text))
     return line if len(line) <= _SHOWN else line[:_SHOWN] + "..."
 
 
