@@ -43,6 +43,7 @@ LONG = (
     "tests.fleet",
     "tests.gizwits",
     "tests.hostile",
+    "tests.manual",
     "tests.matrix",
     "tests.simulate",
     "tests.storage.redis",
