@@ -1,7 +1,7 @@
 """Two short storms of faults on three processes; `tests.faults.storm` has what must hold, `make faults` the long form.
 
 One has the same faults every time, the other one begins where its seed says, which the log and a failure tell:
-``python -m tests.faults --minutes 0.15 --lease 1.5 --with mqtt --ordered --seed N`` repeats it.
+``python -m tests.faults --minutes 0.1 --lease 1.5 --with mqtt --ordered --seed N`` repeats it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from twisted.trial.unittest import TestCase
 from tests.faults.storm import Plan, storm
 
 #: Seconds in which no further fault begins.
-LONGEST = 9.0
+LONGEST = 6.0
 LEASE = 1.5
 
 
