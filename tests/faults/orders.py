@@ -3,7 +3,8 @@
 An order counts when it was taken: answered with 202 over HTTP, with PUBACK over MQTT, with READY SEND over LoRaCenter.
 From then on there is a command of it, which has to end as it is stated: carried out and answered, sent and timed out,
 or expired before it was sent; what waits for a mote may wait on. A device must not get an order more often than there
-are commands of it, and there is one for each time that it was sent.
+are commands of it, and there is one for each time that it was sent; but a 0x88 gateway may be sent again what it has
+not answered.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ class OrderBook:
                 found.append(f"{self._text(order)}: LOST, there is no such command")
             if len(commands) > order.sends:
                 found.append(f"{self._text(order)}: was sent {order.sends} times and became {len(commands)} commands")
-            if order.target.came[order.mark] > len(commands):
+            if order.target.came[order.mark] > len(commands) and not (order.target.at_least_once and commands):
                 found.append(f"{self._text(order)}: came {order.target.came[order.mark]} times")
             found += [f"{self._text(order)}: {why}" for one in commands if (why := self._wrong(order, one))]
         return found
