@@ -33,6 +33,8 @@ from broker.routing.router import Router
 
 #: The note of a device that has been let go, or whose owner has gone, with commands open.
 OPEN: Final = "open"
+#: Seconds after which storage, too, knows that a node is gone.
+STORAGE_LEASE: Final = 8.0
 #: Seconds between two attempts to have a device, and how many before its link is closed.
 AGAIN: Final = 0.25
 ATTEMPTS: Final = 100
@@ -427,6 +429,8 @@ class CommandsAcross:
         mark = getattr(self._storage, "mark_dead_offline", None)
         if mark is not None:
             await mark()
+            # Storage believes in a node for some seconds of its own: if our lease is shorter, it has to be asked again.
+            self._reactor.callLater(STORAGE_LEASE, lambda: mark().addErrback(self._not_looked_up))
         await self.sweep()
 
     async def sweep(self) -> None:

@@ -69,8 +69,12 @@ class Case(TestCase):
     def free_again(self, between: Between, bench: NodeBench) -> Any:
         between.says = between.takes = True
         lanes = (bench.storage._write_lane, bench.storage._read_lane)
-        connected = lambda: all(lane.connection.connected and lane.refusal() is None for lane in lanes)  # noqa: E731
-        yield until(lambda: connected() and not bench.journal.uncertain, "Redis to be back")
+
+        def is_back() -> bool:
+            connected = all(lane.connection.connected and lane.refusal() is None for lane in lanes)
+            return connected and not bench.journal.uncertain
+
+        yield until(is_back, "Redis to be back")
 
     def rows(self, key: str) -> int:
         """How many rows are in a queue (``q:<n>``), a box (``box:<n>``): Redis itself is asked."""
