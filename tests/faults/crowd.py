@@ -170,11 +170,13 @@ class Crowd:
         self.random = random
         #: What devices or applications raised that they should not have: tracebacks.
         self.faults: list[str] = []
-        globalLogPublisher.addObserver(self._logged)
+        # Any callable is one; the interface says so, and no type can.
+        self._observer: Any = self._logged
+        globalLogPublisher.addObserver(self._observer)
 
     def end(self) -> None:
         """Listen no more."""
-        globalLogPublisher.removeObserver(self._logged)
+        globalLogPublisher.removeObserver(self._observer)
 
     def _logged(self, event: Any) -> None:
         failure = event.get("log_failure")

@@ -31,6 +31,8 @@ SHORT = 2
 PATIENT = 0.8
 #: What an API that takes no work now may answer, to what is allowed.
 REFUSALS = frozenset({429, 500, 503})
+#: Seconds that a mote may take for its acknowledgement, and some: who it was sent to may have died with the network.
+PENDING = 330
 #: States of a command that has not ended, and of those the one in which it has not left the broker.
 OPEN = frozenset({"queued", "sent", "pending"})
 WAITING = "queued"
@@ -104,11 +106,14 @@ class OrderBook:
         return all(command["status"] not in OPEN for command in commands) and bool(commands or order.taken is None)
 
     def open(self) -> list[Order]:
-        """Those that were taken and have to end yet; of what takes its time, what has left its queue."""
+        """Those that were taken and have to end yet; of what takes its time, those that are overdue."""
         found = []
+        overdue = time.time() - PENDING
         for order in self.taken():
-            states = {command["status"] for command in self.commands.get(order.mark, ())} & OPEN
-            if states and not (order.target.open_ended and states == {WAITING}):
+            commands = [command for command in self.commands.get(order.mark, ()) if command["status"] in OPEN]
+            if order.target.open_ended:
+                commands = [one for one in commands if one["status"] != WAITING and one["updated_at"] < overdue]
+            if commands:
                 found.append(order)
         return found
 
