@@ -85,6 +85,13 @@ class Elsewhere:
         backplane.watch(gone=self._gone, fenced=self._fenced, joined=self._joined, left=self._left)
         self._journal.watch(self._settled)
 
+    def counters(self) -> dict[str, float]:
+        """For the metrics."""
+        return {
+            "mqtt_sessions_taken_over_total": self.moves.takeovers,
+            "mqtt_processes_behind": self.heard.behind,
+        }
+
     def _cast(self, kind: str, body: bytes, node: str) -> None:
         self._backplane.cast(kind, body, node)
 

@@ -144,6 +144,18 @@ class BoxTests(SynchronousTestCase):
         self.page()
         self.assertFalse(self.publish("b"))
 
+    def test_what_a_refused_commit_left_there_comes_first(self) -> None:
+        self.page(b"1")
+        self.page()
+        self.assertFalse(self.publish("a"))
+        self.boxes.again()
+        self.assertTrue(self.publish("b"))
+        self.journal.committed = self.journal.position
+        self.boxes.tick()
+        self.page(b"1")
+        self.page()
+        self.assertFalse(self.publish("c"))
+
     # -- sessions that go ----------------------------------------------------------------------------------------------
 
     def test_one_that_goes_is_read_no_further(self) -> None:
