@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
@@ -171,7 +171,7 @@ class Crowd:
         #: What devices or applications raised that they should not have: tracebacks.
         self.faults: list[str] = []
         # Any callable is one; the interface says so, and no type can.
-        self._observer: Any = self._logged
+        self._observer = cast(Any, self._logged)
         globalLogPublisher.addObserver(self._observer)
 
     def end(self) -> None:
