@@ -87,7 +87,8 @@ class Boxes:
         known = [number for number in numbers if number in self.sessions]
         for number in known:
             if number not in self._aside:
-                self._aside[number] = 0
+                # What was published here before the session came may still be on its way to the box.
+                self._aside[number] = self._out.news.get(number, 0)
                 self.sessions[number].detour = partial(self._detour, number)
         return known
 

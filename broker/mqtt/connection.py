@@ -410,7 +410,8 @@ class MqttConnection(Stream):
                 if granted is not None and self._retained is retained:
                     retained.ask(topic_filter, granted)
 
-        def reply() -> None:
+        def reply(_: object = None) -> None:
+            self.resume("subscription")
             if self.closing:
                 return
             if position:
@@ -422,8 +423,9 @@ class MqttConnection(Stream):
         known = self._server.known()
         if known is None:
             reply()
-        else:
-            known.addCallback(lambda _: reply())
+        else:  # nothing more is read meanwhile, so no client can have many of them wait
+            self.pause("subscription")
+            known.addCallback(reply)
 
     def _unsubscribe(self, session: Session, packet: p.Unsubscribe) -> None:
         for topic_filter in packet.filters:

@@ -38,6 +38,7 @@ class Out:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self.sent: list[tuple[int, Any]] = []
+        self.news: dict[int, int] = {}
 
     def pack(self, message: Any) -> Any:
         return message
@@ -132,6 +133,18 @@ class BoxTests(SynchronousTestCase):
         self.journal.committed = self.journal.position
         self.page()
         self.assertTrue(self.publish("b"))
+
+    def test_what_was_on_its_way_there_before_the_session_came(self) -> None:
+        self.page()
+        self.out.news[1] = self.out.box(1, "a")
+        self.boxes.aside([1])
+        self.page()
+        self.assertTrue(self.publish("b"))
+        self.journal.committed = self.journal.position
+        self.boxes.look_at([1])
+        self.page(b"1", b"2")
+        self.page()
+        self.assertFalse(self.publish("c"))
 
     def test_a_refused_commit_leaves_none_behind_for_ever(self) -> None:
         self.page()
