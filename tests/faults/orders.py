@@ -3,9 +3,8 @@
 An order counts when it was taken: answered with 202 over HTTP, with PUBACK over MQTT, with READY SEND over LoRaCenter.
 From then on there is a command of it, which has to end as it is stated: carried out and answered, sent and timed out,
 or expired before it was sent; what waits for a mote may wait on. A device must not get an order more often than there
-are commands of it, and there is one for each time that it was sent. There are two exceptions: a 0x88 gateway may be
-sent again what it has not answered, and an heir may send once more what was noted as sent by a process that died, or
-was fenced, before Redis had that note.
+are commands of it, and there is one for each time that it was sent; but a 0x88 gateway may be sent again what it has
+not answered.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -68,8 +66,6 @@ class OrderBook:
         self.odd: list[str] = []
         self.refused: Counter[str] = Counter()
         self.unanswered = 0
-        #: Whether a process may have died, or been fenced, between these two moments.
-        self.excuses: Callable[[float, float], bool] = lambda since, until: False
         #: mark -> its commands, as the API showed them when all of them had ended, or at the last look
         self.commands: dict[int, list[dict[str, Any]]] = {}
 
@@ -133,17 +129,10 @@ class OrderBook:
                 found.append(f"{self._text(order)}: LOST, there is no such command")
             if len(commands) > order.sends:
                 found.append(f"{self._text(order)}: was sent {order.sends} times and became {len(commands)} commands")
-            if order.target.came[order.mark] > len(commands) and not self._excused(order):
+            if order.target.came[order.mark] > len(commands) and not (order.target.at_least_once and commands):
                 found.append(f"{self._text(order)}: came {order.target.came[order.mark]} times")
             found += [f"{self._text(order)}: {why}" for one in commands if (why := self._wrong(order, one))]
         return found
-
-    def _excused(self, order: Order) -> bool:
-        """Whether it may have come once more than there are commands."""
-        commands = self.commands[order.mark]
-        if not commands or order.target.came[order.mark] > len(commands) + 1:
-            return order.target.at_least_once and bool(commands)
-        return order.target.at_least_once or self.excuses(*order.target.times[order.mark])
 
     @staticmethod
     def _wrong(order: Order, command: dict[str, Any]) -> str:

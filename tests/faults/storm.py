@@ -7,11 +7,10 @@
     devices     ─────────────────────────> any process ──> customer server, app, stream at any process
 
 What must hold when it is quiet again and after all processes were killed once more: each message arrived, at QoS 2
-once; each order that was taken has ended as is stated or still waits, and its device got it once (`orders` says who may
-get it once more); nothing that is best effort came twice; no session was forgotten; a connection whose session went
-elsewhere was closed within a lease, whatever the fault was, and a process that was stopped for longer knew it within a
-lease of its waking. How often the order of messages [MQTT-4.6.0-6] was lost is counted, and is a failure with
-``ordered``.
+once; each order that was taken has ended as is stated or still waits, and its device got it once at most; nothing that
+is best effort came twice; no session was forgotten; a connection whose session went elsewhere was closed within a
+lease, whatever the fault was, and a process that was stopped for longer knew it within a lease of its waking. How often
+the order of messages [MQTT-4.6.0-6] was lost is counted, and is a failure with ``ordered``.
 """
 
 from __future__ import annotations
@@ -78,7 +77,6 @@ class FaultStorm:
         brokers = self.weather.brokers
         self._crowd = crowd = Crowd(reactor, brokers, Random(seed + 2))
         self.book = OrderBook()
-        self.book.excuses = self.weather.troubled
         self._mqtt = MqttKind(
             brokers, self.book, self.random, plan.pairs, plan.lease + SLACK, self._frozen, ordered=plan.ordered
         )

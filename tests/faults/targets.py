@@ -6,7 +6,6 @@ know it by the same number, whichever way it went.
 
 from __future__ import annotations
 
-import time
 from base64 import b64decode, b64encode
 from collections import Counter
 from dataclasses import dataclass, field
@@ -59,8 +58,6 @@ class Target:
     at_least_once: bool = False
     #: mark -> how often it came; those that were answered
     came: Counter[int] = field(default_factory=Counter)
-    #: mark -> UNIX seconds of its last two copies
-    times: dict[int, tuple[float, float]] = field(default_factory=dict)
     answered: set[int] = field(default_factory=set)
 
     def body(self, mark: int) -> dict[str, Any]:
@@ -73,5 +70,3 @@ class Target:
         """It was ordered to do this."""
         if mark is not None:
             self.came[mark] += 1
-            now = time.time()
-            self.times[mark] = (self.times.get(mark, (now, now))[1], now)

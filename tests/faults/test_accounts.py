@@ -130,22 +130,6 @@ class OrderTests(TestCase):
         self.says("came 2 times")
         self.assertEqual([one.twice for one in self.book.accounts()], [1])
 
-    def test_an_heir_may_send_it_once_more(self) -> None:
-        order = self.order(self.device, "timed_out")
-        self.device.got(order.mark)
-        self.device.got(order.mark)
-        asked: list[tuple[float, float]] = []
-
-        def excuses(since: float, until: float) -> bool:
-            asked.append((since, until))
-            return True
-
-        self.book.excuses = excuses
-        self.says()
-        self.assertEqual(asked, [self.device.times[order.mark]])
-        self.device.got(order.mark)
-        self.says("came 3 times")
-
     def test_came_though_it_was_never_taken(self) -> None:
         order = self.order(self.device, taken=False)
         self.device.got(order.mark)

@@ -40,8 +40,6 @@ FENCED_AFTER = 1.5
 #: Seconds besides a lease in which it has to know that.
 SLACK = 5.0
 FENCED = "broker_cluster_fenced_total"
-#: Faults after which no process has died.
-HARMLESS = frozenset({"calm", "clock"})
 FAULTS = (
     "calm",
     "kill",
@@ -75,8 +73,6 @@ class Weather:
         #: Those that cannot act now, by their process ids.
         self.frozen: set[int] = set()
         self.counts: Counter[str] = Counter()
-        #: From when to when each fault could be felt, UNIX seconds.
-        self._troubles: list[tuple[float, float]] = []
         strikes: tuple[Callable[[], None], ...] = (
             self._calm,
             self._kill,
@@ -139,14 +135,7 @@ class Weather:
     def strike(self, kind: str) -> None:
         """One fault, and its end."""
         self.counts[kind] += 1
-        began = time.time()
         self.kinds[kind]()
-        if kind not in HARMLESS:
-            self._troubles.append((began, time.time() + self._lease + SLACK))
-
-    def troubled(self, since: float, until: float) -> bool:
-        """Whether a process may have died, or been taken for dead, between these two moments (UNIX seconds)."""
-        return any(began <= until and since <= ended for began, ended in self._troubles)
 
     def tell(self, what: str) -> None:
         self._say(f"{time.strftime('%H:%M:%S')} {what}")
