@@ -21,12 +21,12 @@ from broker.listening.served import Served
 from broker.logs import log_packet
 from broker.metrics import Metrics, counters_of
 from broker.model.errors import Unavailable
-from broker.process import at_turn_end
 from broker.routing.commands import Commands
 from broker.routing.live import LiveDevices
 from broker.routing.outbox import Turn
 from broker.routing.router import Router
 from broker.routing.topic_index import TopicIndex
+from broker.routing.turns import at_turn_end
 from broker.storage.files import FileStore
 from broker.storage.own_tables import OwnTables
 from broker.storage.product_watch import ProductWatch

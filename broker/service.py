@@ -26,7 +26,7 @@ from broker.building import build, limit_traces
 from broker.clustering import Clustering, problem_of
 from broker.config import Config, ConfigError
 from broker.core import Core
-from broker.data_dir import DataDir, DataDirError
+from broker.data_dir import TOKEN_FILE, DataDir, DataDirError, exposed
 from broker.events.across import EventsAcross
 from broker.fleet.calls import Calls as CampaignCalls
 from broker.fleet.side import CampaignSide
@@ -36,7 +36,7 @@ from broker.logs import Lines
 from broker.model.errors import BrokerError
 from broker.process import raise_open_files_limit
 from broker.pulse import Pulse
-from broker.tls import Certificate, TlsError
+from broker.tls import PRIVATE_KEY, Certificate, TlsError
 
 #: Seconds that connections have to end after they were told (DESIGN §10).
 STOP_GRACE = 10.0
@@ -155,6 +155,9 @@ class BrokerService(Service):
             self._token, file = self._data_dir.admin_token()
             log.info("admin token: in the file {file}", file=str(file))
         self._certificate = Certificate(config.tls, self._data_dir.path)
+        folder = self._data_dir.path
+        for path, mode in exposed(folder, folder / TOKEN_FILE, folder / "tls" / PRIVATE_KEY):
+            log.warn("{path} is open to others (mode {mode:o}): chmod go= {path}", path=str(path), mode=mode)
         for name, settings in config.listeners.items():
             served = Served(name, settings, self._reactor, self._certificate, self._worker)
             self.served.append(served)
