@@ -273,6 +273,16 @@ class Commands:
         if command is not None and command_id not in self._adding:
             self._end(command, FAILED, result)
 
+    def put_off(self, command_id: str, until: float, exactly: bool = False) -> None:
+        """An open command is waited for until then (UNIX seconds), or for longer if it is already and not ``exactly``.
+
+        Harmless when it is not open.
+        """
+        command = self._open.get(command_id)
+        if command is not None and command.deadline is not None and (exactly or command.deadline < until):
+            self._set_deadline(command, until)
+            self._save(command)
+
     def reply(self, device_id: str, reply: Reply, pending_for: float | None = None) -> bool:
         """A device answered. False if there is no such open command of this device (it may still become late).
 
