@@ -76,6 +76,12 @@ setup(
             # tests/test_packaging.py builds the wheel without a network
             "setuptools>=77",
         ],
+        # `make docs`, and the test that builds the manual
+        "docs": [
+            "sphinx>=9.0,<10",
+            "myst-parser>=5,<6",
+            "furo>=2025.12",
+        ],
         "dev": [
             "mypy>=2.4,<3",
             "mypy-zope>=1.0.17,<2",

@@ -68,3 +68,19 @@ class DataDir:
 
     def _refusal(self, what: str, error: Exception) -> DataDirError:
         return DataDirError(f"the data folder {self.path}: {what}: {getattr(error, 'strerror', None) or error}")
+
+
+def exposed(*paths: Path) -> list[tuple[Path, int]]:
+    """Those of these files and folders that others than their owner may read or change, with their modes.
+
+    Whoever may enter a folder, but neither list nor change it, sees nothing that does not say so itself.
+    """
+    found = []
+    for path in paths:
+        try:
+            mode = path.stat().st_mode & 0o777
+        except OSError:
+            continue  # it is not there yet, or whoever needs it will say what is wrong with it
+        if mode & (0o066 if path.is_dir() else 0o077):
+            found.append((path, mode))
+    return found

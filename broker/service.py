@@ -17,7 +17,6 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from broker.cluster.presence import Whereabouts
 from broker.clustering import Clustering, backplane_of, problem_of
 from broker.config import Config, ConfigError
 from broker.core import Core
-from broker.data_dir import DataDir, DataDirError
+from broker.data_dir import TOKEN_FILE, DataDir, DataDirError, exposed
 from broker.events.across import EventsAcross
 from broker.events.events import Events
 from broker.events.side import EventSide
@@ -48,6 +47,7 @@ from broker.routing.live import LiveDevices
 from broker.routing.outbox import Turn
 from broker.routing.router import Router
 from broker.routing.topic_index import TopicIndex
+from broker.routing.turns import at_turn_end
 from broker.storage.files import FileStore
 from broker.storage.own_tables import OwnTables
 from broker.storage.product_watch import ProductWatch
@@ -57,7 +57,7 @@ from broker.storage.recorder import Recorder
 from broker.storage.redis.address import is_redis
 from broker.storage.registry import Registry
 from broker.storing import storage_kind, storage_of
-from broker.tls import Certificate, TlsError
+from broker.tls import PRIVATE_KEY, Certificate, TlsError
 
 #: Seconds that connections have to end after they were told (DESIGN §10).
 STOP_GRACE = 10.0
@@ -205,6 +205,9 @@ class BrokerService(Service):
             self._token, file = self._data_dir.admin_token()
             log.info("admin token: in the file {file}", file=str(file))
         self._certificate = Certificate(config.tls, self._data_dir.path)
+        folder = self._data_dir.path
+        for path, mode in exposed(folder, folder / TOKEN_FILE, folder / "tls" / PRIVATE_KEY):
+            log.warn("{path} is open to others (mode {mode:o}): chmod go= {path}", path=str(path), mode=mode)
         for name, settings in config.listeners.items():
             served = Served(name, settings, self._reactor, self._certificate, self._worker)
             self.served.append(served)
@@ -229,6 +232,10 @@ class BrokerService(Service):
         clustering = self._clustering = Clustering(core, self._reactor, self._recorder.write_now)
         await clustering.start()
         self._closers.append(clustering.stop)
+        if not core.backplane.alone:
+            await core.files.meet(core.backplane.others())
+            if core.files.trouble:
+                log.error("{sentence}", sentence=core.files.trouble)
         self._recorder.start()
         self._closers.append(self._recorder.stop)
         events = self._events_across = EventsAcross(
@@ -296,6 +303,7 @@ class BrokerService(Service):
             self._certificate_ends,
             side,
             self._parts,
+            config.broker.name if config.cluster.enabled else "",
         )
         core = Core(
             reactor=reactor,
@@ -308,7 +316,7 @@ class BrokerService(Service):
             storage=storage,
             registry=registry,
             topics=TopicIndex(),
-            files=FileStore(storage, self._data_dir.path / FILES, reactor, clock, reserve=config.storage.reserve),
+            files=self._files(storage),
             quarantine=quarantine,
             events=events,
             event_side=side,
@@ -327,6 +335,13 @@ class BrokerService(Service):
         core.traces.watchers.append(log_packet)
         self._limit_traces(core)
         return core
+
+    def _files(self, storage: Any) -> FileStore:
+        assert self._data_dir is not None
+        config = self.config
+        owner = config.broker.name if config.cluster.enabled else ""
+        folder, reserve = self._data_dir.path / FILES, config.storage.reserve
+        return FileStore(storage, folder, self._reactor, self._clock, reserve=reserve, owner=owner)
 
     def _limit_traces(self, core: Core) -> None:
         core.traces.max_devices = self.config.log.max_traced
@@ -380,7 +395,10 @@ class BrokerService(Service):
 
     def troubles(self) -> list[str]:
         """What listeners have to say of themselves."""
-        return [f"{served.name}: {trouble}" for served in self.served for trouble in served.troubles()]
+        told = [f"{served.name}: {trouble}" for served in self.served for trouble in served.troubles()]
+        return (
+            told if self.core is None or not self.core.files.trouble else [f"files: {self.core.files.trouble}", *told]
+        )
 
     def ports(self, name: str) -> list[tuple[str, int]]:
         """See `broker.core.Core`."""
@@ -529,14 +547,6 @@ class BrokerService(Service):
         if self._data_dir is not None:
             self._data_dir.close()
             self._data_dir = None
-
-
-def at_turn_end(reactor: Any) -> Callable[[Callable[[], None]], object]:
-    """How to have something called at the end of the reactor's turn: without a timer on a reactor that can."""
-    if hasattr(reactor, "callAtTurnEnd"):
-        schedule: Callable[[Callable[[], None]], object] = reactor.callAtTurnEnd
-        return schedule
-    return partial(reactor.callLater, 0)
 
 
 def restart_keys(old: Config, fresh: Config) -> list[str]:

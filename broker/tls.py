@@ -38,6 +38,8 @@ from zope.interface import implementer
 from broker.listening.settings import ClientCertificates
 from broker.settings.tables import TlsTable
 
+#: The name of the self-signed certificate's key in the folder ``tls``.
+PRIVATE_KEY = "private_key.pem"
 VALID_FOR = timedelta(days=3650)
 #: Seconds in which a session may be resumed.
 TICKETS_FOR = 7_200
@@ -180,7 +182,7 @@ def _choose_protocol(connection: SSL.Connection, offered: Sequence[bytes]) -> An
 
 def self_signed(folder: Path) -> tuple[Path, Path]:
     """Paths of the certificate and key in ``folder``, made now if they are not there. Raises TlsError."""
-    certificate, private_key = folder / "certificate.pem", folder / "private_key.pem"
+    certificate, private_key = folder / "certificate.pem", folder / PRIVATE_KEY
     if not (certificate.exists() and private_key.exists()):
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from broker.data_dir import DataDir, DataDirError
+from broker.data_dir import DataDir, DataDirError, exposed
 
 
 class DataDirTests(SynchronousTestCase):
@@ -57,3 +57,26 @@ class DataDirTests(SynchronousTestCase):
         (data_dir.path / "admin.token").mkdir()
         error = self.assertRaises(DataDirError, data_dir.admin_token)
         self.assertIn("admin.token cannot be used: Is a directory", str(error))
+
+
+class ExposedTests(SynchronousTestCase):
+    def test_what_others_may_read_or_change(self) -> None:
+        folder = Path(self.mktemp())
+        folder.mkdir(mode=0o700)
+        key = folder / "key"
+        key.touch(mode=0o600)
+        missing = folder / "missing"
+        self.assertEqual(exposed(folder, key, missing), [])
+        for path, mode, told in (
+            (key, 0o640, True),
+            (key, 0o604, True),
+            (key, 0o602, True),
+            (key, 0o400, False),
+            (folder, 0o755, True),
+            (folder, 0o770, True),
+            (folder, 0o711, False),
+        ):
+            before = path.stat().st_mode & 0o777
+            path.chmod(mode)
+            self.assertEqual(exposed(folder, key, missing), [(path, mode)] if told else [], oct(mode))
+            path.chmod(before)

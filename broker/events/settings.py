@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from broker.model.discreet import Discreet
+
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0, le=1e9)]
 
@@ -47,7 +49,7 @@ class EventsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     webhook_ca: str = ""
 
 
-class MailTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MailTable(Discreet, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The mail server (SMTP) of e-mail sinks. Without a ``host`` there can be none."""
 
     host: str = ""

@@ -410,11 +410,20 @@ class MqttConnection(Stream):
                 if granted is not None and self._retained is retained:
                     retained.ask(topic_filter, granted)
 
-        if position:
-            self.reply_at(position, answer(packet.packet_id, codes), ask)
+        def reply() -> None:
+            if self.closing:
+                return
+            if position:
+                self.reply_at(position, answer(packet.packet_id, codes), ask)
+            else:
+                self.send(answer(packet.packet_id, codes))
+                ask()
+
+        known = self._server.known()
+        if known is None:
+            reply()
         else:
-            self.send(answer(packet.packet_id, codes))
-            ask()
+            known.addCallback(lambda _: reply())
 
     def _unsubscribe(self, session: Session, packet: p.Unsubscribe) -> None:
         for topic_filter in packet.filters:

@@ -433,6 +433,10 @@ class MqttListener(Listener):
                 owed.append(topic_filter)
         return bytes(codes), owed, self.sessions.unsafe(session)
 
+    def known(self) -> Deferred[None] | None:
+        """See `broker.mqtt.host.Server`."""
+        return None if self.elsewhere is None else self.elsewhere.known()
+
     def _refusal_of(self, session: Session, topic_filter: str) -> int:
         """The SUBACK code if the subscription is refused, else 0."""
         settings = self.settings

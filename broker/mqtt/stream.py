@@ -70,11 +70,11 @@ class Stream(Intake):
                 if watched is not None and not watched.look(data[rest:]):
                     self.home.stats.drop("malformed")
                 else:
-                    for receiver in plan.everyone:
+                    for receiver in plan.offered:
                         receiver.offer_alone(data)
             else:
                 packet_id = data[rest : rest + 2]
-                if plan.at_most_once or plan.kept or rest + 2 > size or packet_id == b"\0\0":
+                if plan.at_most_once or plan.keepers or rest + 2 > size or packet_id == b"\0\0":
                     return False
                 for receiver in plan.at_least_once:
                     receiver.deliver(data[:rest], data[rest + 2 :], True)
@@ -147,9 +147,9 @@ class Stream(Intake):
                             for at in range(offset, end, step):
                                 payload = data[at + rest - offset : at + step]
                                 distribute(plan, Message(topic, payload, 0, sender=session))
-                        elif plan.everyone:
+                        elif plan.offered:
                             packet = data[offset:end]
-                            for receiver in plan.everyone:
+                            for receiver in plan.offered:
                                 receiver.offer(packet, copies)
                         offset = end
                         continue
@@ -184,8 +184,8 @@ class Stream(Intake):
                                 packet = publish_head(topic, len(payload)) + payload
                                 for receiver in plan.at_most_once:
                                     receiver.offer(packet)
-                            for lasting in plan.kept:
-                                position = lasting.keep(plan, head, payload) or position
+                            for keeper in plan.keepers:
+                                position = keeper.keep(plan, head, payload) or position
                             ids.append(packet_id)
                             waiting += len(payload)
                             offset = end
@@ -232,8 +232,8 @@ class Stream(Intake):
             for receiver in plan.at_most_once:
                 receiver.offer(packets, len(ids))
         position = 0
-        for lasting in plan.kept:
-            position = lasting.keep_run(plan, run, at, step) or position
+        for keeper in plan.keepers:
+            position = keeper.keep_run(plan, run, at, step) or position
         return ids, position
 
     def _acknowledge(self, ids: list[bytes], position: int, size: int) -> None:

@@ -12,7 +12,6 @@ secrets are not shown.
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -20,11 +19,10 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import inspect, structs
 
+from broker.model.discreet import SECRET, without_user_info
+
 S = TypeVar("S", bound=msgspec.Struct)
 
-_SECRET = re.compile(r"(^|_)(token|secret|password|passcode|app_key)s?$")
-#: A password may hold what ought to be encoded, so this reaches to the last "@".
-_USER_INFO = re.compile(r"//[^\s]*@")
 _PREFIX = "BROKER__"
 _SHOWN = 80
 
@@ -95,13 +93,13 @@ def listed(what: str, names: Iterable[str]) -> str:
 
 def complaint(path: str, value: Any, allowed: str, source: str) -> ConfigError:
     """The line for a wrong ``value`` of the key ``path``."""
-    secret = _SECRET.search(path.rpartition(".")[2]) is not None
+    secret = SECRET.search(path.rpartition(".")[2]) is not None
     if isinstance(value, Override):
         shown = "(not shown)" if secret else _short(value.text)
         return ConfigError(f"environment variable {value.variable} = {shown}: {allowed}")
     if isinstance(value, dict):
         return ConfigError(f"{source}: [{path}]: {allowed}")
-    return ConfigError(f"{source}: {path} = {'(not shown)' if secret else _short(_toml(value))}: {allowed}")
+    return ConfigError(f"{source}: {path} = {'(not shown)' if secret else _short(as_toml(value))}: {allowed}")
 
 
 def _typed(type_: Any, value: Any, where: str, source: str) -> Any:
@@ -116,6 +114,12 @@ def _typed(type_: Any, value: Any, where: str, source: str) -> Any:
         return msgspec.convert(plain, type_)
     except msgspec.ValidationError as error:
         raise complaint(where, value, _allowed(info, str(error)), source) from None
+
+
+def allowed_values(type_: Any) -> str:
+    """What a key of this type takes, in words; empty where the type says all (true or false, any text, any number)."""
+    text = _allowed(_plain(inspect.type_info(type_)), "").removeprefix("must be ")
+    return text if re.search(r" of |\bmatches\b", text) and "such as" not in text else ""
 
 
 def _is_text(info: inspect.Type) -> bool:
@@ -143,7 +147,7 @@ def _allowed(info: Any, error: str) -> str:
         case inspect.BoolType():
             return "must be true or false"
         case inspect.LiteralType():
-            return "must be one of " + ", ".join(_toml(value) for value in info.values)
+            return "must be one of " + ", ".join(as_toml(value) for value in info.values)
         case inspect.IntType():
             return "must be a whole number" + _range(info)
         case inspect.FloatType():
@@ -167,7 +171,7 @@ def _range(info: inspect.IntType | inspect.FloatType) -> str:
     return " of " + " and ".join(said) if said else ""
 
 
-def _toml(value: Any) -> str:
+def as_toml(value: Any) -> str:
     """A value as it stands in TOML, near enough to find it again."""
     match value:
         case bool():
@@ -175,14 +179,14 @@ def _toml(value: Any) -> str:
         case str():
             return msgspec.json.encode(value).decode()
         case list() | tuple():
-            return "[" + ", ".join(_toml(item) for item in value) + "]"
+            return "[" + ", ".join(as_toml(item) for item in value) + "]"
         case dict():
-            return "{...}"
+            return "{...}" if value else "{}"
     return str(value)
 
 
 def _short(text: str) -> str:
-    line = _USER_INFO.sub("//...@", _one_line(text))
+    line = without_user_info(_one_line(text))
     return line if len(line) <= _SHOWN else line[:_SHOWN] + "..."
 
 

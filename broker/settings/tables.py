@@ -14,6 +14,7 @@ from msgspec import Meta
 from broker.events.settings import EventsTable, MailTable
 from broker.fleet.settings import CampaignSettings
 from broker.listening.settings import Limits
+from broker.model.discreet import Discreet
 from broker.storage.redis.settings import RedisTable
 
 Count = Annotated[int, Meta(ge=1)]
@@ -28,7 +29,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A table whose keys are all optional."""
 
 
-class BrokerTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class BrokerTable(Discreet, Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The process."""
 
     name: NodeName = "node-1"
@@ -41,7 +42,7 @@ class BrokerTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
 
 
-class StorageTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StorageTable(Discreet, Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where everything is kept that has to outlive the process."""
 
     #: ``sqlite:`` for <data_dir>/broker.sqlite, ``sqlite:PATH`` for another file, or a Redis

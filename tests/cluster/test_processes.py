@@ -65,7 +65,9 @@ class Nova:
         self._socket.close()
 
 
-class Processes(TestCase):
+class ProcessCase(TestCase):
+    """Starts processes, and stops them in the end."""
+
     timeout = 120
 
     def setUp(self) -> None:
@@ -123,6 +125,8 @@ class Processes(TestCase):
             f"{command_id} to be {status}",
         )
 
+
+class Processes(ProcessCase):
     # -- commands --------------------------------------------------------------------------------------------------
 
     def test_commands(self) -> Any:

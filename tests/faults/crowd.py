@@ -28,7 +28,12 @@ SILENCE = 5.0
 BEAT = 1.0
 
 
-class _Cuttable(ProtocolWrapper):
+#: Twisted's has no types.
+_Wrapper: Any = ProtocolWrapper
+_Wrapping: Any = WrappingFactory
+
+
+class _Cuttable(_Wrapper):  # type: ignore[misc]  # see above
     """A connection that can be cut in the middle of what its client says next."""
 
     cutting = False
@@ -44,17 +49,15 @@ class _Cuttable(ProtocolWrapper):
         self.write(b"".join(iovec))
 
     def connectionMade(self) -> None:
-        factory: Any = self.factory
-        factory.place.connections.add(self)
+        self.factory.place.connections.add(self)
         super().connectionMade()
 
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # it is always given
-        factory: Any = self.factory
-        factory.place.connections.discard(self)
+    def connectionLost(self, reason: Failure) -> None:
+        self.factory.place.connections.discard(self)
         super().connectionLost(reason)
 
 
-class _Cutting(WrappingFactory):
+class _Cutting(_Wrapping):  # type: ignore[misc]  # see above
     noisy = False
     protocol = _Cuttable
 

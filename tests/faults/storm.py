@@ -80,12 +80,13 @@ class FaultStorm:
         self._mqtt = MqttKind(
             brokers, self.book, self.random, plan.pairs, plan.lease + SLACK, self._frozen, ordered=plan.ordered
         )
+        self._lorawan = LorawanKind(crowd, self.book, plan.devices, seed)
         makers: dict[str, Callable[[], Kind]] = {
             "novacloud": lambda: NovaCloudKind(crowd, plan.devices, seed),
             "gateway88": lambda: Gateway88Kind(crowd, plan.devices, seed),
             "gizwits": lambda: GizwitsKind(crowd, plan.devices, seed),
-            "lorawan": lambda: LorawanKind(crowd, self.book, plan.devices, seed),
-            "stream": lambda: StreamKind(crowd, seed),
+            "lorawan": lambda: self._lorawan,
+            "stream": lambda: StreamKind(crowd, seed, self._times_said),
             "mqtt": lambda: self._mqtt,
         }
         # MQTT comes last: its commander orders from all the others.
@@ -120,6 +121,11 @@ class FaultStorm:
     def _all_there(self) -> bool:
         self.turn(publishing=False)
         return all(kind.there() for kind in self.kinds)
+
+    def _times_said(self, device: str, number: int) -> int:
+        """Motes may say a thing again; others say it once."""
+        motes = {target.id for target in self._lorawan.targets}
+        return self._lorawan.times_said(device, number) if device in motes else 1
 
     # -- load ------------------------------------------------------------------------------------------------------
 

@@ -109,29 +109,29 @@ class ConnectionLimitTests(ListenerCase):
 
 
 class FailedLoginTests(ListenerCase):
-    def fail(self, count: int, address: str = ADDRESS) -> list[float]:
+    def failures(self, count: int, address: str = ADDRESS) -> list[float]:
         return [self.listener.login_failed(address) for _ in range(count)]
 
     def test_delays_double_past_the_limit(self) -> None:
         self.make(max_failed_logins=3)
-        delays = self.fail(20)
+        delays = self.failures(20)
         self.assertEqual(delays[:8], [0, 0, 0, 1, 2, 4, 8, 15])
         self.assertEqual(set(delays[8:]), {15})
         self.assertEqual((self.listener.stats.logins_failed, self.listener.stats.logins_delayed), (20, 17))
 
     def test_the_longest_delay(self) -> None:
         self.make(max_failed_logins=1, max_login_delay=3.0, lockout_failed_logins=0)
-        self.assertEqual(self.fail(5000)[:5], [0, 1, 2, 3, 3])
+        self.assertEqual(self.failures(5000)[:5], [0, 1, 2, 3, 3])
 
     def test_each_address_on_its_own(self) -> None:
         self.make(max_failed_logins=1)
-        self.assertEqual((self.fail(1), self.fail(1, "192.0.2.9"), self.fail(1)), ([0], [0], [1]))
+        self.assertEqual((self.failures(1), self.failures(1, "192.0.2.9"), self.failures(1)), ([0], [0], [1]))
 
     def test_an_ipv6_address_counts_as_its_network(self) -> None:
         self.make(max_failed_logins=1, max_connections_per_address=1)
-        self.assertEqual(self.fail(1, "2001:db8::1") + self.fail(1, "2001:db8::ffff:1%eth0"), [0, 1])
-        self.assertEqual(self.fail(1, "2001:db8:0:1::1"), [0])
-        self.assertEqual(self.fail(1, "::ffff:192.0.2.7") + self.fail(1, "192.0.2.7"), [0, 1])
+        self.assertEqual(self.failures(1, "2001:db8::1") + self.failures(1, "2001:db8::ffff:1%eth0"), [0, 1])
+        self.assertEqual(self.failures(1, "2001:db8:0:1::1"), [0])
+        self.assertEqual(self.failures(1, "::ffff:192.0.2.7") + self.failures(1, "192.0.2.7"), [0, 1])
         connection = self.listener.buildProtocol(IPv6Address("TCP", "2001:db8::1", 1))
         assert connection is not None
         self.listener.opened(connection)
@@ -144,24 +144,24 @@ class FailedLoginTests(ListenerCase):
 
     def test_forgotten_after_a_while(self) -> None:
         self.make(max_failed_logins=2, failed_login_window=20.0)
-        self.fail(4)
+        self.failures(4)
         self.clock.advance(10.0)  # one is forgotten
-        self.assertEqual(self.fail(1), [2])
+        self.assertEqual(self.failures(1), [2])
         self.clock.advance(40.0)
-        self.assertEqual(self.fail(3), [0, 0, 1])
+        self.assertEqual(self.failures(3), [0, 0, 1])
 
     def test_loopback_is_exempt(self) -> None:
         self.make(max_failed_logins=1, lockout_failed_logins=2)
-        self.assertEqual(set(self.fail(5, "127.0.0.1")), {0})
+        self.assertEqual(set(self.failures(5, "127.0.0.1")), {0})
         self.connect("127.0.0.1")
         self.make(max_failed_logins=1, exempt_loopback=False)
-        self.assertEqual(self.fail(2, "127.0.0.1"), [0, 1])
+        self.assertEqual(self.failures(2, "127.0.0.1"), [0, 1])
 
     def test_who_does_not_wait_is_not_heard_any_more(self) -> None:
         self.make(max_failed_logins=10, failed_login_window=60.0, lockout_failed_logins=20)
-        self.fail(19)
+        self.failures(19)
         self.connect().hang_up()
-        self.fail(2)
+        self.failures(2)
         self.refused()
         self.connect("192.0.2.9")
         self.assertEqual(self.listener.stats.refused, {"too_many_failed_logins": 1})
@@ -186,18 +186,18 @@ class FailedLoginTests(ListenerCase):
 
     def test_nobody_is_locked_out_where_that_is_switched_off(self) -> None:
         self.make(max_failed_logins=1, lockout_failed_logins=0)
-        self.fail(1000)
+        self.failures(1000)
         self.connect()
 
     def test_connections_that_are_open_stay(self) -> None:
         self.make(max_failed_logins=1, lockout_failed_logins=2)
         peer = self.connect()
-        self.fail(5)
+        self.failures(5)
         self.assertTrue(peer.open)
 
     def test_new_limits_count_at_once(self) -> None:
         self.make(max_failed_logins=1, lockout_failed_logins=2)
-        self.fail(5)
+        self.failures(5)
         self.refused()
         self.listener.limits = Limits(max_failed_logins=1, lockout_failed_logins=0)
         self.connect()
@@ -206,10 +206,10 @@ class FailedLoginTests(ListenerCase):
         self.patch(failed_logins, "MAX_ADDRESSES", 3)
         self.make(max_failed_logins=1)
         for number in range(20):
-            self.fail(1, f"192.0.2.{number}")
-            self.fail(1)
+            self.failures(1, f"192.0.2.{number}")
+            self.failures(1)
         self.assertEqual(len(self.listener.failed_logins), 3)
-        self.assertEqual(self.fail(1), [15])
+        self.assertEqual(self.failures(1), [15])
 
 
 class TickTests(ListenerCase):

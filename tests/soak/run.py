@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from subprocess import TimeoutExpired
 
 from tests.real import PATIENCE, RealBroker, eventually
 from tests.simulate.processes import free_ports
@@ -34,7 +35,8 @@ LISTENERS = {
 }
 #: What the demo says when everybody has come.
 SEEN = "the whole matrix was seen"
-#: Connections that the demo may have more of at the end.
+#: What has to be closed again, and how many the demo may have more of at the end: some of it has no power at times.
+OPENED = ("connections", "files")
 SOME = 8
 #: So that what is bounded by time or number reaches its bound within the warm-up of a short run, too.
 SETTINGS = {
@@ -64,8 +66,8 @@ class Soak:
         demo = [sys.executable, "-m", "broker.simulate", "demo", "--plain"]
         options = ["--devices", str(devices), "--seed", str(seed)]
         self.broker = RealBroker(folder, {**binds, **SETTINGS}, [*demo, *options])
-        #: Connections of the demo alone.
-        self.before = 0.0
+        #: With the demo alone.
+        self.before: dict[str, float] = {}
         self.samples: list[tuple[float, dict[str, float]]] = []
 
     def run(self, every: float) -> int:
@@ -74,7 +76,7 @@ class Soak:
         try:
             pid = child_of(self.broker.pid)
             eventually(lambda: any(SEEN in line for line in self.broker.output), "the demo's whole matrix", 120.0)
-            self.before = sample(pid, self._metrics())["connections"]
+            self.before = sample(pid, self._metrics())
             place = Place(self.broker, self.ports)
             restless = [
                 Restless(name, self.seed + number, visits(place)) for number, (name, visits) in enumerate(KINDS.items())
@@ -89,9 +91,17 @@ class Soak:
             left = self._left(pid)
             metrics = self._metrics()
         finally:
-            status = self.broker.stop()
+            status = self._stop()
             (self.folder / "output.txt").write_text("\n".join(self.broker.output))
         return self._report(restless, faults, status, left, metrics)
+
+    def _stop(self) -> int:
+        """The demo's exit status, which is the broker's too; -9 if it had to be killed."""
+        try:
+            return self.broker.stop()
+        except TimeoutExpired:
+            self.broker.kill()
+            return -9
 
     def _watch(self, pid: int, every: float, restless: Sequence[Restless]) -> None:
         began = time.monotonic()
@@ -107,17 +117,18 @@ class Soak:
                     told += self.seconds / 20
                 time.sleep(max(0.0, every - (time.monotonic() - began - at)))
 
-    def _left(self, pid: int) -> float:
-        """Connections when the restless are gone: those of the demo alone, give or take what has no power just now."""
+    def _left(self, pid: int) -> dict[str, float]:
+        """The figures when the restless are gone, as soon as nothing of theirs is left or it is too late for that."""
 
         def gone() -> bool:
-            return sample(pid, self._metrics())["connections"] <= self.before + SOME
+            figures = sample(pid, self._metrics())
+            return all(figures[name] <= self.before[name] + SOME for name in OPENED)
 
         try:
-            eventually(gone, "no connections of the restless any more")
+            eventually(gone, "nothing of the restless any more", 60.0)
         except AssertionError:
-            pass  # the report has the figure
-        return sample(pid, self._metrics())["connections"]
+            pass  # the report has the figures
+        return sample(pid, self._metrics())
 
     def _metrics(self) -> str:
         connection = http.client.HTTPConnection("127.0.0.1", self.ports["http"], timeout=PATIENCE)
@@ -128,7 +139,7 @@ class Soak:
             connection.close()
 
     def _report(
-        self, restless: Sequence[Restless], faults: list[Exception], status: int, left: float, metrics: str
+        self, restless: Sequence[Restless], faults: list[Exception], status: int, left: dict[str, float], metrics: str
     ) -> int:
         wrong = [f"{error!r} {' '.join(getattr(error, '__notes__', ()))}" for error in faults]
         output = "\n".join(self.broker.output)
@@ -138,8 +149,9 @@ class Soak:
             wrong.append("the broker closed connections for a fault of its own")
         if status:
             wrong.append(f"the demo and its broker ended with status {status}")
-        if left > self.before + SOME:
-            wrong.append(f"{left:.0f} connections were left, {self.before:.0f} before")
+        for name in OPENED:
+            if left[name] > self.before[name] + SOME:
+                wrong.append(f"{left[name]:.0f} {name} were left, {self.before[name]:.0f} before")
         for one in restless:
             done = ", ".join(f"{what} {count:,}" for what, count in one.counts.items())
             self.say(f"{one.name:12} {done}")

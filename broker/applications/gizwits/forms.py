@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from broker.devices.gizwits import errors as e
+from broker.model.discreet import Discreet
 
 #: A control message in numbers.
 Byte = Annotated[int, Meta(ge=0, le=255)]
@@ -25,7 +26,7 @@ _PHONE: Final = re.compile(r"\+?[0-9][0-9 -]{2,30}")
 PROFILE: Final = ("name", "gender", "birthday", "address", "lang", "remark")
 
 
-class AuthData(msgspec.Struct, kw_only=True):
+class AuthData(Discreet, msgspec.Struct, kw_only=True):
     """Another party vouches for the user: see `vouching`."""
 
     src: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,32}$")]
@@ -33,7 +34,7 @@ class AuthData(msgspec.Struct, kw_only=True):
     token: Annotated[str, Meta(max_length=512)]
 
 
-class NewUser(msgspec.Struct, kw_only=True):
+class NewUser(Discreet, msgspec.Struct, kw_only=True):
     """POST /app/users."""
 
     phone_id: Name | None = None
@@ -46,7 +47,7 @@ class NewUser(msgspec.Struct, kw_only=True):
     lang: Annotated[str, Meta(max_length=16)] | None = None
 
 
-class UserChanges(msgspec.Struct, kw_only=True):
+class UserChanges(Discreet, msgspec.Struct, kw_only=True):
     """PUT /app/users."""
 
     old_pwd: Password | None = None
@@ -68,7 +69,7 @@ class UserChanges(msgspec.Struct, kw_only=True):
         return {name: value for name in PROFILE if (value := getattr(self, name)) is not None}
 
 
-class LoginForm(msgspec.Struct, kw_only=True):
+class LoginForm(Discreet, msgspec.Struct, kw_only=True):
     """POST /app/login."""
 
     username: Name
@@ -76,7 +77,7 @@ class LoginForm(msgspec.Struct, kw_only=True):
     lang: Annotated[str, Meta(max_length=16)] | None = None
 
 
-class NewBinding(msgspec.Struct, kw_only=True):
+class NewBinding(Discreet, msgspec.Struct, kw_only=True):
     """A device to bind."""
 
     did: Did
@@ -126,7 +127,7 @@ class Control(msgspec.Struct, kw_only=True):
     attrs: dict[str, Any] | None = None
 
 
-class Login(msgspec.Struct):
+class Login(Discreet, msgspec.Struct):
     """What a log-in is answered with. ``expire_at``: UNIX seconds."""
 
     uid: str

@@ -21,6 +21,7 @@ from msgspec import Meta
 from broker.applications.gizwits.forms import Byte, Did
 from broker.devices.gizwits.codec import MAX_DATA
 from broker.listening.frames import text_frame
+from broker.model.discreet import Discreet
 from broker.model.jsontext import encode
 
 #: Numbers of s2c_invalid_msg besides those of the Open API. Apps know 1009 and 1011; the others are the broker's own.
@@ -39,7 +40,7 @@ Frame = Annotated[list[Byte], Meta(max_length=MAX_DATA + 16)]
 ATTRS: Final = "attrs_v4"
 
 
-class LoginRequest(msgspec.Struct, kw_only=True):
+class LoginRequest(Discreet, msgspec.Struct, kw_only=True):
     """login_req. ``heartbeat_interval``: seconds."""
 
     appid: Part

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from broker.cluster.lives import FarDevice
+from broker.model.discreet import Discreet
 from broker.model.messages import Command
 from broker.model.records import Actuator, ApplicationRecord, DeviceRecord, Product, Sensor, StoredMessage
 from broker.routing.live import LiveDevice
@@ -52,7 +53,7 @@ class PresenceShape(msgspec.Struct, kw_only=True):
     state: str
 
 
-class DeviceShape(msgspec.Struct, kw_only=True):
+class DeviceShape(Discreet, msgspec.Struct, kw_only=True):
     """A device with its presence and last values. ``secret`` is there once: in the answer that made it.
 
     Of a 0x88 gateway, where they are set: the ``certificate`` that it is bound to, and its own ``backup_every``.
@@ -122,7 +123,7 @@ class ProductShape(msgspec.Struct, kw_only=True):
     actuators: tuple[Actuator, ...]
 
 
-class ApplicationShape(msgspec.Struct, kw_only=True):
+class ApplicationShape(Discreet, msgspec.Struct, kw_only=True):
     """An application. ``secret`` is there once: in the answer that made it."""
 
     id: str
@@ -213,7 +214,7 @@ class ImportFailure(msgspec.Struct):
     error: str
 
 
-class ImportedSecret(msgspec.Struct):
+class ImportedSecret(Discreet, msgspec.Struct):
     """A secret that was made because the line had none."""
 
     id: str
@@ -251,14 +252,13 @@ def device_shape(
 
     ``far``: it is connected to another process. ``state``: of its presence, and how often it went lately.
     """
-    if far is not None:
-        values, unmapped = far.values, far.unmapped
-    else:
-        values, unmapped = stored if live is None else (live.values.values, live.values.unmapped)
+    values, unmapped = stored
     online, last_seen, info = record.online, record.last_seen, record.info
     if far is not None:
+        values, unmapped = far.values, far.unmapped
         online, last_seen, info = True, far.last_seen, far.info
     elif live is not None:
+        values, unmapped = live.values.values, live.values.unmapped
         online, last_seen, info = live.online, live.last_seen, live.info
     return DeviceShape(
         id=record.id,

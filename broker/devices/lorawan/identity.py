@@ -130,6 +130,9 @@ class AbpSession(NamedTuple):
     nwk_s_key: bytes
     app_s_key: bytes
 
+    def __repr__(self) -> str:
+        return f"AbpSession({self.dev_addr:08X})"
+
 
 class Identity:
     """A mote's record, read. Secrets do not show."""

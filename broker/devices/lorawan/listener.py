@@ -82,6 +82,7 @@ class LorawanListener:
                 # ChirpStack keeps what it has not been acknowledged for the one client that it knows.
                 once=self.chirpstack is not None,
             )
+            core.duties.add(self.relay)
         self._stopping = False
 
     @property

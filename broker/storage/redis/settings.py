@@ -7,13 +7,15 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from broker.model.discreet import Discreet
+
 Seconds = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 #: It stands in front of every key, and before a colon.
 Prefix = Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,64}$")]
 
 
-class RedisTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RedisTable(Discreet, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Only read where ``storage.url`` names a Redis."""
 
     #: What all keys begin with: brokers that have nothing to do with one another may share a Redis.

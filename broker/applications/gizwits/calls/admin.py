@@ -17,6 +17,7 @@ from broker.applications.gizwits.user_records import USERNAME, UserRecord
 from broker.devices.gizwits.datapoints import MAX_POINTS, DataPoint
 from broker.devices.gizwits.errors import Refused
 from broker.devices.gizwits.identity import PROTOCOL
+from broker.model.discreet import Discreet
 from broker.model.errors import Conflict, Invalid, NotFound
 from broker.web.problems import Problem
 from broker.web.routes import ADMIN, API, Call, Route
@@ -25,7 +26,7 @@ Secret = Annotated[str, Meta(max_length=256)]
 SourceKey = Annotated[str, Meta(min_length=16, max_length=256)]
 
 
-class UserShape(msgspec.Struct):
+class UserShape(Discreet, msgspec.Struct):
     """A user of an application; ``names`` by kind: phone_id, username, email, phone, auth."""
 
     uid: str
@@ -61,28 +62,28 @@ class UserQuery(msgspec.Struct, kw_only=True):
     cursor: Annotated[str, Meta(max_length=64)] | None = None
 
 
-class DataPoints(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class DataPoints(Discreet, msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What is to change of a Gizwits product; what is left out stays. The secret signs `POST /app/bind_mac`."""
 
     datapoints: Annotated[list[DataPoint], Meta(max_length=MAX_POINTS)] | UnsetType = UNSET
     secret: Secret | UnsetType = UNSET
 
 
-class DataPointsShape(msgspec.Struct):
+class DataPointsShape(Discreet, msgspec.Struct):
     """A product's data points, and whether it has a secret."""
 
     datapoints: list[DataPoint]
     secret: bool
 
 
-class ApplicationAuth(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class ApplicationAuth(Discreet, msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """``secret``: the application's, for `POST /app/request_token`; ``sources``: who vouches for users -> the key."""
 
     secret: Secret | None = None
     sources: dict[Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,32}$")], SourceKey] | None = None
 
 
-class ApplicationAuthShape(msgspec.Struct):
+class ApplicationAuthShape(Discreet, msgspec.Struct):
     """Whether the application can prove itself, and who vouches for its users."""
 
     secret: bool

@@ -9,13 +9,14 @@ from msgspec import UNSET, Meta, UnsetType
 
 from broker.applications.http.calls.devices import Text, check_fields
 from broker.applications.http.shapes import ApplicationPage, ApplicationShape, application_shape
+from broker.model.discreet import Discreet
 from broker.web.problems import Problem
 from broker.web.routes import ADMIN, API, Call, Route
 
 Secret = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
-class NewApplication(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class NewApplication(Discreet, msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """An application to register. ``id`` and ``secret`` are made when left out; the EUI and key are loracenter's."""
 
     kind: Annotated[str, Meta(pattern="^(gizwits|loracenter|mqtt|http)$")]
@@ -27,7 +28,7 @@ class NewApplication(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     disabled: bool = False
 
 
-class ApplicationChanges(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class ApplicationChanges(Discreet, msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What is to change; what is left out stays. Null for ``secret`` makes a new one."""
 
     name: Text | UnsetType = UNSET

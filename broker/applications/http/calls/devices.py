@@ -21,6 +21,7 @@ from broker.applications.http.shapes import (
 )
 from broker.cluster.lives import FarDevice
 from broker.core import Core
+from broker.model.discreet import Discreet
 from broker.model.errors import Invalid
 from broker.model.messages import KINDS
 from broker.model.records import DeviceQuery, DeviceRecord
@@ -35,7 +36,7 @@ Cursor = Annotated[str, Meta(max_length=512)]
 Time = Annotated[float, Meta(ge=0, le=1e11)]
 
 
-class NewDevice(msgspec.Struct, kw_only=True):
+class NewDevice(Discreet, msgspec.Struct, kw_only=True):
     """A device to register. Its protocol may ask for further fields. ``id`` and ``secret`` are made when left out."""
 
     protocol: Annotated[str, Meta(min_length=1, max_length=64)]
@@ -50,7 +51,7 @@ class NewDevice(msgspec.Struct, kw_only=True):
     parent: Text | None = None
 
 
-class DeviceChanges(msgspec.Struct, kw_only=True):
+class DeviceChanges(Discreet, msgspec.Struct, kw_only=True):
     """What is to change; what is left out stays. Null for ``secret`` makes a new one, for the others removes them."""
 
     secret: Annotated[str, Meta(min_length=1, max_length=512)] | UnsetType | None = UNSET

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import ISSLTransport
 
 from broker.applications.http.api import api_of
 from broker.applications.http.sign_in import header, same_host, set_cookie
+from broker.model.discreet import Discreet
 from broker.model.errors import Forbidden
 from broker.web.answers import Answer
 from broker.web.problems import Problem
@@ -25,7 +26,7 @@ class SignInBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         return "<SignInBody>"
 
 
-class SessionShape(msgspec.Struct):
+class SessionShape(Discreet, msgspec.Struct):
     """Who is signed in. ``csrf`` has to come with every call that changes something, as ``X-CSRF-Token``."""
 
     who: Literal["admin"]
@@ -47,6 +48,7 @@ async def sign_in(call: Call) -> Any:
     if before is not None:
         api.sessions.end(before)
     cookie, session = api.sessions.begin()
+    await api.across.announce(session)
     shape = SessionShape("admin", session.csrf, round(session.expires_at, 3))
     max_age = int(api.settings.session_lifetime)
     return Answer(200, shape, headers=((b"Set-Cookie", set_cookie(cookie, is_secure(call), max_age)),))

@@ -20,6 +20,7 @@ from broker.events.buckets import RateLimit
 from broker.events.courier import Courier
 from broker.events.side import EventSide, opened
 from broker.events.sinks import EMAIL, WEBHOOK, DeadLetter, Sink
+from broker.model.discreet import Discreet
 from broker.model.errors import Conflict, Invalid, NotFound, Unavailable
 from broker.model.secrets import make_secret
 from broker.web.problems import Problem
@@ -43,7 +44,7 @@ _SENDER: Final = re.compile(rf"(?:[^<>@\x00-\x1f\x7f]*<)?({_ADDRESS.pattern})>?"
 FIELDS: Final = {"url": WEBHOOK, "secret": WEBHOOK, "headers": WEBHOOK, "to": EMAIL, "sender": EMAIL, "subject": EMAIL}
 
 
-class NewSink(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class NewSink(Discreet, msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A sink. ``batch``: events in one delivery at most.
 
     webhook: ``url`` (http or https), ``secret`` (made when left out; shown in the answer, this once), ``headers``.
@@ -63,7 +64,7 @@ class NewSink(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     subject: Text | UnsetType = UNSET
 
 
-class SinkChanges(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class SinkChanges(Discreet, msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What is to change; what is left out stays. Null for ``secret`` makes a new one.
 
     While ``enabled`` is false nothing is sent, and what comes waits.
@@ -90,7 +91,7 @@ class Trouble(msgspec.Struct, kw_only=True):
     next_attempt: float | None
 
 
-class SinkShape(msgspec.Struct, kw_only=True):
+class SinkShape(Discreet, msgspec.Struct, kw_only=True):
     """A sink and how it is doing. Of ``headers`` the names are shown; ``secret`` is there once, when it was made."""
 
     id: str

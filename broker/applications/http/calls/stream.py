@@ -14,13 +14,14 @@ import msgspec
 from broker.applications.http.api import api_of
 from broker.applications.http.streams import STREAM_KINDS, StreamClient, Wish
 from broker.applications.http.surface import request_token
+from broker.model.discreet import Discreet
 from broker.model.errors import Invalid
 from broker.web.callers import ADMINISTRATOR
 from broker.web.routes import ANYONE, API, Call
 from broker.web.websocket import WebSocketRoute
 
 
-class StreamQuery(msgspec.Struct, kw_only=True):
+class StreamQuery(Discreet, msgspec.Struct, kw_only=True):
     """Each may be given more than once; left out, it stands for all. ``access_token``: for browsers."""
 
     device: list[str] = []

@@ -8,13 +8,14 @@ import msgspec
 from msgspec import Meta
 
 from broker.listening.settings import Seconds
+from broker.model.discreet import Discreet
 from broker.mqtt.client_endpoint import parse_url
 
 Count = Annotated[int, Meta(ge=1)]
 Word = Annotated[str, Meta(pattern="^[^+#\u0000]*$", max_length=512)]
 
 
-class ChirpstackSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ChirpstackSettings(Discreet, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """ChirpStack v4 beside our own network, by its MQTT integration. All of it is read at the start."""
 
     #: Its MQTT broker: mqtt://HOST[:PORT], mqtts://HOST[:PORT] or mqtt+unix:///PATH. Empty: there is no ChirpStack.

@@ -12,6 +12,7 @@ from broker.devices.lorawan.multicast.groups import Group, Message
 from broker.devices.lorawan.multicast.records import Waiting
 from broker.devices.lorawan.settings import RegionName, Settings
 from broker.devices.lorawan.windows import rx2
+from broker.model.discreet import Discreet
 from broker.model.errors import Invalid
 
 Text = Annotated[str, Meta(max_length=128)]
@@ -25,7 +26,7 @@ Limit = Annotated[int, Meta(ge=1, le=1_000)]
 Status = Literal["queued", "sending", "sent", "partly_sent", "failed", "expired", "cancelled"]
 
 
-class NewGroup(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class NewGroup(Discreet, msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A group to make. What is left out is made: id, address (McAddr, 8 hexadecimal digits) and keys (32).
 
     ``region``: left out, that of the listener. ``frequency`` (Hz) and ``data_rate``: left out, those of its RX2.
@@ -48,7 +49,7 @@ class NewGroup(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     devices: Annotated[list[Text], Meta(max_length=10_000)] = []
 
 
-class GroupChanges(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class GroupChanges(Discreet, msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What is to change; what is left out stays. Null: frequency and data_rate of RX2, nobody's group.
 
     Another address or other keys are another session, whose counters begin at 0 unless they were used before, or
@@ -84,7 +85,7 @@ class GroupShape(msgspec.Struct, kw_only=True):
     created_at: float
 
 
-class GroupKeys(msgspec.Struct, kw_only=True):
+class GroupKeys(Discreet, msgspec.Struct, kw_only=True):
     """What a mote needs to hear the group: McAddr and the two session keys, hexadecimal."""
 
     id: str
@@ -93,7 +94,7 @@ class GroupKeys(msgspec.Struct, kw_only=True):
     mc_app_s_key: str
 
 
-class MadeGroup(GroupShape, kw_only=True):
+class MadeGroup(Discreet, GroupShape, kw_only=True):
     """A new group, with its keys."""
 
     mc_nwk_s_key: str
