@@ -12,6 +12,7 @@ secrets are not shown.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
