@@ -110,7 +110,7 @@ def sample(shape: Shape, seconds: float) -> tuple[Counter[Place], Counter[Place]
 
     Raises BenchmarkError.
     """
-    make = GENTLER.get(shape.name, shape.make)
+    make: Callable[[Any], Work] = GENTLER.get(shape.name) or shape.make
     with SampledBroker(history=shape.history, more=shape.settings) as broker:
         work = make(broker)
         measure_once(work, broker, max(1, shape.messages // 4))
