@@ -31,6 +31,13 @@ NOVACLOUD = (
         targets=(Target(8.0, 2),),
     ),
     Shape(
+        name="novacloud-single",
+        protocol="NovaCloud",
+        title="data -> MQTT, one in flight",
+        make=lambda broker: Uplinks(broker, 1),
+        messages=10_000,
+    ),
+    Shape(
         name="novacloud-history",
         protocol="NovaCloud",
         title="data -> MQTT, 32, history on",

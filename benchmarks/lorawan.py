@@ -36,11 +36,13 @@ GATEWAYS = 120
 NWK_S_KEY = bytes(range(16))
 APP_S_KEY = bytes(range(16, 32))
 FIRST_ADDRESS = 0x26000000
-#: Seconds after the last uplink in which all have to have arrived.
+#: Seconds without another arrival after which no more is expected.
 PATIENCE = 5.0
 #: Uplinks a second, a little over what the issue asks for; those that are answered with a downlink.
 RATE = 2050.0
 DOWNLINKS = 50.0
+#: Of the uplinks, those that may find a full buffer where the machine does other things; they are told.
+LOST = 0.01
 
 
 def dev_eui(number: int) -> str:
@@ -143,11 +145,13 @@ class Arrivals(threading.Thread):
         self._sock = sock
 
     def wait(self, count: int) -> None:
-        """Until so many have come. Raises BenchmarkError when they do not."""
-        until = time.perf_counter() + PATIENCE
+        """Until so many have come, or no more do."""
+        came, until = 0, 0.0
         while len(self.at) < count:
-            if time.perf_counter() > until:
-                raise BenchmarkError(f"{len(self.at)} of {count} uplinks have arrived")
+            if len(self.at) > came or not until:
+                came, until = len(self.at), time.perf_counter() + PATIENCE
+            elif time.perf_counter() > until:
+                return
             time.sleep(0.01)
 
     def run(self) -> None:
@@ -197,7 +201,7 @@ class LoraUplinks:
         self._arrivals.start()
 
     def run(self, messages: int) -> Load:
-        """Raises BenchmarkError when one of them does not arrive."""
+        """Raises BenchmarkError when more than a hundredth of them do not arrive."""
         sys.setswitchinterval(0.0001)  # or it would be the sender that the subscriber waits for
         first, self._sent = self._sent, self._sent + messages
         datagrams = [self._copies(index) for index in range(first, self._sent)]
@@ -216,7 +220,11 @@ class LoraUplinks:
         took = time.perf_counter() - started
         self._arrivals.wait(messages)
         at = self._arrivals.at
-        return Load(messages, took, [at[first + number] - sent for number, sent in enumerate(sent_at)])
+        lost = messages - len(at)
+        if lost > messages * LOST:
+            raise BenchmarkError(f"{lost} of {messages} uplinks have not arrived")
+        late = [at[first + number] - sent for number, sent in enumerate(sent_at) if first + number in at]
+        return Load(len(at), took, late, lost)
 
     def _copies(self, index: int) -> list[bytes]:
         frame = frame_up(index % MOTES, index // MOTES, index.to_bytes(6, "big"))

@@ -52,6 +52,7 @@ class Result:
     rates: list[float] = field(default_factory=list)
     client: list[float] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
+    lost: int = 0
 
     @property
     def best(self) -> float:
@@ -86,6 +87,7 @@ class Result:
             "client_us": min(self.client),
             "p50_ms": self.percentile(0.5),
             "p99_ms": self.percentile(0.99),
+            "lost": self.lost,
             "longest_ms": self.percentile(1.0),
         }
 
@@ -224,6 +226,7 @@ def repeat(shape: Shape, server: Child, work: Work, messages: int, result: Resul
     result.rates.append(load.messages / load.seconds)
     result.client.append(client / load.messages * 1e6)
     result.latencies += load.latencies
+    result.lost += load.lost
 
 
 def figure(shape: Shape, server: Child, load: Load, cpu: float, memory: float) -> float:

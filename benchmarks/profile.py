@@ -13,12 +13,13 @@ import linecache
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import broker as package
 from benchmarks.children import PATIENCE, BenchmarkError, Broker, Child
+from benchmarks.lorawan import LoraUplinks
 from benchmarks.measure import Prepared
 from benchmarks.processes import TwoProcesses
 from benchmarks.sampler import BEGIN, END, FILE, Place
@@ -33,6 +34,13 @@ PATHS: Final = (
 #: Functions that nearly every sample is in say nothing: the loop of the reactor, and what has started it.
 WHOLE: Final = 0.97
 ROOT: Final = Path(package.__file__).resolve().parent.parent
+
+
+#: Loads that go by the clock: the sampler must not make the broker lose datagrams.
+GENTLER: Final[dict[str, Callable[[Broker], Work]]] = {
+    "lorawan": lambda broker: LoraUplinks(broker, rate=500.0),
+    "lorawan-upload": lambda broker: LoraUplinks(broker, customer=True, rate=500.0),
+}
 
 
 class SampledBroker(Broker):
@@ -125,10 +133,11 @@ def sample(shape: Shape, seconds: float) -> tuple[Counter[Place], Counter[Place]
 
     Raises BenchmarkError.
     """
+    make: Callable[[Any], Work] = GENTLER.get(shape.name) or shape.make
     kind: type[SampledBroker] | type[SampledProcesses]
     kind = SampledProcesses if "processes" in shape.storages else SampledBroker
     with kind(history=shape.history, more=shape.settings) as broker:
-        work = shape.make(broker)
+        work = make(broker)
         measure_once(work, broker, max(1, shape.messages // 4))
         broker.begin()
         used, done = 0.0, 0

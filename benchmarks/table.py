@@ -39,8 +39,9 @@ def _line(result: Result, verdict: str, first: bool, ratio: float | None = None)
 
 
 def beside(result: Result) -> list[str]:
-    """What a storage that is a process of its own has used."""
-    return [f"Redis itself {min(result.stored):.2f} us"] if any(result.stored) else []
+    """What a storage that is a process of its own has used; what did not arrive."""
+    redis = [f"Redis itself {min(result.stored):.2f} us"] if any(result.stored) else []
+    return redis + ([f"{result.lost} lost"] if result.lost else [])
 
 
 def verdicts(ours: Result, peers: Sequence[Result]) -> list[str]:

@@ -50,6 +50,7 @@ class Uplinks:
     def run(self, messages: int) -> Load:
         """Pass so many lines. Raises BenchmarkError when one is missing or out of its order."""
         goal = self._sent + messages
+        latencies: list[float] = []
         started = time.perf_counter()
         while self._seen < goal:
             count = min(self._window - (self._sent - self._seen), goal - self._sent)
@@ -57,8 +58,11 @@ class Uplinks:
                 first = self._sent % CYCLE
                 self._device.sendall(self._lines[self._starts[first] : self._starts[first + count]])
                 self._sent += count
+                began = time.perf_counter()
             self._receive(goal)
-        return Load(messages, time.perf_counter() - started)
+            if self._window == 1:
+                latencies.append(time.perf_counter() - began)
+        return Load(messages, time.perf_counter() - started, latencies)
 
     def _receive(self, goal: int) -> None:
         try:

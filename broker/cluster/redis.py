@@ -319,6 +319,8 @@ class RedisBackplane:
         return self._directory.find(space, key)
 
     def lead(self, duty: str) -> Deferred[bool]:
+        if not self.node:
+            return succeed(False)
         return self._run(scripts.LEAD, duty).addCallbacks(bool, self._leads_not)
 
     @staticmethod
