@@ -109,7 +109,8 @@ class Commands:
         self._adding: set[str] = set()
         #: Devices whose queue is being sent: what is told meanwhile may submit more.
         self._dispatching: set[str] = set()
-        #: Devices of which a command is on its way to the disk as sent, before it goes out; those where that failed.
+        #: Devices of which a command is on its way to the disk as sent, before it goes out; those where that failed,
+        #: which is tried again with the next tick.
         self._noting: set[str] = set()
         self._unnoted: set[str] = set()
         #: Answers whose command is being looked up: (device, answer) by command id.
@@ -425,8 +426,10 @@ class Commands:
             return False
         if len(self._on_link.get(device_id, ())) >= live.link.window:
             return False
+        if device_id in self._noting or device_id in self._unnoted:
+            return False
         command = next(iter(queue.values()))
-        if device_id in self._noting or command.id in self._adding or command.options.get("after") in self._open:
+        if command.id in self._adding or command.options.get("after") in self._open:
             return False  # the next one may not overtake it
         self._send(command, live.link)
         return True
