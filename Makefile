@@ -43,6 +43,18 @@ matrix: ## every device with every application, in one broker; writes docs/matri
 	@sh tools/environment.sh test
 	@.venv/bin/python -m tests.matrix
 
+fuzz: ## any bytes for every decoder and listener (MINUTES=10)
+	@sh tools/environment.sh check
+	@.venv/bin/python -m tests.fuzz --minutes $(or $(MINUTES),10)
+
+soak: ## every protocol for an hour: the broker may not grow (MINUTES=60)
+	@sh tools/environment.sh test
+	@.venv/bin/python -m tests.soak --minutes $(or $(MINUTES),60)
+
+audit: ## look for known faults in the code (bandit) and in what it depends on (pip-audit)
+	@sh tools/environment.sh check
+	@.venv/bin/python tools/audit.py
+
 coverage: ## run the tests and show the lines that none of them reaches
 	@sh tools/environment.sh test
 	@.venv/bin/coverage erase
