@@ -4,7 +4,7 @@
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench storm faults campaigns matrix coverage clean
+.PHONY: help run test lint bench storm faults campaigns matrix fuzz soak audit coverage clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile

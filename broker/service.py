@@ -134,7 +134,7 @@ class BrokerService(Service):
         self._monotonic = monotonic
         self._data_dir: DataDir | None = None
         self._certificate: Certificate | None = None
-        self._token = ""
+        self._token = ""  # nosec B105 # no password
         self._storage: Any = None
         self._recorder: Any = None
         self._campaigns: CampaignSide | None = None
