@@ -4,7 +4,7 @@
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench storm faults campaigns matrix fuzz soak audit coverage clean
+.PHONY: help run test lint docs reference bench storm faults campaigns matrix fuzz soak audit coverage clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
@@ -22,6 +22,15 @@ test: ## check style and types, run the tests (TESTS=tests.mqtt: only these)
 lint: ## check style and types only
 	@sh tools/environment.sh check
 	@.venv/bin/python tools/check.py lint
+
+docs: ## build the manual as web pages, build/manual/index.html
+	@sh tools/environment.sh check
+	@.venv/bin/python -m sphinx -W --keep-going -q -b html docs build/manual
+	@echo "build/manual/index.html"
+
+reference: ## write the pages of the manual that come from the code
+	@sh tools/environment.sh check
+	@.venv/bin/python -m tools.reference
 
 bench: ## measure what a message costs
 	@sh tools/environment.sh check

@@ -73,8 +73,15 @@ setup(
             # a mail server of somebody else
             "aiosmtpd>=1.4.6,<2",
             "coverage>=7.10,<8",
-            # tests/test_packaging.py builds the wheel without a network
+            # tests/test_packaging.py builds the wheel without a network, and follows what it asks for
             "setuptools>=77",
+            "packaging>=24",
+        ],
+        # `make docs`, and the test that builds the manual
+        "docs": [
+            "sphinx>=9.0,<10",
+            "myst-parser>=5,<6",
+            "furo>=2025.12",
         ],
         "dev": [
             "mypy>=2.4,<3",

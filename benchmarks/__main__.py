@@ -1,7 +1,11 @@
 """`python -m benchmarks`: what a message costs in this broker, beside other brokers on the same work.
 
 Each shape of load runs against fresh server processes: `twistd -n broker` with authentication, rights and metrics on,
-and the peers that are installed. Figures are the server's CPU microseconds (user + system, all threads) a message.
+on SQLite and, where it makes a difference, on a Redis; and the peers that are installed. Figures are the server's CPU
+microseconds (user + system, all threads) a message. Then the same messages beside ever more devices, subscriptions,
+sessions and connections. Targets are those of the issues that are named.
+
+`python -m benchmarks profile NAME` shows in which lines the broker spends the time of a shape.
 """
 
 from __future__ import annotations
@@ -12,19 +16,22 @@ import os
 import platform
 import resource
 import sys
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
-from benchmarks.children import BenchmarkError, install_peers
-from benchmarks.measure import PEERS, Peers, Result, measure
-from benchmarks.shapes import SHAPES, Shape
+from benchmarks import profile
+from benchmarks.children import BenchmarkError, NotInstalled, install_peers
+from benchmarks.growth import GROWTHS, Growth, growth_json, growth_lines, measure_growth
+from benchmarks.measure import PEERS, Peers, measure
+from benchmarks.shape import Shape
+from benchmarks.shapes import SHAPES
+from benchmarks.table import HEAD, Progress, lines
 
 NOISE = (
     "Machines are noisy: other work, clock speeds and caches move\n"
     "these figures by a third and more. Compare within one run, look at the minimum first, run again what looks odd."
-)
-HEAD = (
-    f"{'':42}{'':11}{'min':>8}{'median':>9}{'':4}{'messages/s':>11}{'client us':>10}{'p50 ms':>8}{'p99 ms':>8}  target"
 )
 
 
@@ -51,51 +58,25 @@ def options() -> argparse.ArgumentParser:
 
 
 def epilog() -> str:
-    width = max(len(shape.name) for shape in SHAPES)
-    lines = [f"  {shape.name:<{width}}  {shape.title}" for shape in SHAPES]
+    rows = [(shape.name, f"{shape.protocol}: {shape.title}") for shape in SHAPES]
+    rows += [(growth.name, f"growth: {growth.title}") for growth in GROWTHS]
+    width = max(len(name) for name, _ in rows)
+    found = [f"  {name:<{width}}  {title}" for name, title in rows]
     alone = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if '"__main__"' in path.read_text("utf-8"))
-    lines += ["", "Apart from these, each on its own:", *(f"  python -m benchmarks.{name}" for name in alone)]
-    return "\n".join(["shapes:", *lines])
+    alone.remove("__main__")
+    found += ["", "Apart from these, each on its own:", *(f"  python -m benchmarks.{name}" for name in alone)]
+    return "\n".join(["shapes:", *found])
 
 
-def wanted(patterns: list[str] | None) -> list[Shape]:
-    """The shapes that are asked for. Raises BenchmarkError for a name that fits none."""
-    if not patterns:
-        return list(SHAPES)
-    for pattern in patterns:
-        if not any(fnmatch(shape.name, pattern) for shape in SHAPES):
+def wanted(patterns: list[str] | None) -> tuple[list[Shape], list[Growth]]:
+    """What is asked for. Raises BenchmarkError for a name that fits nothing."""
+    asked = patterns or ["*"]
+    names = [*(shape.name for shape in SHAPES), *(growth.name for growth in GROWTHS)]
+    for pattern in asked:
+        if not any(fnmatch(name, pattern) for name in names):
             raise BenchmarkError(f"there is no shape {pattern}; see --help")
-    return [shape for shape in SHAPES if any(fnmatch(shape.name, pattern) for pattern in patterns)]
-
-
-def row(result: Result, ours: Result, beside: Result | None) -> str:
-    """One line of the table."""
-    shape = result.shape
-    digits = 2 if shape.unit == "us" and result.best < 1000 else 1
-    p50, p99 = (result.percentile(share) for share in (0.5, 0.99))
-    cells = [
-        f"{shape.title if result is ours else '':42}{result.server:11}",
-        f"{result.best:8.{digits}f}{result.median:9.{digits}f} {shape.unit:3}",
-        f"{max(result.rates):11,.0f}{min(result.client):10.2f}",
-        "".join(f"{'' if value is None else f'{value:.2f}':>8}" for value in (p50, p99)),
-    ]
-    if result is ours:
-        cells.append(f"  {verdict(result, beside)}")
-    else:
-        cells.append(f"  ours is {ours.best / result.best:.2f} x this")
-    return "".join(cells).rstrip()
-
-
-def verdict(ours: Result, beside: Result | None) -> str:
-    """Whether the targets are kept."""
-    said = []
-    shape = ours.shape
-    if shape.target is not None:
-        said.append(f"<= {shape.target:g} {'ok' if ours.best <= shape.target else 'MISSED'}")
-    if shape.target_ratio is not None and beside is not None:
-        kept = ours.best <= shape.target_ratio * beside.best
-        said.append(f"<= {shape.target_ratio:g} x {beside.server} {'ok' if kept else 'MISSED'}")
-    return ", ".join(said)
+    shapes = [shape for shape in SHAPES if any(fnmatch(shape.name, pattern) for pattern in asked)]
+    return shapes, [growth for growth in GROWTHS if any(fnmatch(growth.name, pattern) for pattern in asked)]
 
 
 def say(line: str) -> None:
@@ -103,31 +84,64 @@ def say(line: str) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    shapes = wanted(arguments.only)
+    shapes, growths = wanted(arguments.only)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 65_536)), hard))
     share, repetitions = (0.1, 2) if arguments.quick else (1.0, 5)
     repetitions = arguments.repetitions or repetitions
-    peers = Peers(arguments.peers, say)
-    reactor = f", reactor {arguments.reactor}" if arguments.reactor else ""
+    progress = Progress(len(shapes) + len(growths))
+
+    def tell(line: str) -> None:
+        progress.clear()
+        say(line)
+
+    peers = Peers(arguments.peers, tell)
+    machine = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg(),
+        "reactor": arguments.reactor or None,
+    }
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    say(f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, load {load}{reactor}")
-    say(f"Server CPU a message; {repetitions} repetitions after a warm-up. {NOISE}\n")
-    say(HEAD)
-    results: list[Result] = []
+    reactor = f", reactor {arguments.reactor}" if arguments.reactor else ""
+    say(f"Python {machine['python']}, {machine['machine']}, {machine['cores']} cores, load {load}{reactor}")
+    say(f"Server CPU a message; {repetitions} repetitions after a warm-up. {NOISE}")
+    rows: list[dict[str, Any]] = []
+    if shapes:
+        say(f"\n{HEAD}")
     for shape in shapes:
-        measured = measure(shape, peers, repetitions, share, arguments.reactor)
-        ours, beside = measured[0], next((one for one in measured if one.server == "mosquitto"), None)
-        for result in measured:
-            say(row(result, ours, beside))
-        results += measured
+        measured = measure(shape, peers, repetitions, share, arguments.reactor, progress.told)
+        progress.step()
+        for line in lines(measured):
+            say(line)
+        rows += [result.as_dict() for result in measured]
+    found = [grown for growth in growths if (grown := grow(growth, arguments.quick, progress, peers)) is not None]
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps([result.as_dict() for result in results], indent=1) + "\n")
+        text = json.dumps({"machine": machine, "rows": rows, "growth": found}, indent=1)
+        arguments.json.write_text(text + "\n")
 
 
-def main() -> int:
-    arguments = options().parse_args()
+def grow(growth: Growth, quick: bool, progress: Progress, peers: Peers) -> dict[str, Any] | None:
+    """Measure and print; None where something for it is not installed."""
     try:
+        found = measure_growth(growth, quick, progress.told)
+    except NotInstalled as error:
+        peers.missing("redis", error)
+        return None
+    finally:
+        progress.step()
+    say("")
+    for line in growth_lines(growth, found):
+        say(line)
+    return growth_json(growth, found)
+
+
+def main(given: Sequence[str]) -> int:
+    try:
+        if given and given[0] == "profile":
+            return profile.main(given[1:])
+        arguments = options().parse_args(given)
         if arguments.install_peers:
             install_peers()
         else:
@@ -141,4 +155,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -25,7 +25,7 @@ from broker.simulate.process import apart, broker_arguments, broker_environment,
 HERE = Path(__file__).parent
 PEERS = HERE.parent / ".venv" / "peers"
 #: Seconds that a server may take to start or to stop.
-PATIENCE = 30.0
+PATIENCE = 60.0
 USER = "bench"
 
 
@@ -82,6 +82,10 @@ class Child:
     def cpu(self) -> float:
         """Seconds of CPU that the process has used."""
         return time.clock_gettime((~self.pid << 3) | 2)  # CPUCLOCK_SCHED of the whole process
+
+    def storage_cpu(self) -> float:
+        """Seconds of CPU that another process has used that stores for this one."""
+        return 0.0
 
     def resident(self) -> float:
         """Its memory in KB, without what it shares with others."""
@@ -140,6 +144,7 @@ class Broker(Child):
     """`twistd -n broker`: authentication, rights and metrics on, rate limits off, history as asked."""
 
     name = "broker"
+    storage = "sqlite"
 
     def __init__(
         self, *, history: bool = False, reactor: str = "", more: Mapping[str, str] | None = None, own_user: bool = True
@@ -176,8 +181,8 @@ class Broker(Child):
             "listeners.lorawan.unknown": "accept",
             **(more or {}),
         }
-        self._command = apart(arguments)
-        self._environment = broker_environment(nothing_else(settings))
+        self._command = apart(self.command(arguments))
+        self._environment = self.environment(broker_environment(nothing_else(settings)))
         self.start_again()
         try:
             wish = {"id": USER, "kind": "mqtt"}
@@ -186,6 +191,14 @@ class Broker(Child):
             self.stop()
             raise
         self.password = application["secret"]
+
+    def command(self, arguments: list[str]) -> list[str]:
+        """What is run in place of twistd's own command line."""
+        return arguments
+
+    def environment(self, given: dict[str, str]) -> dict[str, str]:
+        """With what the process needs besides its settings."""
+        return given
 
     def start_again(self) -> None:
         """Start and wait until it takes work."""

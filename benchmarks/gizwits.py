@@ -13,20 +13,22 @@ import http.client
 import json
 import os
 import resource
+import select
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from statistics import median
 from typing import Any, Final
 
-from benchmarks.children import PATIENCE, Broker
+from benchmarks.children import PATIENCE, BenchmarkError, Broker
 from benchmarks.pairs import PAYLOAD, STALL, Load, Pair, Pairs, open_client, read_exactly
 from broker.devices.gizwits import codec as g
 from broker.devices.gizwits.identity import derived_did
-from broker.devices.gizwits.topics import report_topic
+from broker.devices.gizwits.topics import command_topic, commands_filter, report_topic
 from broker.mqtt import encode
 from broker.mqtt import packets as p
 
@@ -124,6 +126,66 @@ class PlainPair(FramePair):
         self.sent = self.seen = self.goal = 0
         self.sent_at = 0.0
         self.prepare()
+
+
+class AppCommands:
+    """An app's 0x0090 to its device and the device's 0x0091 back to this app, one after the other."""
+
+    def __init__(self, broker: Broker) -> None:
+        pairs = reports(broker, 1, 1)
+        pairs.close()
+        self._user = Users(broker.gservice_port).make(1)[0]
+        did, app = did_of(0), f"usr{0:020}"
+        self._app = login(broker, app, *self._user)
+        self._device = login(broker, did, did, PASSCODE)
+        self._command = encode.publish(command_topic(did, app).encode(), g.encode(g.Control(PAYLOAD[:10])))
+        self._answer = encode.publish(report_topic(did, app).encode(), FRAME)
+        for sock, topic in ((self._app, report_topic(did, app)), (self._device, commands_filter(did))):
+            sock.sendall(encode.encode(p.Subscribe(1, [(topic, 0)])))
+            if read_exactly(sock, 5)[0] != 0x90:
+                raise BenchmarkError(f"no SUBACK for {topic}")
+        until = time.monotonic() + STALL
+        while self._stale():
+            if time.monotonic() > until:
+                raise BenchmarkError("the device is told ever more")
+
+    def _stale(self) -> bool:
+        """Whether something came that the broker says by itself: its list of apps, and the like."""
+        found = select.select([self._app, self._device], [], [], 0.3)[0]
+        for sock in found:
+            sock.recv(65_536)
+        return bool(found)
+
+    def run(self, messages: int) -> Load:
+        """Raises BenchmarkError when other bytes come than were sent."""
+        latencies = []
+        started = time.perf_counter()
+        for _ in range(messages):
+            began = time.perf_counter()
+            self._app.sendall(self._command)
+            if read_exactly(self._device, len(self._command)) != self._command:
+                raise BenchmarkError("the device got something else than the command")
+            self._device.sendall(self._answer)
+            if read_exactly(self._app, len(self._answer)) != self._answer:
+                raise BenchmarkError("the app got something else than the answer")
+            latencies.append(time.perf_counter() - began)
+        return Load(messages, time.perf_counter() - started, latencies)
+
+    def close(self) -> None:
+        self._app.close()
+        self._device.close()
+
+
+class PublishServer(Broker):
+    """Ours once more, for plain publishes of the same size: what reports are measured beside."""
+
+    name = "publish"
+    speaks = "publish"
+
+
+def paired(count: int) -> Callable[[Broker], Pairs]:
+    """Reports, one of each device under way; the plain pairs on a `PublishServer`."""
+    return lambda server: (plain if isinstance(server, PublishServer) else reports)(server, count, 1)
 
 
 def login(broker: Broker, client_id: str, user: str, password: str) -> socket.socket:

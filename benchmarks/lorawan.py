@@ -5,8 +5,8 @@
     uplinks      so many a second, each heard by three gateways, to an MQTT subscriber: how many arrive, and when
     uploads      the same to a customer server (LoRaCenter)
     downlinks    500 class A motes with a command each: how long before RX1 its PULL_RESP is at the gateway
-    memory       100,000 motes registered, the broker started again: how much memory it has
 
+Memory with 100,000 motes is in the table of growth (`python -m benchmarks --only growth-motes`).
 Datagrams are made before the clock runs. The deduplication window (200 ms) is part of every latency.
 """
 
@@ -25,8 +25,8 @@ from base64 import b64decode, b64encode
 from collections.abc import Sequence
 
 from benchmarks.children import USER, BenchmarkError, Broker
-from benchmarks.pairs import open_client
-from broker.applications.loracenter.challenge import tag
+from benchmarks.pairs import Load, open_client
+from benchmarks.sinks import open_customer
 from broker.devices.lorawan import keys
 
 COPIES = 3
@@ -35,21 +35,23 @@ MOTES = 500
 GATEWAYS = 120
 NWK_S_KEY = bytes(range(16))
 APP_S_KEY = bytes(range(16, 32))
-CS_EUI = "AA555A0000000000"
-CS_KEY = bytes(range(32, 48))
 FIRST_ADDRESS = 0x26000000
-#: Seconds after the last uplink in which all have to have arrived.
+#: Seconds without another arrival after which no more is expected.
 PATIENCE = 5.0
+#: Uplinks a second, a little over what the issue asks for; those that are answered with a downlink.
+RATE = 2050.0
+DOWNLINKS = 50.0
+#: Of the uplinks, those that may find a full buffer where the machine does other things; they are told.
+LOST = 0.01
 
 
 def dev_eui(number: int) -> str:
     return f"AA000000{number:08X}"
 
 
-def register(broker: Broker, count: int) -> float:
-    """Register ABP motes; seconds that it took. Raises BenchmarkError."""
-    started = time.perf_counter()
-    for first in range(0, count, 10_000):
+def register(broker: Broker, count: int, done: int = 0) -> None:
+    """Register ABP motes, of which so many are there. Raises BenchmarkError."""
+    for first in range(done, count, 10_000):
         lines = [
             json.dumps(
                 {
@@ -67,7 +69,6 @@ def register(broker: Broker, count: int) -> float:
         )
         if status != 200 or json.loads(answer)["failed"]:
             raise BenchmarkError(f"the motes were not registered: {answer[:200]!r}")
-    return time.perf_counter() - started
 
 
 def frame_up(number: int, fcnt: int, payload: bytes) -> bytes:
@@ -143,9 +144,19 @@ class Arrivals(threading.Thread):
         self.at: dict[int, float] = {}
         self._sock = sock
 
+    def wait(self, count: int) -> None:
+        """Until so many have come, or no more do."""
+        came, until = 0, 0.0
+        while len(self.at) < count:
+            if len(self.at) > came or not until:
+                came, until = len(self.at), time.perf_counter() + PATIENCE
+            elif time.perf_counter() > until:
+                return
+            time.sleep(0.01)
+
     def run(self) -> None:
         held = b""
-        while data := self._sock.recv(262_144):
+        while data := self._read():
             now = time.perf_counter()
             held += data
             end = 0
@@ -154,72 +165,75 @@ class Arrivals(threading.Thread):
                 end = found.end()
             held = held[end:]
 
+    def _read(self) -> bytes:
+        try:
+            return self._sock.recv(262_144)
+        except OSError:  # closed by the load, which has what it needs
+            return b""
+
 
 def percentile(values: Sequence[float], share: float) -> float:
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
-def open_customer(broker: Broker) -> socket.socket:
-    """A customer server that is registered."""
-    broker.call(
-        "POST", "/applications", {"id": "customer", "kind": "loracenter", "cs_eui": CS_EUI, "app_key": CS_KEY.hex()}
-    )
-    for number in range(MOTES):
-        broker.call("PUT", f"/applications/customer/devices/{dev_eui(number)}")
-    sock = socket.create_connection(("127.0.0.1", broker.loracenter_port))
-    challenge = tag(CS_KEY, CS_EUI, 1).hex()
-    request = {"CMD": "CSREG", "Token": 1, "CsEUI": CS_EUI, "AppNonce": 1, "Challenge": challenge}
-    sock.sendall(json.dumps(request).encode() + b"\0")
-    if b"ACCEPT" not in sock.recv(1000):
-        raise BenchmarkError("the customer server was refused")
-    return sock
+class LoraUplinks:
+    """Motes whose uplinks are heard by three gateways each, so many a second; a message is one of these.
 
+    They go to an MQTT subscriber, or with ``customer`` to a customer server. The latency is that from the first
+    datagram. ``sent``: the uplinks of the same motes so far; None: they have to be registered.
+    """
 
-def uplinks(what: str, rate: int, seconds: float) -> None:
-    with Broker() as broker:
-        register(broker, MOTES)
-        if what == "uploads":
-            sock = open_customer(broker)
+    def __init__(self, broker: Broker, customer: bool = False, rate: float = RATE, sent: int | None = None) -> None:
+        if sent is None:
+            register(broker, MOTES)
+        euis = [dev_eui(number) for number in range(MOTES)]
+        if customer:
+            self._sock = open_customer(broker, euis)
         else:
-            for number in range(MOTES):
-                broker.call("PUT", f"/applications/{USER}/devices/{dev_eui(number)}")
-            sock = open_client(broker, "subscriber", [("devices/+/up/raw", 0)])
-        gateways = open_gateways(broker, COPIES)
+            for eui in euis:
+                broker.call("PUT", f"/applications/{USER}/devices/{eui}")
+            self._sock = open_client(broker, "subscriber", [("devices/+/up/raw", 0)])
+        self._gateways = open_gateways(broker, COPIES)
+        self._rate = rate
+        self._sent = sent or 0
+        self._arrivals = Arrivals(self._sock)
+        self._arrivals.start()
+
+    def run(self, messages: int) -> Load:
+        """Raises BenchmarkError when more than a hundredth of them do not arrive."""
         sys.setswitchinterval(0.0001)  # or it would be the sender that the subscriber waits for
-        arrivals = Arrivals(sock)
-        arrivals.start()
-        total = int(rate * seconds)
-        datagrams = []
-        for index in range(total):
-            frame = frame_up(index % MOTES, index // MOTES, index.to_bytes(6, "big"))
-            tmst = int(index / rate * 1e6)
-            datagrams.append([gateway.datagram(frame, tmst, 5.0 + copy) for copy, gateway in enumerate(gateways)])
-        sent_at = [0.0] * total
-        cpu, started = broker.cpu(), time.perf_counter()
-        for index, copies in enumerate(datagrams):
-            due = started + index / rate
-            ahead = due - time.perf_counter()
+        first, self._sent = self._sent, self._sent + messages
+        datagrams = [self._copies(index) for index in range(first, self._sent)]
+        self._arrivals.at.clear()
+        sent_at = [0.0] * messages
+        started = time.perf_counter()
+        for number, copies in enumerate(datagrams):
+            ahead = started + number / self._rate - time.perf_counter()
             if ahead > 0:
                 time.sleep(ahead)
-            sent_at[index] = time.perf_counter()
-            for gateway, datagram in zip(gateways, copies, strict=True):
+            sent_at[number] = time.perf_counter()
+            for gateway, datagram in zip(self._gateways, copies, strict=True):
                 gateway.up.send(datagram)
-                if index % 100 == 0:
+                if number % 100 == 0:
                     swallow(gateway.up)
         took = time.perf_counter() - started
-        until = time.perf_counter() + PATIENCE
-        while len(arrivals.at) < total and time.perf_counter() < until:
-            time.sleep(0.05)
-        cpu = broker.cpu() - cpu
-        late = [(arrivals.at[index] - sent_at[index]) * 1000 for index in range(total) if index in arrivals.at]
-        print(
-            f"{what:<12} {total} in {took:.1f} s ({total / took:.0f}/s), {COPIES} gateways each: "
-            f"{len(late)} arrived, p50 {percentile(late, 0.5):.1f} ms, p99 {percentile(late, 0.99):.1f} ms, "
-            f"{cpu / total * 1e6:.0f} us CPU each ({cpu / took * 100:.0f} % of a core)"
-        )
-        sock.close()
-        for gateway in gateways:
+        self._arrivals.wait(messages)
+        at = self._arrivals.at
+        lost = messages - len(at)
+        if lost > messages * LOST:
+            raise BenchmarkError(f"{lost} of {messages} uplinks have not arrived")
+        late = [at[first + number] - sent for number, sent in enumerate(sent_at) if first + number in at]
+        return Load(len(at), took, late, lost)
+
+    def _copies(self, index: int) -> list[bytes]:
+        frame = frame_up(index % MOTES, index // MOTES, index.to_bytes(6, "big"))
+        tmst = int(index / self._rate * 1e6)
+        return [gateway.datagram(frame, tmst, 5.0 + copy) for copy, gateway in enumerate(self._gateways)]
+
+    def close(self) -> None:
+        self._sock.close()
+        for gateway in self._gateways:
             gateway.close()
 
 
@@ -232,84 +246,100 @@ def swallow(sock: socket.socket) -> None:
         return
 
 
-def downlinks(seconds: float) -> None:
-    with Broker() as broker:
+class LoraDownlinks:
+    """Class A motes with a command each, which leaves after their uplink; a message is both.
+
+    The latency is that from the uplink's first datagram until the PULL_RESP is at its gateway. RX1 opens after 1 s.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
         register(broker, MOTES)
-        gateways = open_gateways(broker, GATEWAYS)
-        for number in range(MOTES):
-            broker.call("POST", f"/devices/{dev_eui(number)}/commands", {"payload_base64": "AQID"})
-        for gateway in gateways:
+        self._gateways = open_gateways(broker, GATEWAYS)
+        self._selector = selectors.DefaultSelector()
+        for gateway in self._gateways:
+            self._selector.register(gateway.down, selectors.EVENT_READ, gateway)
+        self._fcnt = -1
+
+    def prepare(self, messages: int) -> None:
+        """Give so many motes a command."""
+        for number in range(messages):
+            self._broker.call("POST", f"/devices/{dev_eui(number)}/commands", {"payload_base64": "AQID"})
+        for gateway in self._gateways:
             gateway.pull()
-        selector = selectors.DefaultSelector()
-        for gateway in gateways:
             gateway.drain()
-            selector.register(gateway.down, selectors.EVENT_READ, gateway)
+
+    def run(self, messages: int) -> Load:
+        """Raises BenchmarkError when a downlink does not come for RX1."""
+        self._fcnt += 1
+        frames = [frame_up(number, self._fcnt, b"x") for number in range(messages)]
         heard: dict[int, float] = {}
-        ahead: dict[int, float] = {}
+        took: dict[int, float] = {}
         started = time.perf_counter()
-        number = 0
-        while time.perf_counter() < started + seconds + 2.0:
-            while number < MOTES and time.perf_counter() >= started + number * seconds / MOTES:
-                frame = frame_up(number, 0, b"x")
-                now = time.perf_counter()
+        while len(took) < messages:
+            now = time.perf_counter()
+            if now > started + messages / DOWNLINKS + PATIENCE:
+                raise BenchmarkError(f"only {len(took)} of {messages} downlinks came for RX1")
+            number = len(heard)
+            if number < messages and now >= started + number / DOWNLINKS:
                 for copy in range(COPIES):
-                    gateway = gateways[(number * COPIES + copy) % GATEWAYS]
-                    gateway.up.send(gateway.datagram(frame, int(now * 1e6), 9.0))
+                    gateway = self._gateways[(number * COPIES + copy) % GATEWAYS]
+                    gateway.up.send(gateway.datagram(frames[number], int(now * 1e6), 9.0))
                 heard[number] = now
-                number += 1
-            for key, _ in selector.select(0.002):
-                gateway = key.data
-                now = time.perf_counter()
-                for data in gateway.drain():
-                    if data[3] == 3:
-                        packet = json.loads(data[4:])["txpk"]
-                        address = int.from_bytes(b64decode(packet["data"])[1:5], "little")
-                        if packet["datr"] == "SF7BW125":
-                            ahead[address - FIRST_ADDRESS] = heard[address - FIRST_ADDRESS] + 1.0 - now
-                        gateway.down.send(b"\x02" + data[1:3] + b"\x05" + gateway.eui)
-        if len(ahead) < MOTES:
-            raise BenchmarkError(f"only {len(ahead)} of {MOTES} downlinks came for RX1")
-        least, middle = min(ahead.values()), percentile(list(ahead.values()), 0.5)
-        print(
-            f"downlinks    {MOTES} motes within {seconds:.0f} s, {GATEWAYS} gateways: all for RX1, "
-            f"{least * 1000:.0f} ms before it at least, {middle * 1000:.0f} ms in the middle"
-        )
-        for gateway in gateways:
+            for key, _ in self._selector.select(0.002):
+                self._answer(key.data, heard, took)
+        return Load(messages, time.perf_counter() - started, list(took.values()))
+
+    @staticmethod
+    def _answer(gateway: Gateway, heard: dict[int, float], took: dict[int, float]) -> None:
+        now = time.perf_counter()
+        for data in gateway.drain():
+            if data[3] == 3:
+                packet = json.loads(data[4:])["txpk"]
+                number = int.from_bytes(b64decode(packet["data"])[1:5], "little") - FIRST_ADDRESS
+                if packet["datr"] == "SF7BW125":
+                    took[number] = now - heard[number]
+                gateway.down.send(b"\x02" + data[1:3] + b"\x05" + gateway.eui)
+
+    def close(self) -> None:
+        self._selector.close()
+        for gateway in self._gateways:
             gateway.close()
 
 
-def memory(count: int) -> None:
+def show(what: str, rate: float, seconds: float) -> None:
+    """Run one load and print what it took."""
     with Broker() as broker:
-        before = broker.resident()
-        took = register(broker, count)
-        started = time.perf_counter()
-        broker.restart()
-        ready = time.perf_counter() - started
-        after = broker.resident()
+        down = what == "downlinks"
+        work = LoraDownlinks(broker) if down else LoraUplinks(broker, what == "uploads", rate)
+        messages = MOTES if down else int(rate * seconds)
+        if isinstance(work, LoraDownlinks):
+            work.prepare(messages)
+        cpu = broker.cpu()
+        load = work.run(messages)
+        cpu = broker.cpu() - cpu
+        late = [1000 * one for one in load.latencies]
         print(
-            f"memory       {count} motes: registered in {took:.1f} s, "
-            f"{after / 1024:.0f} MiB after a restart of {ready:.1f} s ({before / 1024:.0f} MiB without motes)"
+            f"{what:<12} {messages} in {load.seconds:.1f} s ({messages / load.seconds:.0f}/s), {COPIES} gateways each: "
+            f"p50 {percentile(late, 0.5):.1f} ms, p99 {percentile(late, 0.99):.1f} ms, longest {max(late):.1f} ms, "
+            f"{cpu / messages * 1e6:.0f} us CPU each ({cpu / load.seconds * 100:.0f} % of a core)"
         )
+        work.close()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.lorawan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="*", default=["uplinks", "uploads", "downlinks", "memory"], metavar="WHAT")
+    kinds = ["uplinks", "uploads", "downlinks"]
+    parser.add_argument("what", nargs="*", default=kinds, metavar="WHAT", help=f"of {', '.join(kinds)} (default: all)")
     parser.add_argument("--rate", type=int, default=2000, help="uplinks a second (default: 2000)")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long (default: 10)")
-    parser.add_argument("--motes", type=int, default=100_000, help="for memory (default: 100000)")
     wanted = parser.parse_args()
     for what in wanted.what:
-        if what in ("uplinks", "uploads"):
-            uplinks(what, wanted.rate, wanted.seconds)
-        elif what == "downlinks":
-            downlinks(wanted.seconds)
-        elif what == "memory":
-            memory(wanted.motes)
-        else:
+        if what not in kinds:
             raise BenchmarkError(f"there is no {what}; see --help")
+        show(what, wanted.rate, wanted.seconds)
 
 
 if __name__ == "__main__":

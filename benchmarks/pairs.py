@@ -32,6 +32,8 @@ class Load:
     messages: int
     seconds: float
     latencies: list[float] = field(default_factory=list)
+    #: Messages that were sent and never came, where that may be: datagrams that found a full buffer.
+    lost: int = 0
 
 
 class Server(Protocol):

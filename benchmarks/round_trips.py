@@ -54,9 +54,9 @@ def read_answer(sock: socket.socket, expected: int) -> bytes:
 class Requests:
     """One request again and again on one connection."""
 
-    def __init__(self, broker: Broker, path: str) -> None:
+    def __init__(self, broker: Broker, path: str, admin: bool = False) -> None:
         device_id, _ = broker.add_device()
-        token = f"{USER}:{broker.password}"
+        token = "" if admin else f"{USER}:{broker.password}"
         self._request = http_request(broker, "GET", path.format(id=device_id), token)
         self._sock = open_http(broker)
 

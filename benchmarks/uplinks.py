@@ -1,4 +1,4 @@
-"""NovaCloud load: one device's data lines to one MQTT subscriber, at most ``window`` lines that it has not seen yet.
+"""NovaCloud load: one device's data lines to one reader, at most ``window`` lines that it has not seen yet.
 
 The lines differ in their values and carry a counter, so that the subscriber can tell that every one of them came, in
 order. They are made before the clock runs.
@@ -9,24 +9,34 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections.abc import Callable
+from typing import Protocol
 
 from benchmarks.children import BenchmarkError, Broker
-from benchmarks.pairs import STALL, Load, open_client
-from broker.mqtt.codec import frame
+from benchmarks.pairs import STALL, Load
+from benchmarks.sinks import MqttSink
 
 #: Lines are counted up to this, and then again from 0.
 CYCLE = 1000
 
 
-class Uplinks:
-    """One NovaCloud device and one MQTT subscriber of its data."""
+class Sink(Protocol):
+    """See `benchmarks.sinks`."""
 
-    def __init__(self, broker: Broker, window: int) -> None:
+    sock: socket.socket
+
+    def whole(self, data: bytes) -> tuple[list[bytes], int]: ...
+
+
+class Uplinks:
+    """One NovaCloud device and one reader of its data, an MQTT subscriber unless another one is made."""
+
+    def __init__(self, broker: Broker, window: int, sink: Callable[[Broker, str], Sink] = MqttSink) -> None:
         device_id, key = broker.add_device()
         self._window = window
         self._device = open_device(broker, device_id, key)
-        self._subscriber = open_client(broker, "subscriber", [(f"devices/{device_id}/up/data", 0)])
-        self._subscriber.settimeout(STALL)
+        self._sink = sink(broker, device_id)
+        self._sink.sock.settimeout(STALL)
         now = int(time.time())
         lines = [data_line(now, number) for number in range(CYCLE)]
         # Twice, so that any window is one slice; where each line starts:
@@ -40,6 +50,7 @@ class Uplinks:
     def run(self, messages: int) -> Load:
         """Pass so many lines. Raises BenchmarkError when one is missing or out of its order."""
         goal = self._sent + messages
+        latencies: list[float] = []
         started = time.perf_counter()
         while self._seen < goal:
             count = min(self._window - (self._sent - self._seen), goal - self._sent)
@@ -47,30 +58,30 @@ class Uplinks:
                 first = self._sent % CYCLE
                 self._device.sendall(self._lines[self._starts[first] : self._starts[first + count]])
                 self._sent += count
+                began = time.perf_counter()
             self._receive(goal)
-        return Load(messages, time.perf_counter() - started)
+            if self._window == 1:
+                latencies.append(time.perf_counter() - began)
+        return Load(messages, time.perf_counter() - started, latencies)
 
     def _receive(self, goal: int) -> None:
         try:
-            data = self._held + self._subscriber.recv(262_144)
+            more = self._sink.sock.recv(262_144)
         except TimeoutError:
             raise BenchmarkError(f"stuck: {goal - self._seen} messages have not arrived") from None
-        offset, size = 0, len(data)
-        if size == len(self._held):
-            raise BenchmarkError("the subscriber was cut off")
-        while offset < size:
-            _, end = frame(data, offset, 1 << 20)
-            if not end or end > size:
-                break
-            if data.find(b'"n":%d}' % (self._seen % CYCLE), offset, end) < 0:
-                raise BenchmarkError(f"expected line {self._seen % CYCLE}, got {data[offset:end]!r}")
+        if not more:
+            raise BenchmarkError("the reader was cut off")
+        data = self._held + more
+        messages, end = self._sink.whole(data)
+        for message in messages:
+            if message.find(b'"n":%d}' % (self._seen % CYCLE)) < 0:
+                raise BenchmarkError(f"expected line {self._seen % CYCLE}, got {message!r}")
             self._seen += 1
-            offset = end
-        self._held = data[offset:]
+        self._held = data[end:]
 
     def close(self) -> None:
         self._device.close()
-        self._subscriber.close()
+        self._sink.sock.close()
 
 
 def data_line(at: int, number: int) -> bytes:

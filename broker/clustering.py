@@ -11,6 +11,7 @@ from broker.cluster.local import LocalBackplane
 from broker.cluster.presence import PresenceAcross
 from broker.cluster.redis import RedisBackplane
 from broker.cluster.registry import RegistryAcross
+from broker.cluster.traces import TracesAcross
 from broker.config import Config
 from broker.core import Core
 from broker.storage.deferred import deferred
@@ -70,6 +71,8 @@ class Clustering:
         self.router.begin(core.registry.on_change)
         self.presence.begin()
         core.lives.begin()
+        TracesAcross(self.backplane, core.traces).begin()
+        core.quarantine.across(self.backplane)
         await self.commands.sweep()
 
     @deferred
@@ -103,6 +106,7 @@ class Clustering:
             "cluster_fenced_total": plane.fenced_times,
             "cluster_commands_forwarded_total": self.commands.forwarded,
             "cluster_device_takeovers_total": self.commands.takeovers,
+            "cluster_wishes": self.router.wishes,
         }
 
 

@@ -66,6 +66,8 @@ class EventFigures(Protocol):
 class Metrics(Collector):
     """The figures of one broker. ``listeners`` may grow after this is made.
 
+    ``node``: the name of this process where there are others.
+
     ``storage`` gives further figures as ``{name: value}``; a name that ends in ``_total`` is a counter. ``parts`` gives
     what has a ``counters()`` of such figures (`counters_of`).
     """
@@ -81,6 +83,7 @@ class Metrics(Collector):
         certificate_ends: Callable[[], float | None] = lambda: None,
         events: EventFigures | None = None,
         parts: Callable[[], Iterable[Any]] = tuple,
+        node: str = "",
     ) -> None:
         self._listeners = listeners
         self._router = router
@@ -91,11 +94,12 @@ class Metrics(Collector):
         self._certificate_ends = certificate_ends
         self._parts = parts
         self._events = events
+        self._node = node
         #: Seconds that the last tick came late; whoever ticks sets it.
         self.reactor_lag = 0.0
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
-        ProcessCollector(registry=self._registry)
+        self._process = ProcessCollector(registry=None)
 
     def exposition(self) -> bytes:
         """The text of ``GET /metrics``, of `CONTENT_TYPE`."""
@@ -106,7 +110,16 @@ class Metrics(Collector):
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """One family after the other."""
+        """One family after the other; of several processes each sample says whose it is."""
+        for family in self._families():
+            if self._node:
+                family.samples = [
+                    sample._replace(labels={**sample.labels, "node": self._node}) for sample in family.samples
+                ]
+            yield family
+
+    def _families(self) -> Iterator[Metric]:
+        yield from self._process.collect()
         yield from self._of_listeners()
         yield from self._of_protocols()
         yield from self._of_routing()

@@ -15,10 +15,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import twisted
 from twisted.application.service import IService
 from twisted.plugin import getPlugins
 from twisted.python import usage
 
+from broker import __version__
 from broker.config import Config, ConfigError, load
 from broker.logs import Lines, sink
 from broker.model.interfaces import IProtocol
@@ -39,16 +41,35 @@ def found_protocols() -> dict[str, Any]:
 class Options(usage.Options):
     """The command line of ``twistd broker``."""
 
+    synopsis = "[--config FILE]"
+    longdesc = (
+        "Runs the broker: with -n in the foreground, else as a daemon with twistd.pid and twistd.log. "
+        "Without a file it runs on this machine with nothing else installed: its data goes into ./var, and the token "
+        "for the API and the console (http://127.0.0.1:8080/) is in ./var/admin.token."
+    )
     optParameters = [
         ["config", "c", None, "The configuration file (TOML); without one, everything has its default."],
     ]
     compData = usage.Completions(optActions={"config": usage.CompleteFiles("*.toml")})
 
+    def opt_version(self) -> None:
+        """Display the versions of the broker and of Twisted, and exit."""
+        print(f"broker {__version__}, Twisted {twisted.__version__}")
+        raise SystemExit(0)
+
+    def parseArgs(self, *arguments: str) -> None:
+        """Raises UsageError."""
+        if arguments:
+            raise usage.UsageError(f"broker takes no arguments, and there is {arguments[0]!r}; did you mean --config?")
+
     def getUsage(self, width: int | None = None) -> str:
         """The usual text, and the protocols found, a line each."""
         lines = [f"  {protocol.name:<12} {protocol.description}" for protocol in getPlugins(IProtocol)]
         listing = "\n".join(["Protocols:", *sorted(lines)])
-        notes = "Variables BROKER__<TABLE>__<KEY> override keys of the file; see examples/broker.toml."
+        notes = (
+            "Variables BROKER__<TABLE>__<KEY> override keys of the file, such as BROKER__LOG__LEVEL=debug.\n"
+            "Devices and applications to try it with: python -m broker.simulate --help"
+        )
         return f"{super().getUsage(width)}\n{listing}\n\n{notes}\n"
 
 

@@ -27,17 +27,44 @@ class BenchmarkTests(TestCase):
 
     async def test_a_quick_run(self) -> None:
         file = Path(self.mktemp()).absolute()
-        names = ("novacloud", "gateway-idle", "tls-resume", "pair-qos1", "command-http-32")
-        only = [word for name in names for word in ("--only", name)]
+        names = ["stream", "loracenter", "gateway-idle", "tls-resume", "gizwits-command", "pairs-qos2", "http-device"]
+        only = [word for name in (*names, "growth-subscriptions") for word in ("--only", name)]
         run = await benchmarks("--quick", "--peers", "--json", str(file), *only)
         self.assertEqual((run.returncode, run.stderr), (0, ""))
-        results = json.loads(file.read_text())
-        self.assertEqual([result["name"] for result in results], list(names))
+        written = json.loads(file.read_text())
+        results = written["rows"]
+        storages = [result.pop("storage") for result in results]
+        self.assertEqual([result["name"] for result in results], [*names, names[-1]])
+        self.assertEqual(storages, ["sqlite"] * len(names) + ["redis"])
+        self.assertGreater(results[-1]["storage_us"], 0)
         for result in results:
             self.assertEqual(result["server"], "broker")
             self.assertGreater(result["min"], 0)
             self.assertLessEqual(result["min"], result["median"])
             self.assertIn(result["title"], run.stdout)
+        self.assertRegex(run.stdout, r"<= 5 ms p50 \(#4\) (met|MISSED by \d+ %)")
+        [growth] = written["growth"]
+        self.assertEqual(list(growth["sizes"]), ["100", "10000"])
+        for figures in growth["sizes"].values():
+            self.assertGreater(figures["MQTT publish, QoS 0, one in flight, us"], 0)
+        self.assertRegex(run.stdout, r"memory a subscription, KB .* x\n")
+
+    async def test_from_one_process_to_another(self) -> None:
+        file = Path(self.mktemp()).absolute()
+        options = ("--quick", "--repetitions", "1", "--only", "across-qos1", "--peers")
+        run = await benchmarks(*options, "--json", str(file))
+        self.assertEqual((run.returncode, run.stderr), (0, ""))
+        [two] = json.loads(file.read_text())["rows"]
+        self.assertEqual((two["server"], two["storage"]), ("broker", "redis"))
+        self.assertGreater(two["min"], 0)
+        self.assertGreater(two["storage_us"], 0)
+        self.assertRegex(run.stdout, r"<= 15 us \(#10\) (met|MISSED by \d+ %)")
+
+    async def test_a_profile(self) -> None:
+        run = await benchmarks("profile", "novacloud", "--seconds", "0.3", "--lines", "3")
+        self.assertEqual((run.returncode, run.stderr), (0, ""))
+        self.assertRegex(run.stdout, r"novacloud: NovaCloud, .* us a message, \d+ samples\n")
+        self.assertRegex(run.stdout, r" \d+\.\d%  broker/\S+\.py:\d+ ")
 
     async def test_an_unknown_name_is_one_line(self) -> None:
         run = await benchmarks("--only", "nothing")

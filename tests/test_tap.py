@@ -63,7 +63,8 @@ class OptionsTests(TapCase):
 
     def test_nothing_else(self) -> None:
         self.assertRaises(usage.UsageError, self.options, "--colour")
-        self.assertRaises(usage.UsageError, self.options, "broker.toml")
+        error = self.assertRaises(usage.UsageError, self.options, "broker.toml")
+        self.assertEqual(str(error), "broker takes no arguments, and there is 'broker.toml'; did you mean --config?")
 
     def test_help_lists_the_protocols_and_loads_none(self) -> None:
         text = str(tap.Options())

@@ -359,7 +359,7 @@ class RefusalTests(TwistdCase):
             bind = f"tcp:{other.getsockname()[1]}:interface=127.0.0.1"
             line = await self.refusal("broker", BROKER__LISTENERS__ECHO__BIND=f'["{bind}"]')
         expected = f'broker: listeners.echo.bind = "{bind}": cannot listen: Address already in use'
-        self.assertTrue(line.endswith(expected), line)
+        self.assertIn(expected, line)
 
     async def test_the_database_cannot_be_opened(self) -> None:
         line = await self.refusal("broker", BROKER__STORAGE__URL=f"sqlite:{self.home}")

@@ -4,30 +4,36 @@
     audit.py             this, and known faults of the packages in the environment
 
 The advisories are asked for over the network. Where nobody answers that is one line and no failure; what can be said
-without them is then said: that what is installed fits together (pip check), and how old it is at the most.
+without them is then said: which versions are installed, and that they fit together (pip check).
 """
 
 import importlib.metadata
 import json
-import os
+import re
 import subprocess  # nosec B404 # our own tools
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Assertions say what we believe, and decide nothing about clients (B101). Simulated devices need no real chance (B311).
+#: Assertions say what we believe, and decide nothing about clients (B101). Simulated devices need no real chance (B311)
+#: and connect to this machine (B104).
 CODE = (
     ("bandit", "-q", "-r", "broker", "twisted/plugins", "broker.tac", "tools", "-s", "B101", "-x", "broker/simulate"),
-    ("bandit", "-q", "-r", "broker/simulate", "-s", "B101,B311"),
+    ("bandit", "-q", "-r", "broker/simulate", "-s", "B101,B104,B311"),
 )
 PATIENCE = 120.0
 
 
 def run(command: Sequence[str]) -> bool:
-    """Whether a module of Python's succeeds."""
-    return subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=False).returncode == 0  # nosec B603
+    """Whether a module of Python's succeeds; what it says is shown where it does not."""
+    done = subprocess.run(  # nosec B603 # our own arguments
+        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        print(done.stdout + done.stderr)
+    print(f"{' '.join(command[:2])} ... {'[FAIL]' if done.returncode else '[OK]'}")
+    return done.returncode == 0
 
 
 def advisories() -> bool:
@@ -43,7 +49,8 @@ def advisories() -> bool:
     known = [one for one in packages if "vulns" in one]
     if not known:
         print(f"pip-audit: the advisory service cannot be reached, so nothing is known of {len(packages)} packages")
-        return run(("pip", "check")) and ages()
+        versions()
+        return run(("pip", "check"))
     for one in known:
         for fault in one["vulns"]:
             mended = ", ".join(fault["fix_versions"]) or "no version yet"
@@ -53,19 +60,12 @@ def advisories() -> bool:
     return not any(one["vulns"] for one in known)
 
 
-def ages() -> bool:
-    """Say which of our own dependencies are how old here; nothing that could fail."""
+def versions() -> None:
+    """Say what is installed of what the broker needs, for whoever looks it up himself."""
     for text in importlib.metadata.requires("broker") or ():
-        if "extra ==" in text:
-            continue
-        name = text.split(";")[0].split("[")[0].split(">")[0].split("=")[0].split("<")[0].strip()
-        found = importlib.metadata.distribution(name)
-        files = found.files or ()
-        newest = max(
-            (os.stat(str(file.locate())).st_mtime for file in files if str(file).endswith("METADATA")), default=0
-        )
-        print(f"  {name} {found.version}, installed {time.strftime('%Y-%m-%d', time.localtime(newest))}, within {text}")
-    return True
+        if "extra ==" not in text:
+            name = re.split(r"[\[<>=; ]", text)[0]
+            print(f"  {name} {importlib.metadata.version(name)}, of {text.removeprefix(name)}")
 
 
 def main(arguments: Sequence[str]) -> int:

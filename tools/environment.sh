@@ -4,9 +4,9 @@
 #     run     the broker
 #     check   also ruff, mypy and the Python packages of the tests
 #     test    also the clients that the tests run and that are no Python packages: mosquitto_pub and mosquitto_sub,
-#             Chromium, and Node.js with MQTT.js. An own Node.js of at least version 18 is used as it is. And mosquitto,
-#             the MQTT broker that stands between the tests' ChirpStack and us, HAProxy, and redis-server, on which the
-#             broker stores.
+#             curl, Chromium, and Node.js with MQTT.js. An own Node.js of at least version 18 is used as it is. And
+#             mosquitto, the MQTT broker that stands between the tests' ChirpStack and us, HAProxy, redis-server, on
+#             which the broker stores, and nats-server, to which an example of a plugin publishes.
 #
 # Debian packages are installed where root runs this, and no service of theirs is started or enabled. What is missing is
 # said in one line, with exit status 1.
@@ -70,9 +70,11 @@ missing_packages() {
     has mosquitto || echo mosquitto
     has haproxy || echo haproxy
     has redis-server || echo redis-server
+    has nats-server || echo nats-server
     suitable_node || echo nodejs
     node_ready || command -v npm >/dev/null || echo npm
     command -v chromium >/dev/null || echo chromium
+    command -v curl >/dev/null || echo curl
     # without it, screenshots of the Chinese pages are empty boxes
     [ -e /usr/share/fonts/truetype/wqy ] || echo fonts-wqy-microhei
 }
@@ -93,7 +95,7 @@ install_without_services() {
     fi
     status=0
     apt-get install -qq -y --no-install-recommends "$@" || status=$?
-    for server in mosquitto haproxy redis-server; do
+    for server in mosquitto haproxy redis-server nats-server; do
         case " $* " in
             *" $server "*) [ ! -d /run/systemd/system ] || systemctl disable --quiet $server || true ;;
         esac
@@ -134,7 +136,7 @@ make_venv() {
 
 install_packages() {
     what=.
-    [ "$purpose" = run ] || what='.[test,dev]'
+    [ "$purpose" = run ] || what='.[test,docs,dev]'
     echo "Installing the Python packages (a minute or two the first time; what pip says: $log)"
     rm -f $venv/.ready-*
     # editable_mode=compat: with setuptools' own way of editing, Twisted does not find the plugins of a flat layout.

@@ -33,6 +33,8 @@ from broker.routing.router import Router
 
 #: The note of a device that has been let go, or whose owner has gone, with commands open.
 OPEN: Final = "open"
+#: Seconds after which storage, too, knows that a node is gone.
+STORAGE_LEASE: Final = 8.0
 #: Seconds between two attempts to have a device, and how many before its link is closed.
 AGAIN: Final = 0.25
 ATTEMPTS: Final = 100
@@ -117,7 +119,10 @@ class CommandsAcross:
         for attempt in range(SUBMISSIONS):
             owner = await self._own(command.device)
             if not owner:
-                self._commands.submit_here(command, done)
+                if attempt and await self._was_kept(command):
+                    done(None)
+                else:
+                    self._commands.submit_here(command, done)
                 return
             self._away[command.id] = (command, self._reactor.seconds())
             try:
@@ -134,6 +139,16 @@ class CommandsAcross:
             self.forwarded += 1
             done(None)
             return
+
+    async def _was_kept(self, command: Command) -> bool:
+        """Whether the one that was asked before has kept it, though we never heard of it."""
+        found = await self._storage.get_command(command.id)
+        if found is None:
+            return False
+        if self._commands.get(command.id) is None:
+            self._commands.adopt(command.device, [found])
+        _update(command, found)
+        return True
 
     def _submitted(self, node: str, body: bytes) -> Deferred[bytes]:
         return Deferred.fromCoroutine(self._take_for(node, unpack_command(body)))
@@ -300,10 +315,12 @@ class CommandsAcross:
         if device_id in self._taking:
             raise Unavailable("the device is being taken or given")
         if device_id not in self.owned:
-            self._backplane.leave(SPACE, device_id)
+            # Perhaps it was let go before, and Redis did not take that: it must not be lost that something is open.
+            self._backplane.leave(SPACE, device_id, OPEN)
             await self._backplane.find(SPACE, device_id)
             return b""
-        if not self._commands.settled(device_id):
+        # What a commit of which nobody knows may yet write would be laid over what the next owner writes.
+        if not self._commands.settled(device_id) or self._storage.sessions.uncertain:
             raise Unavailable("its commands are being written")
         live = self._devices.get(device_id)
         if live is not None:
@@ -370,8 +387,7 @@ class CommandsAcross:
         command, _ = self._away.pop(heard.id, (None, 0.0))
         if command is None:
             return
-        for name in ("status", "result", "updated_at", "late", "deadline"):
-            setattr(command, name, getattr(heard, name))
+        _update(command, heard)
         if not command.final:
             self._away[command.id] = (command, self._reactor.seconds())
         self._router.told_elsewhere("command", command)
@@ -413,6 +429,8 @@ class CommandsAcross:
         mark = getattr(self._storage, "mark_dead_offline", None)
         if mark is not None:
             await mark()
+            # Storage believes in a node for some seconds of its own: if our lease is shorter, it has to be asked again.
+            self._reactor.callLater(STORAGE_LEASE, lambda: mark().addErrback(self._not_looked_up))
         await self.sweep()
 
     async def sweep(self) -> None:
@@ -431,6 +449,11 @@ class CommandsAcross:
             link = self._devices.surrender(live)
             if link is not None:
                 link.close_link("unavailable")
+
+
+def _update(command: Command, heard: Command) -> None:
+    for name in ("status", "result", "updated_at", "late", "deadline"):
+        setattr(command, name, getattr(heard, name))
 
 
 async def cancel_anywhere(commands: Commands, command: Command) -> None:

@@ -14,7 +14,7 @@ next, within a second. A process that has lost a duty may have it again later, a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
@@ -129,17 +129,36 @@ class Duty:
         self._end()
 
 
+class IDuty(Protocol):
+    """What is used of a duty, however it is kept."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def leads(self) -> bool: ...
+
+    def ask(self, kind: str, body: bytes) -> Deferred[bytes]: ...
+
+    def tick(self) -> None: ...
+
+    def retire(self) -> None: ...
+
+
+D = TypeVar("D", bound=IDuty)
+
+
 class Duties:
     """All of them, by name. One that is not there is everybody's own."""
 
     def __init__(self) -> None:
-        self._by_name: dict[str, Duty] = {}
+        self._by_name: dict[str, IDuty] = {}
 
-    def add(self, duty: Duty) -> Duty:
+    def add(self, duty: D) -> D:
         self._by_name[duty.name] = duty
         return duty
 
-    def far(self, name: str) -> Duty | None:
+    def far(self, name: str) -> IDuty | None:
         """The duty, if this process does not have it: then ask the one that does."""
         duty = self._by_name.get(name)
         return None if duty is None or duty.leads else duty

@@ -31,6 +31,9 @@ TOGETHER: Final = 500
 #: Why a device has gone whose process is.
 LOST: Final = "lost"
 
+#: Seconds for which it is known who went with a process.
+LOST_KEPT: Final = 600.0
+
 _encode = msgspec.msgpack.Encoder().encode
 _here = msgspec.msgpack.Decoder(list[tuple[str, str, float]]).decode
 
@@ -41,6 +44,8 @@ class Whereabouts:
     def __init__(self) -> None:
         #: id -> (node, protocol)
         self._devices: dict[str, tuple[str, str]] = {}
+        #: Those that went with their process and are not back -> how that was told.
+        self._lost: dict[str, Presence] = {}
         #: Told of each `Presence` of a device of another process; must not block or raise.
         self.listeners: list[Callable[[Presence], object]] = []
 
@@ -62,10 +67,15 @@ class Whereabouts:
             counts[protocol] = counts.get(protocol, 0) + 1
         return counts
 
+    def lost(self) -> list[Presence]:
+        """Those that went with their process and are not back: for who begins to listen after that."""
+        return list(self._lost.values())
+
     # -- for `PresenceAcross` --------------------------------------------------------------------------------------
 
     def came(self, node: str, change: Presence) -> None:
         known = self._devices.get(change.device.id)
+        self._lost.pop(change.device.id, None)
         self._devices[change.device.id] = (node, change.device.protocol)
         if known is None:
             self._tell(change)
@@ -79,11 +89,14 @@ class Whereabouts:
     def is_here(self, device_id: str) -> None:
         """It has come to our own process, or gone from it."""
         self._devices.pop(device_id, None)
+        self._lost.pop(device_id, None)
 
     def left(self, node: str, at: float) -> None:
+        self._lost = {id: change for id, change in self._lost.items() if at - change.at < LOST_KEPT}
         for device_id, (where, protocol) in list(self._devices.items()):
             if where == node:
-                self.went(node, Presence(DeviceRef(protocol, device_id), False, LOST, at))
+                change = self._lost[device_id] = Presence(DeviceRef(protocol, device_id), False, LOST, at)
+                self.went(node, change)
 
     def forget(self) -> None:
         """Nothing is known any more; nobody is told."""

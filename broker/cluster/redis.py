@@ -38,10 +38,15 @@ from broker.storage.redis.settings import RedisTable
 BLOCK: Final = 2.0
 #: Entries of a stream that are read at once.
 COUNT: Final = 200
+#: Entries of a stream that have been dealt with and are removed together.
+REMOVED: Final = 100
 #: Renewals within one lease.
 RENEWALS: Final = 4
 
-Streamed = Callable[[bytes, bytes], object]
+#: The field of an entry that has come back.
+BACK: Final = b"back"
+
+Streamed = Callable[[bytes, bytes, bool], object]
 
 
 @implementer(IBackplane)
@@ -87,6 +92,7 @@ class RedisBackplane:
         self._renewed = 0.0
         self._log_at = b"$"
         self._streams: dict[str, Streamed] = {}
+        self._removed: dict[str, list[bytes]] = {}
         self._on_gone: list[Callable[[str], Any]] = []
         self._on_left: list[Callable[[str], object]] = []
         self._on_fenced: list[Callable[[], object]] = []
@@ -206,6 +212,7 @@ class RedisBackplane:
         self.log.error("the lease of {node} was lost: all that it had is dropped", node=self.node)
         old, self.node, self._rejoining = self.node, "", True
         self._directory.forget()
+        self._removed.clear()
         self.bus.anew()
         for told in self._on_fenced:
             try:
@@ -312,6 +319,8 @@ class RedisBackplane:
         return self._directory.find(space, key)
 
     def lead(self, duty: str) -> Deferred[bool]:
+        if not self.node:
+            return succeed(False)
         return self._run(scripts.LEAD, duty).addCallbacks(bool, self._leads_not)
 
     @staticmethod
@@ -338,7 +347,8 @@ class RedisBackplane:
     # -- streams ---------------------------------------------------------------------------------------------------
 
     def stream(self, name: str, call: Streamed) -> None:
-        """``call(id, data)`` for each entry of our stream of this name (``mq``), which has to remove it (XDEL)."""
+        """``call(id, data, back)`` for each entry of our stream of this name (``mq``), which has to `remove` it.
+        ``back``: it was ours, and for a process that is gone."""
         self._streams[name] = call
 
     def read_stream(self, name: str, node: str, after: bytes) -> Deferred[list[tuple[bytes, bytes]]]:
@@ -352,10 +362,17 @@ class RedisBackplane:
 
         return reply.addCallback(pairs)
 
-    def remove(self, name: str, entry: bytes) -> None:
-        """An entry of our stream has been dealt with."""
-        removed = self._commands.call("XDEL", f"{self._prefix}{name}:{self.node}", entry)
-        removed.addErrback(lambda failure: failure.trap(Unavailable))  # it is looked at once more by our heir
+    def remove(self, name: str, entry: bytes, at_once: bool) -> None:
+        """An entry of our stream has been dealt with. ``at_once``: our heir would do it again; others go together."""
+        waiting = self._removed.setdefault(name, [])
+        waiting.append(entry)
+        if at_once or len(waiting) >= REMOVED:
+            self._remove(name)
+
+    def _remove(self, name: str) -> None:
+        entries = self._removed.pop(name)
+        removed = self._commands.call("XDEL", f"{self._prefix}{name}:{self.node}", *entries)
+        removed.addErrback(lambda failure: failure.trap(Unavailable))  # looked at once more by our heir
 
     def _read(self, node: str) -> None:
         self._reading = Deferred.fromCoroutine(self._read_on(node))
@@ -376,7 +393,11 @@ class RedisBackplane:
                 if self._running:
                     await self.bus.pause(0.2)
                 continue
-            for key, entries in reply or ():
+            if not reply:  # it is quiet
+                for name in list(self._removed):
+                    self._remove(name)
+                continue
+            for key, entries in reply:
                 name = keys[key]
                 at[name] = entries[-1][0]
                 self._entries(name.partition(":")[0], name, entries)
@@ -388,7 +409,7 @@ class RedisBackplane:
                 return
             try:
                 if short in self._streams:
-                    self._streams[short](entries[number][0], fields[1])
+                    self._streams[short](entries[number][0], fields[1], fields[0] == BACK)
                 else:
                     self.bus.streamed(short, fields[1])
             except Exception:

@@ -110,6 +110,8 @@ class EventsAcross:
             await mark()  # those who went with the process that had the events before
         self._whereabouts.listeners.append(self._far_presence)
         await self._side.open()
+        for change in self._whereabouts.lost():
+            self._far_presence(change)
 
     def _end(self) -> None:
         if self._far_presence in self._whereabouts.listeners:

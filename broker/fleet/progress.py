@@ -6,7 +6,8 @@
                    └──elsewhere──> a list in order ──ask fleet.progress──> Progress there ──> Campaigns
 
 Every process has updaters, as every process has devices; one has the campaigns. What is told while nobody has them
-waits for whoever is next, up to `MAX_WAITING`: past that the oldest goes, and its line ends by its own time. What is asked twice, because an answer was lost, changes nothing the second time.
+waits for whoever is next, up to `MAX_WAITING`: past that the oldest goes, and its line ends by its own time. What is
+asked twice, because an answer was lost, changes nothing the second time.
 """
 
 from __future__ import annotations

@@ -19,11 +19,12 @@ and ``wss``; an endpoint string with a TLS of its own has it inside that. Datagr
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
@@ -205,9 +206,17 @@ def _on_top(listener: Any, bind: Bind) -> Any:
     return None if make is None else make()
 
 
+#: What a newcomer should look at.
+_HINTS: Final = {
+    errno.EADDRINUSE: " (by another broker, or its demo? any other port will do)",
+    errno.EACCES: " (ports below 1024 need a right that this user has not)",
+}
+
+
 def _refusal(listener: str, bind: Bind, error: BaseException | None) -> BindError:
     """The line for a binding that failed."""
     if isinstance(error, CannotListenError):
         error = error.socketError
     why = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-    return BindError(f'listeners.{listener}.bind = "{bind.text}": cannot listen: {why}')
+    hint = _HINTS.get(getattr(error, "errno", None) or 0, "")
+    return BindError(f'listeners.{listener}.bind = "{bind.text}": cannot listen: {why}{hint}')

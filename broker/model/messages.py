@@ -32,6 +32,13 @@ RAW: Final = "raw"
 KINDS: Final = (DATA, STATUS, EVENT, LOG, RAW)
 
 
+def _kind_json(kind: str) -> bytes:
+    return b',"kind":"%b","at":' % kind.encode()
+
+
+_KINDS_JSON: Final = {kind: _kind_json(kind) for kind in KINDS}
+
+
 def payload_bytes(payload: Payload) -> bytes:
     """The payload for a side that carries bytes."""
     return payload if isinstance(payload, bytes) else encode(payload)
@@ -60,7 +67,7 @@ def payload_member(payload: Payload) -> tuple[str, Any]:
 class DeviceRef:
     """Who a device is: its protocol and its id. One object per device that is live, shared by all its messages."""
 
-    __slots__ = ("_at", "_at_text", "id", "json_head", "protocol")
+    __slots__ = ("_at", "_at_text", "_sent_at", "_sent_tail", "id", "json_head", "protocol")
 
     def __init__(self, protocol: str, id: str) -> None:
         self.protocol = protocol
@@ -69,6 +76,8 @@ class DeviceRef:
         self.json_head = b'{"device":' + encode(id) + b',"protocol":' + encode(protocol)
         self._at = 0.0
         self._at_text = b"0.000"
+        self._sent_at: float | None = None
+        self._sent_tail = b""
 
     def at_text(self, at: float) -> bytes:
         """A time as it stands in JSON. All that came in one chunk came at one time, so the last one is kept."""
@@ -76,6 +85,16 @@ class DeviceRef:
             self._at_text = b"%.3f" % at
             self._at = at
         return self._at_text
+
+    def sent_tail(self, sent_at: float) -> bytes:
+        """The end of the JSON of a message with nothing in ``meta`` but the device's own time.
+
+        Devices say whole seconds, so several messages have the same one.
+        """
+        if sent_at != self._sent_at:
+            self._sent_tail = b',"meta":{"sent_at":%b}}' % encode(sent_at)
+            self._sent_at = sent_at
+        return self._sent_tail
 
     def __repr__(self) -> str:
         return f"<{self.protocol} device {self.id}>"
@@ -116,19 +135,20 @@ class Uplink:
         text = self._json
         if text is None:
             payload = self.payload
-            if isinstance(payload, bytes):
-                member = b'"payload_base64":"%b"' % b64encode(payload)
-            else:
-                member = b'"payload":%b' % encode(payload)
+            device = self.device
             if self.meta is not None:
                 tail = b',"meta":%b}' % encode(self.full_meta())
             elif self.sent_at is not None:
-                tail = b',"meta":{"sent_at":%b}}' % encode(self.sent_at)
+                tail = device.sent_tail(self.sent_at)
             else:
                 tail = b"}"
-            device = self.device
-            head = b'%b,"kind":"%b","at":%b,' % (device.json_head, self.kind.encode(), device.at_text(self.received_at))
-            text = self._json = head + member + tail
+            kind = _KINDS_JSON.get(self.kind) or _kind_json(self.kind)
+            at = device.at_text(self.received_at)
+            if isinstance(payload, bytes):
+                text = b'%b%b%b,"payload_base64":"%b"%b' % (device.json_head, kind, at, b64encode(payload), tail)
+            else:
+                text = b'%b%b%b,"payload":%b%b' % (device.json_head, kind, at, encode(payload), tail)
+            self._json = text
         return text
 
     def full_meta(self) -> dict[str, Any] | None:

@@ -27,6 +27,8 @@ SEND: Final = "send"
 TAKEN: Final = "taken"
 
 #: Ops whose loss somebody is told of; the others are tried again.
+#: The kind of note that tells other processes in which sessions' boxes something was put.
+NEWS: Final = "mqtt.news"
 NEW_WORK: Final = frozenset((PUT, IN, SESSION, SUB, WILL, RETAIN, SEND, TAKEN))
 
 #: A tuple as above.

@@ -6,6 +6,8 @@ into one delivery at the highest QoS granted, with all their identifiers ([MQTT-
 
     plain     sessions of 3.1 and 3.1.1: everybody gets the same bytes, but for the packet id at QoS 1
     kept      those of them that owe what comes at QoS 1 and 2 to the disk
+    offered   plain ones, and other processes, which get the same bytes at QoS 0
+    keepers   kept ones, and who is elsewhere, who get the same bytes at QoS 1
     new       clean sessions of 5.0 that want nothing special: the same, with an empty or a common property block
     special   the others (identifiers, aliases, no local, a maximum packet size, on disk in 5.0)
               and shared subscriptions, each of which chooses one of its members
@@ -42,6 +44,14 @@ class Remote:
 
     def take(self, message: Message, wanted: int) -> int:
         """See `Receiver.take`."""
+        raise NotImplementedError
+
+    def offered(self, wanted: int) -> Any:
+        """Who takes whole packets of QoS 0, as `Session.offer` does; None: nobody."""
+        raise NotImplementedError
+
+    def kept(self, wanted: int) -> Any:
+        """Who takes messages of QoS 1, as `PersistentSession.keep` and `keep_run` do; None: nobody."""
         raise NotImplementedError
 
 
@@ -82,6 +92,8 @@ class Receiver:
         if message.sender is session and self.elsewhere is not self:
             return self.elsewhere.take(message) if self.elsewhere is not None else 0  # [MQTT-3.8.3-3]
         qos = self.qos if self.qos < message.qos else message.qos
+        if qos and session.detour is not None:
+            return session.detour(message)
         return session.take(message, qos, message.retain and self.retain_as_published, self.identifiers)
 
 
@@ -106,8 +118,8 @@ class Share:
 
 class Plan:
     """Who gets a message on one topic. ``everyone`` = ``at_most_once`` + ``at_least_once`` + ``kept`` (by the QoS
-    granted) are the plain ones; with a 5 those of ``new``. ``mixed``: there are others than plain ones, ``mixed_5``:
-    than new ones.
+    granted) are the plain ones; with a 5 those of ``new``. ``mixed``: there are others here than plain ones,
+    ``mixed_5``: others anywhere than new ones.
     """
 
     __slots__ = (
@@ -118,12 +130,14 @@ class Plan:
         "everyone",
         "everyone_5",
         "field",
+        "keepers",
         "kept",
         "lasting",
         "mixed",
         "mixed_5",
         "name",
         "new",
+        "offered",
         "plain",
         "receivers",
         "remote",
@@ -159,11 +173,15 @@ class Plan:
         self.everyone_5 = tuple(one.session for one in self.new)
         self.at_most_once_5 = tuple(one.session for one in self.new if one.qos == 0)
         self.at_least_once_5 = tuple(one.session for one in self.new if one.qos > 0)
+        offered = [one for one in (remote.offered(wanted) for remote, wanted in self.remote) if one is not None]
+        keepers = [one for one in (remote.kept(wanted) for remote, wanted in self.remote) if one is not None]
+        self.offered: tuple[Any, ...] = (*self.everyone, *offered)
+        self.keepers: tuple[Any, ...] = (*self.kept, *keepers)
         others = (one for one in receivers if not one.is_plain and not one.is_new)
         self.special: tuple[Receiver | Share, ...] = (*others, *shares)
         #: Whether some of it may have to be on disk before its publisher hears of it.
         self.lasting = bool(shares or remote) or any(one.session.persistent for one in receivers)
-        self.mixed = bool(self.special or self.new or remote)
+        self.mixed = bool(self.special or self.new)
         self.mixed_5 = bool(self.special or self.plain or remote)
 
 
@@ -186,7 +204,9 @@ def distribute(plan: Plan, message: Message) -> int:
             _to_all(plan.everyone, plan.at_most_once, plan.at_least_once, message, MQTT_3_1_1)
             if message.qos:
                 for session in plan.kept:
-                    position = session.take(message, 1, False, ()) or position
+                    detour = session.detour
+                    took = session.take(message, 1, False, ()) if detour is None else detour(message)
+                    position = took or position
     if plan.new:
         if message.qos == 2 or message.expires_at is not None:
             _one_by_one(plan.new, message)
@@ -196,24 +216,6 @@ def distribute(plan: Plan, message: Message) -> int:
         position = special.take(message) or position
     for remote, wanted in plan.remote:
         position = remote.take(message, wanted) or position
-    return position
-
-
-def distribute_here(plan: Plan, message: Message) -> int:
-    """Send a message that another process passed on to those here for whom it is not in a box, nor another's share."""
-    position = 0
-    if message.qos or message.expires_at is not None:
-        for receiver in plan.receivers:
-            if not (message.qos and receiver.qos and receiver.session.persistent):
-                position = receiver.take(message) or position
-        return position
-    if plan.everyone:
-        _to_all(plan.everyone, (), (), message, MQTT_3_1_1)
-    if plan.everyone_5:
-        _to_all(plan.everyone_5, (), (), message, MQTT_5)
-    for special in plan.special:
-        if isinstance(special, Receiver):
-            special.take(message)
     return position
 
 
@@ -248,11 +250,11 @@ def deliver(route: SessionRoute, payload: bytes, qos: int, shared: bytes = b"") 
     if not route.targets:
         return
     plan: Plan = route.plan or plan_of(route)
-    if plan.mixed or qos == 2 or (shared and plan.kept):
+    if plan.mixed or qos == 2 or (shared and (plan.kept or plan.remote)):
         distribute(plan, Message(plan.name, payload, qos, shared=shared))
         return
     # An uplink to clients of 3.1.1, which is nearly all of them, needs no object; and its usual size no call.
-    receivers = plan.at_most_once if qos else plan.everyone
+    receivers = plan.at_most_once if qos else plan.offered
     if receivers:
         length = len(plan.field) + len(payload)
         if 128 <= length < 16384:
@@ -261,9 +263,9 @@ def deliver(route: SessionRoute, payload: bytes, qos: int, shared: bytes = b"") 
             packet = publish_head(plan.name, len(payload)) + payload
         for session in receivers:
             session.offer(packet)
-    if qos and (plan.at_least_once or plan.kept):
+    if qos and (plan.at_least_once or plan.keepers):
         head = publish_head(plan.name, len(payload), 1)
         for session in plan.at_least_once:
             session.deliver(head, payload)
-        for lasting in plan.kept:
-            lasting.keep(plan, head, payload)
+        for keeper in plan.keepers:
+            keeper.keep(plan, head, payload)

@@ -2,10 +2,9 @@
 
 ::
 
-    CONNECT ──> ours? ──> directory: take ──> nobody's, or of a process that is gone ──> loaded from storage
-                                         └──> another's ──> ask it to release ──> it closes, writes, lets go ──> again
-
-    directory, space "mqtt": owner and client id -> node, and the number of a persistent session
+    directory, space "mqtt": owner and client id -> node, and the number of a persistent session     see `moves`
+    Own, Others, Heard       what sessions here and there are subscribed to                          see `interest`
+    Outgoing, Boxes          messages on their way, and those that came                              see `remote`
 
 Persistent sessions that are away belong to the process that had them last. What a process had that is gone is taken
 over by its heir: sessions, wills, and what was on its way to its groups.
@@ -15,47 +14,34 @@ If we are fenced, everything is dropped as if it had never been here: connection
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
-from twisted.internet.defer import Deferred, DeferredList, fail
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from broker.model.errors import BrokerError, Unavailable
+from broker.model.errors import Unavailable
+from broker.mqtt.arrivals import Arrivals
 from broker.mqtt.boxes import Boxes
-from broker.mqtt.delivery import Share, distribute_here, plan_of
+from broker.mqtt.heard import Heard
 from broker.mqtt.interest import Others, Own, decode, encode
-from broker.mqtt.journal import TAKEN, LoadedSession, WillRecord
+from broker.mqtt.journal import NEWS, TAKEN, WillRecord
 from broker.mqtt.message import Message, Options
+from broker.mqtt.moves import HANDED, LOST, SPACE, Moves, key_text
+from broker.mqtt.parcels import decode_bodies, is_for_group, messages, pack
 from broker.mqtt.persistent import PersistentSession
-from broker.mqtt.remote import CAST, Outgoing, open_parcel, unpack
+from broker.mqtt.remote import CAST, Outgoing
 from broker.mqtt.session import Session
 from broker.mqtt.wills import Key, LastWill
 
-#: The space in the directory for sessions, and that for wills by the epoch of the process where they were left.
-SPACE: Final = "mqtt"
+#: The space in the directory for wills by the epoch of the process where they were left.
 WILLS: Final = "wills"
 #: Bits of a number that count within one epoch.
 EPOCH_BITS: Final = 40
-#: Seconds between two attempts to have a session, and how long is tried.
-AGAIN: Final = 0.25
-PATIENCE: Final = 25.0
 #: Seconds in which the others have to say what they want, before this process serves.
 GREETING: Final = 5.0
-#: A message for a group is passed on so often at most, when members leave meanwhile.
-MAX_HOPS: Final = 3
-#: What became of a session that is not ours any more: given to who asked for it, or taken while we were thought dead.
-HANDED: Final = 1
-LOST: Final = 2
 #: Ticks between two looks for boxes of which nobody has told.
 LOOK_EVERY: Final = 5
-#: Keys taken at once.
-SWEEP: Final = 500
-
-
-def key_text(key: Key) -> str:
-    return f"{key[0]}\0{key[1]}"
 
 
 class Elsewhere:
@@ -69,18 +55,21 @@ class Elsewhere:
         self._sessions = server.sessions
         self._journal = server.journal
         self.out = Outgoing(self._journal, self._cast)
-        self.own = Own(self._tell, self._sessions.groups)
+        self.own = Own(self._tell_of_interest, self._sessions.groups)
         self.others = Others(server.topics, self._sessions.groups, self.out)
-        self.boxes = Boxes(self._journal, server.topics)
+        self.boxes = Boxes(self._journal, server.topics, self.out)
+        self.arrivals = Arrivals(server.topics, self._sessions.groups)
         #: Persistent sessions of this process by number.
         self.numbers: dict[int, PersistentSession] = self.boxes.sessions
-        self.takeovers = 0
+        self.moves = Moves(server, backplane, self.others, self.boxes, lambda: self._is_ready)
+        self.heard = Heard(backplane, self._tell, server.reactor)
         self._ticks = 0
         self._greeted: set[str] = set()
         self._greeting: Deferred[None] | None = None
         self._is_ready = False
-        #: What is taken up is known to everybody.
-        self._restoring = False
+        #: Entries of our stream that are being written -> position; those of which that has failed.
+        self._entries: dict[bytes, int] = {}
+        self._to_read_again: set[bytes] = set()
         self._sessions.neighbours = self
         self._listen()
 
@@ -88,14 +77,20 @@ class Elsewhere:
         backplane = self._backplane
         self.others.hear(backplane, self.numbers.__contains__)
         backplane.hear(CAST, self._parcel)
-        backplane.hear("mqtt.news", self._heard_news)
+        backplane.hear(NEWS, self._heard_news)
         backplane.hear("mqtt.retain", self._retained)
         backplane.hear("mqtt.hello", self._hello)
         backplane.hear("mqtt.told", self._told)
-        backplane.answer("mqtt.release", self._release)
         backplane.stream("mq", self._streamed)
         backplane.watch(gone=self._gone, fenced=self._fenced, joined=self._joined, left=self._left)
         self._journal.watch(self._settled)
+
+    def counters(self) -> dict[str, float]:
+        """For the metrics."""
+        return {
+            "mqtt_sessions_taken_over_total": self.moves.takeovers,
+            "mqtt_processes_behind": self.heard.behind,
+        }
 
     def _cast(self, kind: str, body: bytes, node: str) -> None:
         self._backplane.cast(kind, body, node)
@@ -103,6 +98,10 @@ class Elsewhere:
     def _tell(self, kind: str, body: bytes) -> None:
         if self._backplane.node:
             self._backplane.tell(kind, body)
+
+    def _tell_of_interest(self, kind: str, body: bytes) -> None:
+        self.heard.changed()
+        self._tell(kind, body)
 
     # -- begin -----------------------------------------------------------------------------------------------------
 
@@ -130,15 +129,18 @@ class Elsewhere:
         if node != self._backplane.node:
             self.own.tell_all()
             self._tell("mqtt.told", node.encode())
+            self.heard.serves(node)
 
     def _told(self, node: str, body: bytes) -> None:
         if body.decode() == self._backplane.node:
             self._greeted.add(node)
+            self.heard.serves(node)
             if self._greeted.issuperset(self._backplane.others()):
                 self._greeted_enough()
 
     def _left(self, node: str) -> None:
         self.others.node_left(node)
+        self.heard.left(node)
         if self._greeted.issuperset(other for other in self._backplane.others() if other != node):
             self._greeted_enough()
 
@@ -153,11 +155,13 @@ class Elsewhere:
         if not self._is_ready:
             return
         self.boxes.tick()
+        if self._to_read_again and not self._journal.uncertain:
+            Deferred.fromCoroutine(self._read_again()).addErrback(
+                lambda failure: self.log.failure("mqtt: fault while a stream was read again", failure)
+            )
         if self._ticks % LOOK_EVERY == 0:
             looking = self._journal.load_boxes()
             looking.addCallbacks(self.boxes.look_at, lambda failure: failure.trap(Unavailable))
-
-    # -- whose session it is ---------------------------------------------------------------------------------------
 
     def acquire(self, key: Key) -> Deferred[None] | None:
         """Have the client's session, if it has one, in this process; None when it is. Fails with Unavailable."""
@@ -165,116 +169,26 @@ class Elsewhere:
             return None
         if not self._is_ready:  # what a client published now would find none of the others' subscribers
             return fail(Unavailable("this process is joining the others again"))
-        return Deferred.fromCoroutine(self._acquire(key))
-
-    async def _acquire(self, key: Key) -> None:
-        name = key_text(key)
-        until = self._server.monotonic() + PATIENCE
-        while True:
-            taken = await self._backplane.take(SPACE, name)
-            if taken.mine:
-                if taken.note:
-                    await self._take_up([int(taken.note)])
-                return
-            try:
-                await self._backplane.ask(taken.node, "mqtt.release", name.encode())
-                self.takeovers += 1
-                continue
-            except BrokerError as error:
-                if self._server.monotonic() > until:
-                    raise Unavailable(f"the client's session is another process's: {error.message}") from None
-            await self._pause(AGAIN)
-
-    def _pause(self, seconds: float) -> Deferred[None]:
-        over: Deferred[None] = Deferred()
-        self._server.reactor.callLater(seconds, over.callback, None)
-        return over
-
-    async def _take_up(self, numbers: Sequence[int]) -> None:
-        """They are ours: as they are in storage."""
-        wanted = [number for number in numbers if number not in self.numbers]
-        if not wanted:
-            return
-        loaded = await self._journal.load_these(wanted)
-        for number in wanted:
-            self.others.ended(number)
-        self._restore([one for one in loaded if one.record.number not in self.numbers])
-        self.boxes.look_at(wanted)
-
-    def _restore(self, loaded: Sequence[LoadedSession]) -> None:
-        for one in loaded:
-            self.others.ended(one.record.number)
-        self._restoring = True
-        try:
-            self._sessions.restore(loaded, self._made)
-        finally:
-            self._restoring = False
-
-    def _made(self, record: Any) -> PersistentSession:
-        self._journal.adopt(record.number)
-        session: PersistentSession = self._server.restored(record)
-        self.numbers[session.number] = session
-        return session
-
-    def _release(self, node: str, body: bytes) -> Deferred[bytes]:
-        return Deferred.fromCoroutine(self._let_go(body.decode()))
-
-    async def _let_go(self, name: str) -> bytes:
-        """Another process asks for it: end the connection, write what there is to write, forget it."""
-        owner, _, client_id = name.partition("\0")
-        key = (owner, client_id)
-        session = self._sessions.get(key)
-        if session is not None and session.connection is not None:
-            session.connection.close("takeover")
-            session = self._sessions.get(key)
-        if not isinstance(session, PersistentSession):
-            if session is None:
-                # Perhaps it was let go before, and Redis did not take that: what is told must not lose its number.
-                given = (str(one.number) for one in self.others.sessions.values() if one.key == key)
-                self._backplane.leave(SPACE, name, next(given, ""))
-            await self._backplane.find(SPACE, name)
-            return b""
-        self._sessions.wills.back(key, session.principal)
-        while self._journal.committed < self._journal.position:
-            await self._server.kept(self._journal.position)
-            if session.connection is not None:
-                raise Unavailable("the client is back")
-        await self.boxes.rest(session.number)
-        if session.connection is not None or self._sessions.get(key) is not session:
-            raise Unavailable("the client is back")
-        if self._journal.committed < self._journal.position:
-            return await self._let_go(name)
-        self._hand_over(session)
-        self._backplane.leave(SPACE, name, str(session.number))
-        await self._backplane.find(SPACE, name)
-        return b""
-
-    def _hand_over(self, session: PersistentSession) -> None:
-        subscriptions = dict(session.subscriptions)
-        session.moved = HANDED
-        self._sessions.forget(session)
-        self.numbers.pop(session.number, None)
-        self._journal.release(session.number)
-        self.others.handed(session.number, session.key, subscriptions)
+        return Deferred.fromCoroutine(self.moves.acquire(key))
 
     # -- Neighbours: what sessions tell ----------------------------------------------------------------------------
 
     def joined(self, session: Session, topic_filter: str, granted: Options, before: Options | None) -> None:
         self.own.joined(session, topic_filter, granted, before)
-        if isinstance(session, PersistentSession) and before is not granted and not self._restoring:
-            self._tell("mqtt.sub", encode((session.number, topic_filter, granted.as_number())))
+        if isinstance(session, PersistentSession) and before is not granted and not self.moves.restoring:
+            self._tell_of_interest("mqtt.sub", encode((session.number, topic_filter, granted.as_number())))
 
     def left(self, session: Session, topic_filter: str, granted: Options) -> None:
         self.own.left(session, topic_filter, granted)
         if isinstance(session, PersistentSession) and not session.moved:
-            self._tell("mqtt.unsub", encode((session.number, topic_filter)))
+            self._tell_of_interest("mqtt.unsub", encode((session.number, topic_filter)))
 
     def added(self, session: Session) -> None:
         number = ""
         if isinstance(session, PersistentSession):
             number = str(session.number)
             self.numbers[session.number] = session
-            self._tell("mqtt.made", encode((session.number, *session.key)))
+            self._tell_of_interest("mqtt.made", encode((session.number, *session.key)))
         taken = self._backplane.take(SPACE, key_text(session.key), number)
         taken.addCallback(self._still_ours, session).addErrback(self._not_noted, session)
 
@@ -301,6 +215,10 @@ class Elsewhere:
             return True
         return session.moved == LOST
 
+    def known(self) -> Deferred[None] | None:
+        """See `broker.mqtt.heard`."""
+        return self.heard.known()
+
     def came_or_went(self, session: Session) -> None:
         """Its connection did."""
         if session.subscriptions:
@@ -309,44 +227,57 @@ class Elsewhere:
     # -- messages --------------------------------------------------------------------------------------------------
 
     def _parcel(self, node: str, body: bytes) -> None:
-        self._take(body)
+        self.arrivals.take(body)
 
-    def _streamed(self, entry: bytes, data: bytes) -> None:
-        """An entry of the stream that others' journals write to: messages at QoS 1 and 2."""
+    def _streamed(self, entry: bytes, data: bytes, back: bool = False) -> None:
+        """An entry of the stream that others' journals write to: messages at QoS 1 and 2. ``back``: our own, for a
+        process that is gone; its groups are left."""
+        if back:
+            self._take_for_groups(self._backplane.node, entry, data)
+            self._entries[entry] = self._journal.position
+            return
         before = self._journal.position
-        for body in decode(data):
-            self._take(body)
+        bodies = decode_bodies(data)
+        for body in bodies:
+            self.arrivals.take(body)
         if self._journal.position != before:  # some of it is owed to a session on disk: with that, in one commit
             self._journal.append((TAKEN, "mq:" + self._backplane.node, entry))
+            self._entries[entry] = self._journal.position
         else:
-            self._backplane.remove("mq", entry)
+            self._backplane.remove("mq", entry, at_once=any(map(is_for_group, bodies)))
 
-    def _take(self, body: bytes) -> None:
-        group, topic_filter, hops, packed = open_parcel(body)
-        message = unpack(packed)
-        topic = message.name.decode()
-        if group:
-            self._share(group, topic_filter, hops, message, topic)
-            return
-        route = self._server.topics.route(topic)
-        if route.targets:
-            distribute_here(route.plan or plan_of(route), message)
+    async def _read_again(self) -> None:
+        """What could not be written lies in our stream still, for groups; the others' copies were sent at once."""
+        node, after = self._backplane.node, b"0"
+        again, self._to_read_again = self._to_read_again, set()
+        try:
+            while again and (entries := await self._backplane.read_stream("mq", node, after)):
+                if node != self._backplane.node:
+                    return
+                after = entries[-1][0]
+                for entry, data in entries:
+                    if entry in again:
+                        self._take_for_groups(node, entry, data)
+                        self._entries[entry] = self._journal.position
+        except Unavailable:
+            self._to_read_again |= again
 
-    def _share(self, name: str, topic_filter: str, hops: int, message: Message, topic: str) -> None:
-        group = self._sessions.groups.get(name, topic_filter)
-        if group is None:
-            return
-        message.hops = hops
-        near = group.near(topic)
-        if hops >= MAX_HOPS or any(member.connected for member in near.members()):
-            Share(near).take(message)
-        else:
-            Share(group.turn(topic)).take(message)
+    def _take_for_groups(self, node: str, entry: bytes, data: bytes) -> None:
+        for body in decode_bodies(data):
+            if is_for_group(body):
+                self.arrivals.take_for_group(body)
+        self._journal.append((TAKEN, "mq:" + node, entry))
 
     def _settled(self, upto: int, error: Exception | None) -> None:
-        """Say which boxes have got something, once that is on disk."""
+        """Look at our own boxes that have got something, now that it is on disk; others hear of theirs from storage."""
         if error is not None:
             self.boxes.again()
+        if self._entries:
+            done = [entry for entry, position in self._entries.items() if position <= upto]
+            for entry in done:
+                del self._entries[entry]
+            if error is not None:
+                self._to_read_again.update(done)
         news = self.out.news
         if not news:
             return
@@ -354,7 +285,6 @@ class Elsewhere:
         for number in ready:
             del news[number]
         if ready and error is None:
-            self._backplane.cast("mqtt.news", encode(ready))
             self.boxes.look_at(ready)
 
     def _heard_news(self, node: str, body: bytes) -> None:
@@ -364,10 +294,10 @@ class Elsewhere:
 
     def keep(self, message: Message) -> None:
         """The topic's retained message is this one now: all are told in the order in which it reaches the disk."""
-        self.out.send("log", encode(("mqtt.retain", self.out.pack(message))))
+        self.out.send("log", encode(("mqtt.retain", pack(message))))
 
     def _retained(self, node: str, body: bytes) -> None:
-        message = unpack(body)
+        (message,) = messages(body)
         topic = message.topic
         if message.payload:
             kept = Message(message.name, message.payload, message.qos, True, message.shared, message.expires_at)
@@ -379,13 +309,7 @@ class Elsewhere:
 
     async def _sweep(self) -> None:
         """Take up all that belongs to no process that lives."""
-        remote = list(self.others.sessions.values())
-        for start in range(0, len(remote), SWEEP):
-            part = remote[start : start + SWEEP]
-            answers = [self._backplane.take(SPACE, key_text(one.key), str(one.number)) for one in part]
-            taken = await DeferredList(answers, consumeErrors=True)
-            mine = [one.number for one, (good, result) in zip(part, taken, strict=True) if good and result.mine]
-            await self._take_up(mine)
+        await self.moves.sweep()
         await self._sweep_wills()
 
     async def _sweep_wills(self) -> None:
@@ -404,17 +328,14 @@ class Elsewhere:
     async def _gone(self, node: str) -> None:
         """We are its heir."""
         if not self._is_ready:
-            return  # `prepare` takes up everything
+            raise Unavailable("this process is joining the others itself")  # it is asked again
         self.others.node_left(node)
         await self._sweep()
         after = b"0"
         while entries := await self._backplane.read_stream("mq", node, after):
             after = entries[-1][0]
             for entry, data in entries:
-                for body in decode(data):
-                    if open_parcel(body)[0]:
-                        self._take(body)
-                self._journal.append((TAKEN, "mq:" + node, entry))
+                self._take_for_groups(node, entry, data)
             await self._server.kept(self._journal.position)
         self.boxes.look_at(await self._journal.load_boxes())
 
@@ -431,7 +352,10 @@ class Elsewhere:
         for connection in list(self._server.connections):
             connection.close("unavailable")
         self._journal.abandon()
-        self.numbers.clear()
+        self.boxes.clear()
+        self._entries.clear()
+        self._to_read_again.clear()
+        self.heard.clear()
         self.out.news.clear()
         self.own.clear()
         self.others.clear()

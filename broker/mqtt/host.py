@@ -63,6 +63,10 @@ class Server(Home, Protocol):
         """(a code for each filter, filters whose retained messages are owed, position for SUBACK)."""
         ...
 
+    def known(self) -> Deferred[None] | None:
+        """Fires when other processes know what was subscribed to; None: they do, or there are none."""
+        ...
+
     def unsubscribe(self, session: Session, filters: Sequence[str]) -> tuple[bytes, int]:
         """(a 5.0 code for each filter, position for UNSUBACK)."""
         ...

@@ -210,7 +210,10 @@ class Intake(Connection):
             if position > upto:
                 self._unsure[packet_id] = (position, session)
             elif error is not None:
-                session.incoming.discard(packet_id)  # it was not kept: when it comes again it is a new one
+                # It was not kept: when it comes again it is a new one, unless storage says otherwise.
+                session.not_taken_in(packet_id)
+                if session.connection is not None and session.connection is not self:
+                    session.connection.close("unavailable")  # that one shall hear what storage says
         if self._unsure:
             self._server.wait(self)
         if self.closing or not self._acks.positions:

@@ -56,6 +56,7 @@ from broker.model.sessions import (
     FORGET,
     IN,
     NEW_WORK,
+    NEWS,
     OUT,
     PUT,
     REC,
@@ -81,6 +82,7 @@ __all__ = [
     "DROP",
     "FORGET",
     "IN",
+    "NEWS",
     "NEW_WORK",
     "OUT",
     "PUT",
@@ -122,6 +124,11 @@ class SessionJournal(Protocol):
         """Every op up to this position is settled: on disk, or told as failed."""
         ...
 
+    @property
+    def failed(self) -> Sequence[Op]:
+        """While watchers are told of a failure: the ops that are certainly not on disk; none where it is not known."""
+        ...
+
     def append(self, op: Op) -> None:
         """Have it written with this turn's batch. Costs an append to a list."""
         ...
@@ -140,7 +147,8 @@ class SessionJournal(Protocol):
         ...
 
     def load_incoming(self, session: int) -> Deferred[Sequence[int]]:
-        """The packet ids with IN and without OUT."""
+        """The packet ids with IN and without OUT. After a commit that failed they say whether it was done all the same:
+        who had a connection to the storage that was lost on the way is told of a failure, too."""
         ...
 
     def load_retained(self, after: str, limit: int) -> Deferred[Sequence[RetainedRow]]:
@@ -159,8 +167,11 @@ class SharedSessionJournal(SessionJournal, Protocol):
         """Those of these sessions that there are, as they are now."""
         ...
 
-    def load_box(self, session: int, after: bytes, limit: int) -> Deferred[Sequence[tuple[bytes, bytes]]]:
-        """(id, body) of what lies in the session's box behind the id ``after``, b"" for all; oldest first."""
+    def load_box(self, session: int, after: bytes, limit: int) -> Deferred[Sequence[tuple[bytes, list[bytes]]]]:
+        """(id, bodies) of up to ``limit`` rows of the session's box behind the id ``after``, b"" for all; oldest first.
+
+        A row holds what one batch had for the session.
+        """
         ...
 
     def load_boxes(self) -> Deferred[Sequence[int]]:
@@ -179,6 +190,11 @@ class SharedSessionJournal(SessionJournal, Protocol):
         """What is not written yet never will be: whoever waits is told that it failed."""
         ...
 
+    @property
+    def uncertain(self) -> bool:
+        """Whether a commit that was told as failed may be done yet: then no session may be given to another process."""
+        ...
+
 
 class MemoryJournal:
     """A journal that keeps everything in memory: for tests, and where storage has none.
@@ -191,6 +207,8 @@ class MemoryJournal:
         self.position = 0
         self.committed = 0
         self.held = False
+        self.uncertain = False
+        self.failed: Sequence[Op] = ()
         self.sessions: dict[int, SessionRecord] = {}
         self.subscriptions: dict[int, dict[str, int]] = {}
         self.wills: dict[int, WillRecord] = {}
@@ -227,8 +245,9 @@ class MemoryJournal:
     def fail(self, error: Exception) -> None:
         """The batch could not be written."""
         self._again += [op for op in self._batch if op[0] not in NEW_WORK]
-        self._batch = []
+        self.failed, self._batch = self._batch, []
         self._tell(error)
+        self.failed = ()
 
     def _tell(self, error: Exception | None) -> None:
         if self.committed == self.position:
@@ -318,9 +337,10 @@ class MemoryJournal:
             lambda loaded: [one for one in loaded if one.record.number in set(sessions)]
         )
 
-    def load_box(self, session: int, after: bytes, limit: int) -> Deferred[Sequence[tuple[bytes, bytes]]]:
+    def load_box(self, session: int, after: bytes, limit: int) -> Deferred[Sequence[tuple[bytes, list[bytes]]]]:
         """See `SharedSessionJournal`."""
-        return succeed([one for one in self.boxes.get(f"box:{session}", {}).items() if one[0] > after][:limit])
+        rows = self.boxes.get(f"box:{session}", {}).items()
+        return succeed([(entry, [body]) for entry, body in rows if entry > after][:limit])
 
     def load_boxes(self) -> Deferred[Sequence[int]]:
         """See `SharedSessionJournal`."""

@@ -69,7 +69,9 @@ class PersistentSession(Session):
         "_sent",
         "_spilled",
         "_start",
+        "_unkept",
         "_wait_for",
+        "detour",
         "disconnected_at",
         "incoming_known",
         "keep_again",
@@ -87,6 +89,7 @@ class PersistentSession(Session):
         self._queue = deque()
         self._journal = journal
         self._wait_for = wait_for
+        self.detour: Callable[[Message], int] | None = None
         self.next_seq = 1
         #: Messages on disk and not settled, and their bytes.
         self.owed = 0
@@ -107,6 +110,8 @@ class PersistentSession(Session):
         #: The last position of this session, of its last PUT, and the one that loading has to wait for.
         self._last_position = 0
         self._put_at = 0
+        #: Messages in memory that could not be kept: seq -> bytes.
+        self._unkept: dict[int, int] = {}
         self._start = 0
         self._again = 0
 
@@ -143,6 +148,13 @@ class PersistentSession(Session):
         self.connection = None
         self.retained = None
         self._sent = self.sent[0]
+        if self._unkept:
+            here = {seq for seq, _ in self._rows.values()}.union(
+                one.seq for one in self._queue if isinstance(one, Copy)
+            )
+            for seq in here.intersection(self._unkept):
+                self._owe_less(self._unkept[seq])
+            self._unkept.clear()
         self.inflight.clear()
         self._rows.clear()
         self._queue.clear()
@@ -161,6 +173,17 @@ class PersistentSession(Session):
         else:
             self._load()
 
+    def not_kept(self, seq: int, size: int) -> None:
+        """A message is certainly not on disk. One in memory is owed all the same as long as the connection lasts."""
+        if self.connection is not None and seq <= self._loaded:
+            self._unkept[seq] = size
+        else:
+            self._owe_less(size)
+
+    def _owe_less(self, size: int) -> None:
+        self.owed -= 1
+        self.owed_bytes -= size
+
     def settled(self, upto: int, error: Exception | None) -> None:
         """A batch was committed, or failed."""
         if self.connection is None:
@@ -168,6 +191,8 @@ class PersistentSession(Session):
         if error is not None:  # what it waits for may not be there
             self.connection.close("unavailable")
             return
+        if self._put_at > upto:
+            self._wait_for(self)
         self._load()
         self.fill()
 
@@ -216,6 +241,8 @@ class PersistentSession(Session):
             self._spilled = True
         elif len(self._queue) == 1:
             self.fill()
+        if qos == 2:
+            self._wait_for(self)  # it must not go out if it is not kept, however long it waits for the window
         return position
 
     def keep(self, plan: Any, head: bytes, payload: bytes) -> int:
@@ -237,7 +264,10 @@ class PersistentSession(Session):
             or packet_id in inflight
             or (outbox.size >= outbox.limit and outbox.blocked)
             or self.keep_again is not None
+            or self.detour is not None
         ):
+            if self.detour is not None:
+                return self.detour(Message(plan.name, payload, 1))
             return self.take(Message(plan.name, payload, 1), 1, False, ())
         self.next_seq = seq + 1
         self.owed = owed + 1
@@ -362,12 +392,16 @@ class PersistentSession(Session):
         return self._last_position
 
     def let_go(self, packet_id: int) -> int:
-        if packet_id not in self.incoming:
-            return 0
-        super().let_go(packet_id)
-        self._journal.append((OUT, self.number, packet_id))
-        self._last_position = self._journal.position
+        if packet_id in self.incoming:
+            super().let_go(packet_id)
+            self._journal.append((OUT, self.number, packet_id))
+            self._last_position = self._journal.position
+        # Once the client has PUBCOMP it gives the id to another message: nobody may find the old one on disk then.
         return self._last_position
+
+    def not_taken_in(self, packet_id: int) -> None:
+        super().not_taken_in(packet_id)
+        self.incoming_known = False  # a commit of which nothing is heard may have been done
 
     # -- from the disk ---------------------------------------------------------------------------------------------
 

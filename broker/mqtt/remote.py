@@ -20,11 +20,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-import msgspec
-
-from broker.mqtt.delivery import Remote
+from broker.mqtt.delivery import Plan, Remote
 from broker.mqtt.journal import SEND
 from broker.mqtt.message import Message, Options
+from broker.mqtt.parcels import for_group, pack
 
 #: What a process wants of a filter: messages at QoS 0; at QoS 1 and 2, be it as QoS 0; those reliably.
 LOW: Final = 1
@@ -33,25 +32,6 @@ SURE: Final = 4
 
 #: The kind of note for messages at QoS 0.
 CAST: Final = "mqtt"
-
-_encode = msgspec.msgpack.Encoder().encode
-_message = msgspec.msgpack.Decoder(tuple[bytes, bytes, int, bool, bytes, float | None]).decode
-_parcel = msgspec.msgpack.Decoder(tuple[str, str, int, bytes]).decode
-
-
-def unpack(data: bytes) -> Message:
-    """Raises ValueError."""
-    return Message(*_message(data))
-
-
-def parcel(group: str, topic_filter: str, hops: int, message: bytes) -> bytes:
-    """A message for a process: for a group there, or with "" for all that want it. ``hops``: passed on so often."""
-    return _encode((group, topic_filter, hops, message))
-
-
-def open_parcel(data: bytes) -> tuple[str, str, int, bytes]:
-    """Raises ValueError."""
-    return _parcel(data)
 
 
 class Outgoing:
@@ -68,9 +48,7 @@ class Outgoing:
     def pack(self, message: Message) -> bytes:
         """The message as bytes, made once for all who get it."""
         if message is not self._last:
-            expires_at = message.expires_at
-            fields = (message.name, message.payload, message.qos, message.retain, message.shared, expires_at)
-            self._packed = _encode(fields)
+            self._packed = pack(message)
             self._last = message
         return self._packed
 
@@ -87,13 +65,47 @@ class Outgoing:
         return self.send(f"box:{number}", body)
 
 
+class Cast:
+    """A process that wants a topic at QoS 0, where packets go on as they came: see `broker.mqtt.stream`."""
+
+    __slots__ = ("_cast", "_node")
+
+    def __init__(self, node: str, cast: Callable[[str, bytes, str], object]) -> None:
+        self._node = node
+        self._cast = cast
+
+    def offer(self, packet: bytes, count: int = 1) -> None:
+        """See `broker.mqtt.session.Session.offer`."""
+        self._cast(CAST, packet, self._node)
+
+    offer_alone = offer
+
+
+class Sent:
+    """Who wants a topic at QoS 1. ``send(body)``: the journal's position to wait for."""
+
+    __slots__ = ("_send",)
+
+    def __init__(self, send: Callable[[bytes], int]) -> None:
+        self._send = send
+
+    def keep(self, plan: Plan, head: bytes, payload: bytes) -> int:
+        """See `broker.mqtt.persistent.PersistentSession.keep`."""
+        return self._send(head + b"\0\0" + payload)
+
+    def keep_run(self, plan: Plan, run: bytes, at: int, step: int) -> int:
+        """See `broker.mqtt.persistent.PersistentSession.keep_run`."""
+        return self._send(run)
+
+
 class RemoteNode(Remote):
     """Another process. Its options in the index are what it wants, of `LOW`, `HIGH` and `SURE`."""
 
-    __slots__ = ("_out", "filters", "groups", "node")
+    __slots__ = ("_out", "_stream", "filters", "groups", "node")
 
     def __init__(self, node: str, out: Outgoing) -> None:
         self.node = node
+        self._stream = "mq:" + node
         self.filters: dict[str, int] = {}
         #: (group, filter) -> the members that it has there
         self.groups: dict[tuple[str, str], list[RemoteMember]] = {}
@@ -106,16 +118,26 @@ class RemoteNode(Remote):
     def joined(self, wanted: int, given: Any) -> int:
         return wanted | int(given)
 
-    def take(self, message: Message, wanted: int) -> int:
-        out = self._out
-        if not message.qos:
-            if wanted & LOW:
-                out.cast(CAST, parcel("", "", 0, out.pack(message)), self.node)
-            return 0
+    def offered(self, wanted: int) -> Cast | None:
+        return Cast(self.node, self._out.cast) if wanted & LOW else None
+
+    def kept(self, wanted: int) -> Sent | None:
         if wanted & SURE:
-            return out.send("mq:" + self.node, parcel("", "", 0, out.pack(message)))
-        if wanted & HIGH:
-            out.cast(CAST, parcel("", "", 0, out.pack(message)), self.node)
+            return Sent(self._send)
+        return Sent(self._cast) if wanted & HIGH else None
+
+    def take(self, message: Message, wanted: int) -> int:
+        if message.qos and wanted & SURE:
+            return self._send(self._out.pack(message))
+        if wanted & (HIGH if message.qos else LOW):
+            self._cast(self._out.pack(message))
+        return 0
+
+    def _send(self, body: bytes) -> int:
+        return self._out.send(self._stream, body)
+
+    def _cast(self, body: bytes) -> int:
+        self._out.cast(CAST, body, self.node)
         return 0
 
 
@@ -136,10 +158,19 @@ class RemoteSession(Remote):
     def joined(self, wanted: int, given: Any) -> int:
         return max(wanted, int(given.qos))
 
+    def offered(self, wanted: int) -> None:
+        """At QoS 0 its process is asked."""
+
+    def kept(self, wanted: int) -> Sent | None:
+        return Sent(self._box) if wanted else None
+
     def take(self, message: Message, wanted: int) -> int:
         if not (message.qos and wanted):
-            return 0  # at QoS 0 its process is asked
-        return self._out.box(self.number, self._out.pack(message))
+            return 0
+        return self._box(self._out.pack(message))
+
+    def _box(self, body: bytes) -> int:
+        return self._out.box(self.number, body)
 
 
 class RemoteMember:
@@ -161,7 +192,7 @@ class RemoteMember:
     def take(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...], group: Any = None) -> int:
         """See `broker.mqtt.session.Session.take`: the group there chooses the member and its options."""
         out = self._out
-        body = parcel(group.name, group.filter, message.hops + 1, out.pack(message))
+        body = for_group(group.name, group.filter, message.hops + 1, out.pack(message))
         if not qos or not message.qos:
             out.cast(CAST, body, self.node)
             return 0

@@ -153,6 +153,10 @@ class MqttListener(Listener):
                 return
             last = rows[-1].topic
 
+    def counters(self) -> dict[str, float]:
+        """For the metrics."""
+        return {} if self.elsewhere is None else self.elsewhere.counters()
+
     def tick(self) -> None:
         super().tick()
         self.sessions.tick()
@@ -432,6 +436,10 @@ class MqttListener(Listener):
             if (handling == 0 or (handling == 1 and new)) and not topic_filter.startswith("$share/"):
                 owed.append(topic_filter)
         return bytes(codes), owed, self.sessions.unsafe(session)
+
+    def known(self) -> Deferred[None] | None:
+        """See `broker.mqtt.host.Server`."""
+        return None if self.elsewhere is None else self.elsewhere.known()
 
     def _refusal_of(self, session: Session, topic_filter: str) -> int:
         """The SUBACK code if the subscription is refused, else 0."""

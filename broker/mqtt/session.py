@@ -87,6 +87,8 @@ class Session:
     )
     #: Does it outlive its connection, on disk?
     persistent = False
+    #: What takes its messages of QoS 1 and 2 instead, for a while: see `broker.mqtt.boxes`.
+    detour: Callable[[Message], int] | None = None
 
     def __init__(
         self,
@@ -375,6 +377,10 @@ class Session:
         """PUBREL came for it, or for none; the position that PUBCOMP has to wait for."""
         self.incoming.discard(packet_id)
         return 0
+
+    def not_taken_in(self, packet_id: int) -> None:
+        """What came under this id could not be kept."""
+        self.incoming.discard(packet_id)
 
     def _release(self, packet_id: int) -> None:
         self.connection.send(encode.pubrel(packet_id))

@@ -25,7 +25,7 @@ from twisted.internet.defer import Deferred
 
 from broker.mqtt.bequests import Bequests, pass_on
 from broker.mqtt.delivery import SessionIndex
-from broker.mqtt.journal import DROP, SEEN, SESSION, SUB, UNSUB, LoadedSession, Op, SessionJournal, SessionRecord
+from broker.mqtt.journal import DROP, PUT, SEEN, SESSION, SUB, UNSUB, LoadedSession, Op, SessionJournal, SessionRecord
 from broker.mqtt.message import Options, options_of
 from broker.mqtt.persistent import PersistentSession
 from broker.mqtt.session import Session
@@ -68,6 +68,7 @@ class Sessions:
         self.wills = Wills(journal, clock, publish)
         self._bequests = Bequests(journal, kept)
         self._sessions: dict[Key, Session] = {}
+        self._numbers: dict[int, PersistentSession] = {}
         #: Told of changes, where there are other processes.
         self.neighbours: Neighbours | None = None
         #: How many are on disk.
@@ -106,6 +107,7 @@ class Sessions:
             if session.key in self._sessions:  # a crash has kept it from being dropped
                 replaced.append(self._sessions[session.key])
             self._sessions[session.key] = session
+            self._numbers[session.number] = session
             self.persistent += 1
             for topic_filter, given in each.subscriptions.items():
                 self._join(session, topic_filter, options_of(given))
@@ -122,6 +124,7 @@ class Sessions:
             self.neighbours.added(session)
         if isinstance(session, PersistentSession):
             self.persistent += 1
+            self._numbers[session.number] = session
             return self.save(session)
         return 0
 
@@ -141,6 +144,7 @@ class Sessions:
             self._leave(session, topic_filter)
         if isinstance(session, PersistentSession):
             self.persistent -= 1
+            self._numbers.pop(session.number, None)
             self._saving.pop(session, None)
             self._unsaved.discard(session)
 
@@ -180,12 +184,23 @@ class Sessions:
 
     def settled(self, upto: int, error: Exception | None) -> None:
         """A batch was committed, or failed: then the sessions in it are to be kept again before they are owed more."""
+        if error is not None and self.journal.failed:
+            self._owe_less(self.journal.failed)
         for session, position in list(self._saving.items()):
             if position <= upto:
                 del self._saving[session]
                 if error is not None and self._sessions.get(session.key) is session:
                     session.keep_again = partial(self._keep_again, session)
                     self._unsaved.add(session)
+
+    def _owe_less(self, failed: Sequence[Op]) -> None:
+        """Messages could not be kept: else a storage that is full for long would fill queues that are empty."""
+        for op in failed:
+            if op[0] == PUT:
+                _, number, seq, _, _, topic, payload, shared, _ = op
+                session = self._numbers.get(number)
+                if session is not None:
+                    session.not_kept(seq, len(topic.encode()) + len(payload) + len(shared))
 
     def seen(self, session: PersistentSession) -> int:
         """It has a connection again; the position of the note."""
@@ -209,6 +224,7 @@ class Sessions:
             self._leave(session, topic_filter)
         if isinstance(session, PersistentSession):
             self.persistent -= 1
+            self._numbers.pop(session.number, None)
             if not self._bequests.left_by(session, filters, self.groups):
                 self.journal.append((DROP, session.number))
         if self.neighbours is not None:

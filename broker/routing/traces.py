@@ -58,6 +58,8 @@ class Traces:
         self.max_devices = max_devices
         self.max_seconds = max_seconds
         self.watchers: list[Callable[[TracedPacket], None]] = []
+        #: Told of a trace that somebody begins here (device, seconds), or ends (device, 0).
+        self.on_change: list[Callable[[str, float], None]] = []
         #: Device -> UNIX seconds at which its trace ends.
         self._until: dict[str, float] = {}
         devices.attached.append(self._attached)
@@ -81,16 +83,37 @@ class Traces:
         live = self._devices.get(device)
         if live is not None and live.link is not None and not hasattr(live.link, "trace"):
             raise Invalid(f"{live.ref.protocol} devices cannot be traced")
+        self.follow(device, seconds)
+        for told in self.on_change:
+            told(device, seconds)
+        return self._until[device]
+
+    def follow(self, device: str, seconds: float) -> None:
+        """A trace that was begun here, or at another process: for so long from now; 0: it has ended."""
+        if not seconds:
+            self._stop(device)
+            return
         traced = device in self._until
         self._until[device] = self._clock() + seconds
+        live = self._devices.get(device)
         if live is not None and not traced:
             self._attached(live)
-        return self._until[device]
 
     def end(self, device: str) -> None:
         """Stop. Raises NotFound."""
-        if self._until.pop(device, None) is None:
+        if device not in self._until:
             raise NotFound(f"{device} is not traced")
+        self._stop(device)
+        for told in self.on_change:
+            told(device, 0.0)
+
+    def told_elsewhere(self, packet: TracedPacket) -> None:
+        """A packet that crossed a connection of another process."""
+        for watcher in self.watchers:
+            watcher(packet)
+
+    def _stop(self, device: str) -> None:
+        self._until.pop(device, None)
         live = self._devices.get(device)
         link: Any = None if live is None else live.link
         if hasattr(link, "trace"):
@@ -101,7 +124,7 @@ class Traces:
         now = self._clock()
         for device, until in list(self._until.items()):
             if until <= now:
-                self.end(device)
+                self._stop(device)
 
     def _attached(self, live: LiveDevice) -> None:
         device, protocol = live.ref.id, live.ref.protocol

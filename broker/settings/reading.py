@@ -12,6 +12,7 @@ secrets are not shown.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -99,7 +100,7 @@ def complaint(path: str, value: Any, allowed: str, source: str) -> ConfigError:
         return ConfigError(f"environment variable {value.variable} = {shown}: {allowed}")
     if isinstance(value, dict):
         return ConfigError(f"{source}: [{path}]: {allowed}")
-    return ConfigError(f"{source}: {path} = {'(not shown)' if secret else _short(_toml(value))}: {allowed}")
+    return ConfigError(f"{source}: {path} = {'(not shown)' if secret else _short(as_toml(value))}: {allowed}")
 
 
 def _typed(type_: Any, value: Any, where: str, source: str) -> Any:
@@ -114,6 +115,12 @@ def _typed(type_: Any, value: Any, where: str, source: str) -> Any:
         return msgspec.convert(plain, type_)
     except msgspec.ValidationError as error:
         raise complaint(where, value, _allowed(info, str(error)), source) from None
+
+
+def allowed_values(type_: Any) -> str:
+    """What a key of this type takes, in words; empty where the type says all (true or false, any text, any number)."""
+    text = _allowed(_plain(inspect.type_info(type_)), "").removeprefix("must be ")
+    return text if re.search(r" of |\bmatches\b", text) and "such as" not in text else ""
 
 
 def _is_text(info: inspect.Type) -> bool:
@@ -141,7 +148,7 @@ def _allowed(info: Any, error: str) -> str:
         case inspect.BoolType():
             return "must be true or false"
         case inspect.LiteralType():
-            return "must be one of " + ", ".join(_toml(value) for value in info.values)
+            return "must be one of " + ", ".join(as_toml(value) for value in info.values)
         case inspect.IntType():
             return "must be a whole number" + _range(info)
         case inspect.FloatType():
@@ -165,7 +172,7 @@ def _range(info: inspect.IntType | inspect.FloatType) -> str:
     return " of " + " and ".join(said) if said else ""
 
 
-def _toml(value: Any) -> str:
+def as_toml(value: Any) -> str:
     """A value as it stands in TOML, near enough to find it again."""
     match value:
         case bool():
@@ -173,9 +180,9 @@ def _toml(value: Any) -> str:
         case str():
             return msgspec.json.encode(value).decode()
         case list() | tuple():
-            return "[" + ", ".join(_toml(item) for item in value) + "]"
+            return "[" + ", ".join(as_toml(item) for item in value) + "]"
         case dict():
-            return "{...}"
+            return "{...}" if value else "{}"
     return str(value)
 
 

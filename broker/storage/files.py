@@ -22,7 +22,7 @@ files at once): then nothing was kept.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
@@ -85,6 +85,12 @@ class _Named(msgspec.Struct):
     name: str
 
 
+class _Place(msgspec.Struct):
+    """Which folder has the content."""
+
+    name: str
+
+
 class Source(Protocol):
     """Where content comes from: writes it to a `FileWriter`, no faster than that takes it."""
 
@@ -102,19 +108,50 @@ class FileStore:
         clock: Callable[[], float],
         *,
         reserve: int = RESERVE,
+        owner: str = "",
         make_id: Callable[[], str] = lambda: f"file-{token_hex(16)}",
     ) -> None:
         #: Files that are being written.
         self.writers: set[FileWriter] = set()
         self._storage = storage
-        self._folder = FileFolder(folder, reserve)
+        self._folder = FileFolder(folder, reserve, owner)
         self._reactor = reactor
         self._clock = clock
         self._make_id = make_id
         #: ``<area>/<name>`` -> the file, and ``<area>/<id>`` -> its name.
         self._files = Records(storage, "files", FileInfo)
         self._names = Records(storage, "file_ids", _Named)
+        self._places = Records(storage, "file_folder", _Place)
+        #: Why files of other processes are not here, a sentence; empty: they are.
+        self.trouble = ""
         self._pool: ThreadPool | None = None
+
+    @deferred
+    async def meet(self, others: Collection[str]) -> None:
+        """Look whether our folder is the one that the other processes have; ``trouble`` says what is found.
+
+        A process that is the first has the right one. Fails with Unavailable.
+        """
+        try:
+            mine = await self.in_thread(self._folder.name, token_hex(16))
+        except OSError as error:
+            raise Unavailable(f"cannot use the folder {self._folder.path}: {error.strerror or error}") from None
+        known = await self._places.get("folder")
+        if known is None:
+            try:
+                await self._places.add("folder", _Place(mine))
+                return
+            except Conflict:  # another process was faster
+                known = await self._places.get("folder")
+        if known is not None and known.name == mine:
+            return
+        if not others:
+            await self._places.put("folder", _Place(mine))
+            return
+        self.trouble = (
+            f"the folder {self._folder.path} is not the one that the other processes have: firmware, backups and"
+            " uploads of each are missing at the others (docs/cluster.md)"
+        )
 
     @deferred
     async def open(self) -> None:

@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from broker.model.errors import BrokerError, Conflict, Invalid, NotFound
+from broker.model.interfaces import IBackplane
 from broker.model.jsontext import decode_object, encode
 from broker.storage.deferred import deferred
 from broker.storage.interface import Change, IStorage
@@ -88,6 +89,7 @@ class Quarantine:
         #: Key -> what is to be written; None: removed.
         self._changed: dict[str, _Known | None] = {}
         self._writing: Deferred[None] | None = None
+        self._on_removed: list[Callable[[str], None]] = []
 
     @deferred
     async def open(self) -> None:
@@ -220,8 +222,25 @@ class Quarantine:
     async def _remove(self, entry: Entry) -> None:
         key = key_of(entry.protocol, entry.id)
         await self._storage.write_records([Change(self._records.table, key, None)])
-        self._known.get(entry.protocol, {}).pop(entry.id, None)
-        self._changed.pop(key, None)
+        self._removed(entry.protocol, entry.id)
+        for told in self._on_removed:
+            told(key)
+
+    def _removed(self, protocol: str, id: str) -> None:
+        """Seen again, it is a new one."""
+        self._known.get(protocol, {}).pop(id, None)
+        self._changed.pop(key_of(protocol, id), None)
+
+    def across(self, backplane: IBackplane) -> None:
+        """Others see devices, too: what is approved or forgotten at one process is at all."""
+
+        def heard(node: str, body: bytes) -> None:
+            if node != backplane.node:
+                protocol, _, id = body.decode().partition("/")
+                self._removed(protocol, id)
+
+        backplane.hear("quarantine.gone", heard)
+        self._on_removed.append(lambda key: backplane.tell("quarantine.gone", key.encode()))
 
     def _let_go(self, protocol: str, id: str) -> None:
         gone = self._known[protocol].pop(id)

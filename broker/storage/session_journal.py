@@ -17,14 +17,16 @@ Callers bound what may wait (``position - committed``) by not acknowledging; thi
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Final
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from broker.model.errors import Unavailable
 from broker.model.sessions import NEW_WORK, SEEN, Op
+from broker.routing.turns import at_turn_end
 from broker.storage.session_batch import Batch, Slots, merge
 
 #: Ops after which a batch ends with the turn: more would make those that came first wait for those that came last.
@@ -44,6 +46,7 @@ class BatchJournal:
         self.batches = 0
         self.spared = 0
         self._reactor = reactor
+        self._at_turn_end = at_turn_end(reactor)
         self._slots = slots
         #: What gathers, the full batches before that (with the position of their last op), and how many ops went before
         #: what gathers.
@@ -55,6 +58,9 @@ class BatchJournal:
         self._alone = False
         self._busy = False
         self._last_try = False
+        self._given_up = False
+        #: While watchers are told of a failure: the ops that are certainly not on disk.
+        self.failed: Sequence[Op] = ()
         self._watchers: list[Any] = []
         self._settling: list[Deferred[None]] = []
 
@@ -71,9 +77,9 @@ class BatchJournal:
         ops.append(op)
         if not self._busy:
             self._busy = True
-            self._reactor.callLater(0, self._submit)
+            self._at_turn_end(self._submit)
         elif len(ops) == MAX_OPS:
-            self._reactor.callLater(0, self._cut)
+            self._at_turn_end(self._cut)
 
     def watch(self, watcher: Any) -> None:
         """Have ``watcher(upto, error)`` called once a batch."""
@@ -94,6 +100,7 @@ class BatchJournal:
         self._full.clear()
         self._before += len(self._ops)
         self._ops = []
+        self._given_up = True
         if not self._busy:
             self._busy = True
             self._reactor.callLater(0, self._submit)
@@ -117,6 +124,10 @@ class BatchJournal:
 
     def _submit(self) -> None:
         """Hand the next batch to the lane. ``_busy`` is set."""
+        if self._given_up:
+            self._given_up = False
+            self._told(self._before, Unavailable("another process has taken over what this one had"))
+            return
         alone, self._alone = self._alone and bool(self._again), False
         ops, upto = ([], self.committed) if alone else self._next()
         whole = self._again + ops if self._again else ops
@@ -145,10 +156,16 @@ class BatchJournal:
             self._again = []
             self._slots.keep()
         else:
-            self._again = _left(ops)
+            self.failed = ops if self._is_certain(error) else ()
+            self._again = [] if self._given_up else _left(ops)
             self._alone = self.gives_back_alone and upto > self.committed
             self._slots.undo()
         self._told(upto, error)
+        self.failed = ()
+
+    def _is_certain(self, error: Exception) -> bool:
+        """Whether nothing of a batch that failed so is on disk, nor will be."""
+        return True
 
     def _told(self, upto: int, error: Exception | None) -> None:
         """Tell the watchers and go on."""
@@ -159,10 +176,13 @@ class BatchJournal:
                     watcher(upto, error)
                 except Exception:
                     self.log.failure("a commit could not be told")
-        more = bool(self._ops or self._full or self._alone)
+        more = bool(self._ops or self._full or self._alone or self._given_up)
         if more or (self._settling and self._again and not self._last_try):
             self._last_try = not more
-            self._reactor.callLater(0, self._submit)
+            if error is None:
+                self._at_turn_end(self._submit)
+            else:  # a turn of others first: what fails at once shall not be all that is done
+                self._reactor.callLater(0, self._submit)
             return
         self._busy = self._last_try = False
         settling, self._settling = self._settling, []

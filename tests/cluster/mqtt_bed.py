@@ -6,6 +6,7 @@ import time
 from functools import partial
 from typing import Any
 
+import msgspec
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 
@@ -13,6 +14,7 @@ from broker.cluster.redis import RedisBackplane
 from broker.mqtt import packets as p
 from broker.mqtt.server import MqttListener
 from broker.routing.outbox import Turn
+from broker.storage.redis.address import parse_address
 from broker.storage.redis.storage import RedisStorage
 from tests.cluster.bed import Nodes, until
 from tests.mqtt.fakes import Bench, Client, publishes
@@ -110,12 +112,13 @@ class Crowd:
             yield bench.storage.close()
 
     @inlineCallbacks
-    def start(self, name: str) -> Any:
+    def start(self, name: str, between: Any = None, **redis: Any) -> Any:
+        """``between``: a `Between` on its storage's way to Redis; ``redis``: other settings of its storage."""
         plane = self.nodes.build(name)
         clock: Any = reactor
-        storage = RedisStorage(
-            plane._commands.address, self.nodes.settings, clock, time.time, node=name, allow_volatile=True
-        )
+        address = plane._commands.address if between is None else parse_address(between.url)
+        settings = msgspec.structs.replace(self.nodes.settings, **redis)
+        storage = RedisStorage(address, settings, clock, time.time, node=name, allow_volatile=True)
         bench = NodeBench(plane, storage, **self.settings)
         self.benches.append(bench)
         yield bench.start()

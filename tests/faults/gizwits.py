@@ -19,7 +19,7 @@ from tests.faults.calls import made
 from tests.faults.crowd import Crowd
 from tests.faults.kinds import Kind
 from tests.faults.targets import Target, bytes_of, mark_in, new_mark
-from tests.ledger import Account
+from tests.ledger import NAMED, Account
 from tests.real import RealBroker
 
 PRODUCT: Final = "fa017500fa017500fa017500fa017500"
@@ -164,9 +164,9 @@ class GizwitsKind(Kind):
 
     def faults(self) -> list[str]:
         twice = [number for number, mark in self._asked.items() if self._times(mark) > 1]
-        found = [f"Gizwits app: requests {twice[:20]} came to their devices twice"] if twice else []
+        found = [f"Gizwits app: requests {twice[:NAMED]} came to their devices twice"] if twice else []
         again = [number for number, count in self._acknowledged.items() if count > 1]
-        return found + ([f"Gizwits app: it was told twice of requests {again[:20]}"] if again else [])
+        return found + ([f"Gizwits app: it was told twice of requests {again[:NAMED]}"] if again else [])
 
     def accounts(self) -> list[Account]:
         came = sum(1 for mark in self._asked.values() if self._times(mark))

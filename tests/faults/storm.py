@@ -75,17 +75,18 @@ class FaultStorm:
         self.random = Random(seed)
         self.weather = Weather(folder, Random(seed + 1), plan.processes, plan.lease, say)
         brokers = self.weather.brokers
-        crowd = Crowd(reactor, brokers, Random(seed + 2))
+        self._crowd = crowd = Crowd(reactor, brokers, Random(seed + 2))
         self.book = OrderBook()
         self._mqtt = MqttKind(
             brokers, self.book, self.random, plan.pairs, plan.lease + SLACK, self._frozen, ordered=plan.ordered
         )
+        self._lorawan = LorawanKind(crowd, self.book, plan.devices, seed)
         makers: dict[str, Callable[[], Kind]] = {
             "novacloud": lambda: NovaCloudKind(crowd, plan.devices, seed),
             "gateway88": lambda: Gateway88Kind(crowd, plan.devices, seed),
             "gizwits": lambda: GizwitsKind(crowd, plan.devices, seed),
-            "lorawan": lambda: LorawanKind(crowd, self.book, plan.devices, seed),
-            "stream": lambda: StreamKind(crowd, seed),
+            "lorawan": lambda: self._lorawan,
+            "stream": lambda: StreamKind(crowd, seed, self._times_said),
             "mqtt": lambda: self._mqtt,
         }
         # MQTT comes last: its commander orders from all the others.
@@ -120,6 +121,11 @@ class FaultStorm:
     def _all_there(self) -> bool:
         self.turn(publishing=False)
         return all(kind.there() for kind in self.kinds)
+
+    def _times_said(self, device: str, number: int) -> int:
+        """Motes may say a thing again; others say it once."""
+        motes = {target.id for target in self._lorawan.targets}
+        return self._lorawan.times_said(device, number) if device in motes else 1
 
     # -- load ------------------------------------------------------------------------------------------------------
 
@@ -233,6 +239,7 @@ class FaultStorm:
     def check(self, what: str = "") -> None:
         """Raises AssertionError with a line for each thing that is not as it must be."""
         found = [fault for kind in self.kinds for fault in kind.faults()] + self.book.faults()
+        found += [f"raised among the devices:\n{traceback}" for traceback in self._crowd.faults[:3]]
         assert not found, "\n".join(filter(None, (what, *found)))
 
     def accounts(self) -> list[Account]:
@@ -257,6 +264,7 @@ class FaultStorm:
             orders.stop()
         for kind in self.kinds:
             kind.end()
+        self._crowd.end()
         self.weather.end()
 
 

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from tests.faults.calls import NO_ANSWER, TOKEN, figure
+from tests.faults.calls import NO_ANSWER, TOKEN, fetch, figure
 from tests.faults.wire import Wire
 from tests.mosquitto import free_port
 from tests.real import RealBroker, eventually
@@ -169,7 +169,7 @@ class Weather:
         # Shorter than a lease, and twice as long: 20 s with the usual one.
         seconds = (self._random.uniform(0.3, 1.0) if self._random.random() < 0.4 else 2.0) * self._lease
         self.tell(f"SIGSTOP {broker.folder.name} for {seconds:.1f} s")
-        before = self._times_fenced(broker)
+        before = self._times_fenced(broker) if self._is_joined(broker) else None
         self._freeze(broker)
         time.sleep(seconds)
         self._thaw(broker)
@@ -182,6 +182,14 @@ class Weather:
             return figure(broker, FENCED)
         except NO_ANSWER:
             return None
+
+    @staticmethod
+    def _is_joined(broker: RealBroker) -> bool:
+        """Whether it is one of the processes, as far as it knows."""
+        try:
+            return fetch(broker, "GET", "/readyz")[0] == 200
+        except NO_ANSWER:
+            return False
 
     def _watch_fencing(self, broker: RealBroker, before: float) -> None:
         """It has to find out within a lease: until then it thinks that sessions are its own which others have."""

@@ -25,7 +25,7 @@ class CampaignCallTests(SiteCase):
         self.updater = FakeUpdater()
         self.updater.bed = SimpleNamespace(at_work={}, clock=reactor)
         self.core.updaters["made"] = self.updater
-        side = CampaignSide(self.core, CampaignSettings())
+        side = self.side = CampaignSide(self.core, CampaignSettings())
         self.core.api_routes.extend(Calls(side).routes())
         await side.open()
         self.campaigns = side.campaigns
@@ -157,7 +157,7 @@ class CampaignCallTests(SiteCase):
     async def test_only_for_the_administrator(self) -> None:
         token = await self.application("app", *(await self.fleet(1)))
         made = await self.made("/campaigns", PLAN)
-        for route in Calls(self.campaigns).routes():
+        for route in Calls(self.side).routes():
             path = route.path.replace("{id}", made["id"]).replace("{device}", "D000")
             value = PLAN if route.body is not None else None
             self.assertProblem(await self.call(route.method, path, value, token=token), 403, "forbidden")

@@ -228,7 +228,8 @@ class RefusedTests(BindingCase):
         port = await self.bind("tcp:0:interface=127.0.0.1", Echo())
         text = f"tls:{number_of(port)}:interface=127.0.0.1"
         error = self.assertRaises(BindError, reserve, "echo", parse_bind(text), reactor, self.contexts)
-        self.assertEqual(str(error), f'listeners.echo.bind = "{text}": cannot listen: Address already in use')
+        hint = "(by another broker, or its demo? any other port will do)"
+        self.assertEqual(str(error), f'listeners.echo.bind = "{text}": cannot listen: Address already in use {hint}')
 
     async def test_an_address_that_is_not_ours(self) -> None:
         text = "udp:0:interface=192.0.2.1"

@@ -149,6 +149,42 @@ class Limits(Case):
         self.assertEqual([payload for _, payload, _ in ids(answer)], [b"0", b"1"])
         self.assertEqual([payload for _, payload, _ in ids(client.ask(p.PubAck(2)))], [b"2"])
 
+    def fail_to_publish(self) -> None:
+        """One message to an absent, or present, session that cannot be kept."""
+        self.journal.held = True
+        sender = self.bench.connect("unlucky")
+        sender.send(p.Publish("a/b", b"x", 1, 1))
+        self.journal.fail(Unavailable("the disk is full"))
+        self.bench.flush()
+        self.assertEqual(sender.closed, "unavailable")
+        self.journal.held = False
+
+    def test_what_could_not_be_kept_does_not_fill_the_queue(self) -> None:
+        session: Any = self.client.connection.session
+        self.client.lose()
+        for _ in range(9):
+            self.fail_to_publish()
+        self.assertEqual((session.owed, session.owed_bytes), (0, 0))
+        self.publish(*[(b"%d" % one, 1) for one in range(3)])
+        self.assertEqual(self.bench.stats.dropped, {})
+        client, answer = self.back()
+        got = [payload for _, payload, _ in ids(answer)]
+        while acks := [p.PubAck(packet_id) for packet_id, _, _ in ids(answer)]:
+            answer = client.ask(*acks)
+            got += [payload for _, payload, _ in ids(answer)]
+        self.assertEqual((got, session.owed, session.owed_bytes), ([b"0", b"1", b"2"], 0, 0))
+
+    def test_nor_what_was_in_memory_when_the_connection_went(self) -> None:
+        session: Any = self.client.connection.session
+        self.fail_to_publish()
+        (sent,) = ids(self.client.got())
+        self.fail_to_publish()
+        self.assertEqual(session.owed, 2)
+        self.client.send(p.PubAck(sent[0]))
+        self.assertEqual(session.owed, 1)
+        self.client.lose()
+        self.assertEqual((session.owed, session.owed_bytes), (0, 0))
+
     def test_sessions(self) -> None:
         self.assertEqual(self.bench.resume("another", clean=False)[1], [p.ConnAck(p.REFUSED_UNAVAILABLE)])
         wanted: dict[str, Any] = {"properties": {props.SESSION_EXPIRY_INTERVAL: 5}}
@@ -220,6 +256,50 @@ class BeforeTheCommit(Case):
         self.bench.flush()
         self.assertEqual(self.sender.got(), [p.PubAck(number) for number in (1, 2, 3, 4, 5, 6, 7, 9)])
         self.assertEqual((acks.count, acks.positions, acks.held), (0, 0, 0))
+
+    def test_what_waits_for_the_window_is_not_sent_if_it_was_not_kept(self) -> None:
+        """Its publisher sends it again: at QoS 2 it would come twice."""
+        self.bench.connect("other")
+        self.journal.held = True
+        keeper: Any = self.client.connection.session
+        keeper.window = 0
+        self.sender.send(p.Publish("a/b", b"2", 2, 2))
+        self.journal.fail(Unavailable("the disk is full"))
+        self.bench.flush()
+        self.assertEqual((self.client.closed, self.sender.closed), ("unavailable", "unavailable"))
+
+    def test_an_id_that_was_released_is_free_when_pubcomp_says_so(self) -> None:
+        """Else a crash now would leave the old message on disk under the id of the next one, which would be lost."""
+        sender, _ = self.bench.resume("keeps", clean=False)
+        sender.send(p.Publish("a/b", b"1", 2, 1))
+        self.assertEqual(sender.got(), [p.PubRec(1)])
+        self.journal.held = True
+        sender.send(p.PubRel(1))
+        sender.lose()
+        sender, _ = self.bench.resume("keeps", clean=False)
+        self.journal.commit()
+        self.journal.held = True
+        sender.send(p.PubRel(1))
+        self.journal.commit()
+        self.bench.flush()
+        self.assertEqual(sender.got()[-1:], [p.PubComp(1)])
+
+    def test_ids_of_what_was_told_as_failed_are_looked_for_on_disk(self) -> None:
+        """The answer of the storage was lost, and it had done it."""
+        sender, _ = self.bench.resume("keeps", clean=False)
+        session: Any = sender.connection.session
+        self.journal.held = True
+        sender.send(p.Publish("a/b", b"1", 2, 1))
+        self.journal.fail(Unavailable("the connection was lost"))
+        self.bench.flush()
+        self.assertEqual((sender.closed, session.incoming), ("unavailable", set()))
+        self.journal.held = False
+        self.journal.incoming[session.number] = {1: None}
+        sender, _ = self.bench.resume("keeps", clean=False)
+        keeper: Any = self.client.connection.session
+        owed = keeper.owed
+        self.assertEqual(sender.ask(p.Publish("a/b", b"1", 2, 1, dup=True)), [p.PubRec(1)])
+        self.assertEqual(keeper.owed, owed)
 
     def test_nor_when_it_failed(self) -> None:
         self.journal.held = True

@@ -68,6 +68,10 @@ class Consumer:
         if change.device.protocol == PROTOCOL and change.online:
             self._products.arrived(change.device)
         self._presence_log.note(change)
+        self.presence_elsewhere(change)
+
+    def presence_elsewhere(self, change: Presence) -> None:
+        """The same for a device that another process has, which notes it itself."""
         for watcher in list(self.watchers.get(change.device.id, ())):
             watcher(change)
 

@@ -62,6 +62,7 @@ class Side:
         core.mqtt_identities.append(AppIdentities(self.people, self.topics))
         core.mqtt_spaces.update(dict.fromkeys(ROOTS, self.topics))
         core.router.listen(self.consumer)
+        core.whereabouts.listeners.append(self.consumer.presence_elsewhere)
 
     async def user(self, caller: AppCaller) -> UserRecord:
         """The user who calls. Raises Refused (9005)."""

@@ -310,8 +310,9 @@ class AppSocket(WebSocketPeer):
     def _tell_presence(self, did: str) -> None:
         known = self._devices.get(did)
         if known is not None:
-            live = self._side.core.devices.get(did)
-            online = live is not None and live.online
+            core = self._side.core
+            live = core.devices.get(did)
+            online = (live is not None and live.online) or core.whereabouts.online(did)
             data = {"did": did, "passcode": known[0], "mac": known[1], "online": online}
             self.offer(f.framed("s2c_online_status", data))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from broker.applications.http.auth import Logins
+from broker.applications.http.sessions_across import SessionsAcross
 from broker.applications.http.settings import HttpSettings
 from broker.applications.http.sign_in import Sessions
 from broker.applications.http.streams import Streams
@@ -19,6 +20,7 @@ class Api:
     logins: Logins
     streams: Streams
     sessions: Sessions
+    across: SessionsAcross
 
 
 def api_of(call: Call) -> Api:

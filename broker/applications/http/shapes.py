@@ -252,14 +252,13 @@ def device_shape(
 
     ``far``: it is connected to another process. ``state``: of its presence, and how often it went lately.
     """
-    if far is not None:
-        values, unmapped = far.values, far.unmapped
-    else:
-        values, unmapped = stored if live is None else (live.values.values, live.values.unmapped)
+    values, unmapped = stored
     online, last_seen, info = record.online, record.last_seen, record.info
     if far is not None:
+        values, unmapped = far.values, far.unmapped
         online, last_seen, info = True, far.last_seen, far.info
     elif live is not None:
+        values, unmapped = live.values.values, live.values.unmapped
         online, last_seen, info = live.online, live.last_seen, live.info
     return DeviceShape(
         id=record.id,

@@ -27,6 +27,7 @@ from broker.applications.http.calls import (
     traces,
 )
 from broker.applications.http.openapi import openapi_document
+from broker.applications.http.sessions_across import SessionsAcross
 from broker.applications.http.settings import HttpSettings
 from broker.applications.http.sign_in import Sessions
 from broker.applications.http.streams import Streams
@@ -71,7 +72,12 @@ class HttpListener(WebListener):
         core.traces.watchers.append(streams.packet)
         sessions = Sessions(settings, core.clock, core.monotonic)
         sessions.on_end.append(streams.signed_out)
-        self.api = Api(settings, Logins(core, self.login_failed, self.locked_out), streams, sessions)
+        across = SessionsAcross(sessions, core)
+        self.api = Api(settings, Logins(core, self.login_failed, self.locked_out), streams, sessions, across)
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        await self.api.across.begin()
 
     def _all_routes(self) -> Iterable[Route]:
         pages = () if self.console is None else self.console.routes()

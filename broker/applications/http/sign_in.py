@@ -39,9 +39,9 @@ class Session:
 
     __slots__ = ("csrf", "ended", "expires_at", "key", "until", "used")
 
-    def __init__(self, key: bytes, now: float, until: float, expires_at: float) -> None:
+    def __init__(self, key: bytes, now: float, until: float, expires_at: float, csrf: str = "") -> None:
         self.key = key
-        self.csrf = token_urlsafe(RANDOM_BYTES)
+        self.csrf = csrf or token_urlsafe(RANDOM_BYTES)
         self.used = now
         self.until = until
         self.expires_at = expires_at
@@ -59,6 +59,8 @@ class Sessions:
         self._sessions: dict[bytes, Session] = {}
         #: Told of each that has ended.
         self.on_end: list[Callable[[Session], None]] = []
+        #: Told of each that is used.
+        self.on_use: list[Callable[[Session], None]] = []
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -66,12 +68,24 @@ class Sessions:
     def begin(self) -> tuple[str, Session]:
         """A new session and the value of its cookie. The oldest ends where there are too many."""
         now, lifetime = self._monotonic(), self.settings.session_lifetime
-        while len(self._sessions) >= self.settings.max_sessions:
-            self.end(next(iter(self._sessions.values())))
         cookie = token_urlsafe(RANDOM_BYTES)
         session = Session(digest_of(cookie), now, now + lifetime, self._clock() + lifetime)
-        self._sessions[session.key] = session
+        self.take(session)
         return cookie, session
+
+    def take(self, session: Session) -> None:
+        """One more; the oldest end where there are too many."""
+        while len(self._sessions) >= self.settings.max_sessions:
+            self.end(next(iter(self._sessions.values())))
+        self._sessions.setdefault(session.key, session)
+
+    def find(self, key: bytes) -> Session | None:
+        """By the digest of its cookie."""
+        return self._sessions.get(key)
+
+    def every(self) -> list[Session]:
+        """The oldest first."""
+        return list(self._sessions.values())
 
     def of(self, request: Any) -> Session | None:
         """The session that a request belongs to, if it has one that is not over."""
@@ -84,6 +98,8 @@ class Sessions:
             self.end(session)
             return None
         session.used = now
+        for told in self.on_use:
+            told(session)
         return session
 
     def check(self, session: Session, request: Any) -> None:

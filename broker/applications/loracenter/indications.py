@@ -93,12 +93,18 @@ class Indications:
         return bool(self._hearers(device.id))
 
     def uplink(self, message: Uplink) -> None:
-        if not self._hearers(message.device.id):
+        device = message.device
+        if not self._hearers(device.id):
             return
-        if message.device.protocol == MOTE:
+        if device.protocol == MOTE:
             self._of_mote(message)
+            return
+        port = self.settings.foreign_port
+        alias = self._aliases.get(device.id)
+        if alias is not None and alias.waiting is None:  # known, as nearly always: no need of a function
+            self._upload(message, alias.eui, port)
         else:
-            self._with_alias(message.device.id, lambda eui: self._upload(message, eui, self.settings.foreign_port))
+            self._with_alias(device.id, lambda eui: self._upload(message, eui, port))
 
     def presence(self, change: Presence) -> None:
         device = change.device

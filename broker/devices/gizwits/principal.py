@@ -171,7 +171,11 @@ class DevicePrincipal:
         self._close = None
 
     def gone(self, reason: str) -> None:
-        """The connection is over. After a takeover the device stays online if its new connection comes up."""
+        """The connection is over. After a takeover the device stays online if its new connection comes up; until then
+        its commands wait."""
+        live = self._live
+        if live is not None and live.link is self:
+            live.ready = False
         if reason == "takeover":
             self._core.reactor.callLater(TAKEOVER, self._detach, reason)
         else:

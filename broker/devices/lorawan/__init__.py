@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from broker.core import Core
 from broker.devices.lorawan.api import add_calls
 from broker.devices.lorawan.identity import DeviceRules
 from broker.devices.lorawan.listener import LorawanListener
 from broker.devices.lorawan.mote_api import MoteCalls
 from broker.devices.lorawan.motes import PROTOCOL
+from broker.devices.lorawan.relay import DUTY
 from broker.devices.lorawan.settings import Settings
 
 __all__ = ["LorawanListener", "Settings", "build"]
@@ -19,5 +22,5 @@ def build(core: Core, settings: Settings) -> LorawanListener:
     listener = LorawanListener(core, settings)
     core.lora = listener.lora
     add_calls(listener.network)
-    core.api_routes.extend(MoteCalls(listener.network).routes())
+    core.api_routes.extend(replace(route, duty=DUTY) for route in MoteCalls(listener.network).routes())
     return listener

@@ -6,6 +6,7 @@ A registration is on disk when it is answered. A gateway that the settings let i
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -17,6 +18,7 @@ from broker.devices.lorawan.gateway import Duty, Gain, Gateway, GatewayRecord, P
 from broker.devices.lorawan.identity import canonical_eui
 from broker.devices.lorawan.multicast.calls import GroupCalls
 from broker.devices.lorawan.network import Network
+from broker.devices.lorawan.relay import DUTY
 from broker.devices.lorawan.settings import RegionName
 from broker.model.errors import Conflict, Invalid, LimitExceeded, NotFound, Unavailable
 from broker.storage import rules
@@ -226,9 +228,13 @@ class GatewayCalls:
 
 
 def add_calls(network: Network) -> None:
-    """Make the calls part of the API, and approvals part of the quarantine."""
+    """Make the calls part of the API, and approvals part of the quarantine.
+
+    The process answers that has the network.
+    """
     calls = GatewayCalls(network)
     groups = GroupCalls(network.core, network.multicast, network.motes, network.gateways)
-    network.core.api_routes.extend((*calls.routes(), *groups.routes()))
+    every = (*calls.routes(), *groups.routes())
+    network.core.api_routes.extend(replace(route, duty=DUTY) for route in every)
     approve: Any = calls.approve
     network.core.quarantine.approvers["lorawan"] = approve

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -24,6 +24,8 @@ from broker.model.errors import Unavailable
 from broker.model.interfaces import IBackplane
 
 SPACE: Final = "lora"
+#: The duty (`broker.cluster.duty`) that calls of the API name.
+DUTY: Final = "lorawan"
 KEY: Final = "network"
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -51,6 +53,7 @@ class Relay:
     """
 
     log: ClassVar[Logger] = Logger(namespace="broker.lorawan")
+    name = DUTY
 
     def __init__(
         self,
@@ -86,7 +89,7 @@ class Relay:
     async def begin(self) -> None:
         """Joined: find out who has the network, and know what there is in any case. Raises Unavailable."""
         await self.look()
-        if not self.leads:
+        if self.leader:
             await self._look_up()
 
     async def look(self) -> None:
@@ -120,6 +123,16 @@ class Relay:
     def _failed(self, failure: Failure) -> None:
         if not failure.check(Unavailable):
             self.log.failure("fault while looking for the LoRaWAN network", failure)
+
+    def retire(self) -> None:
+        """The process stops."""
+
+    def ask(self, kind: str, body: bytes) -> Deferred[bytes]:
+        """Ask the process that has the network. Fails with Unavailable."""
+        if not self.leader:
+            return fail(Unavailable("no broker process has the LoRaWAN network at the moment"))
+        answer: Deferred[bytes] = self._backplane.ask(self.leader, kind, body)
+        return answer
 
     def trouble(self) -> str:
         """Why LoRaWAN does not work here; empty when it does."""

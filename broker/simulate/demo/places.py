@@ -51,7 +51,7 @@ def place_of(config: Config, listener: str, kind: str = "tcp") -> tuple[str, int
 
 def reachable(bind: Bind) -> str:
     """An address of this machine that such a binding listens on."""
-    return "127.0.0.1" if bind.interface in ("", "0.0.0.0", "::") else bind.interface  # nosec B104
+    return "127.0.0.1" if bind.interface in ("", "0.0.0.0", "::") else bind.interface
 
 
 def url_of(place: tuple[str, int]) -> str:

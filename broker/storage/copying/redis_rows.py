@@ -9,10 +9,10 @@ import msgspec
 
 from broker.model.sessions import PUT, RETAIN, SessionRecord, WillRecord
 from broker.storage.copying.tables import TABLES, Row
-from broker.storage.redis.journal import SEQ_SIZE, arguments_of
 from broker.storage.redis.replies import Argument
 from broker.storage.redis.rows import READING, marks, pack_row, time_text, unpack_row
 from broker.storage.redis.schema import COPIER
+from broker.storage.redis.session_lines import SEQ_SIZE, arguments_of
 from broker.storage.session_batch import SEQ_BITS, Batch
 from broker.storage.session_rows import unpack_message
 

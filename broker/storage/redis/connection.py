@@ -155,20 +155,20 @@ class RedisConnection:
             return fail(Unavailable(f"{link.outstanding} commands wait for Redis already"))
         return link.send(arguments, wait)
 
-    @deferred
-    async def run(
+    def run(
         self, script: Script, keys: Sequence[Argument] = (), arguments: Sequence[Argument] = (), *, wait: float = 0.0
-    ) -> Reply:
+    ) -> Deferred[Reply]:
         """One of ``scripts``, which each new connection has loaded. Fails as `call`."""
         line = ("EVALSHA", script.sha, len(keys), *keys, *arguments)
-        try:
-            return await self.call(*line, wait=wait)
-        except Refused as error:
-            if error.code != "NOSCRIPT":
-                raise
-        # Somebody has emptied the cache of scripts.
-        await self.call("SCRIPT", "LOAD", script.text)
-        return await self.call(*line, wait=wait)
+
+        def refused(failure: Failure) -> Any:
+            error = failure.value
+            if not isinstance(error, Refused) or error.code != "NOSCRIPT":
+                return failure
+            # Somebody has emptied the cache of scripts.
+            return self.call("SCRIPT", "LOAD", script.text).addCallback(lambda _: self.call(*line, wait=wait))
+
+        return self.call(*line, wait=wait).addErrback(refused)
 
     def drop(self, why: str) -> None:
         """Give up this connection for a new one: it leads to the wrong server."""

@@ -2,6 +2,12 @@
 
 Sessions have their own keys here, so a session's number is its slot. Whether a session is there is asked in Redis: it
 may have been ended by another process.
+
+A batch that was told as failed, because the connection was lost for long, may have been done. It is never taken back:
+what it brought may be in other processes' hands by then, and what it took out of boxes and streams would be nowhere.
+What counts is what Redis has. Whoever repeats a message at QoS 2 is known by its packet id, which was in that batch, so
+the ids are read again after a failure (`SessionJournal.load_incoming`); and as long as nobody knows (`uncertain`),
+look-ups go behind the batch, and no session is given away.
 """
 
 from __future__ import annotations
@@ -13,27 +19,28 @@ from typing import Any, Final
 import msgspec
 from twisted.internet.defer import Deferred
 
-from broker.model.sessions import LoadedSession, Op, QueueRow, RetainedRow, SessionRecord, WillRecord
+from broker.model.sessions import NEWS, LoadedSession, QueueRow, RetainedRow, SessionRecord, WillRecord
 from broker.storage.deferred import deferred
 from broker.storage.redis.lane import CHANGE, FREEING, Job, Lane
-from broker.storage.redis.replies import Argument
-from broker.storage.redis.rows import time_text
+from broker.storage.redis.replies import Lost
+from broker.storage.redis.session_lines import SEQ_SIZE, arguments_of, brings_work
 from broker.storage.redis.writer import WriteLane
-from broker.storage.session_batch import SEQ_BITS, Batch, Slots, runs
+from broker.storage.session_batch import SEQ_BITS, Batch, Slots
 from broker.storage.session_journal import BatchJournal
-from broker.storage.session_rows import pack_message, unpack_message
+from broker.storage.session_rows import unpack_message
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _note: Final = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
+_bodies: Final = msgspec.msgpack.Decoder(list[bytes]).decode
 #: The rows of sessions, wills and retained messages, from bytes.
 read_session: Final = msgspec.msgpack.Decoder(tuple[int, str, str, int, int | None]).decode
 read_will: Final = msgspec.msgpack.Decoder(tuple[int, str, str, str, bytes, int, bool, bytes, int, float | None]).decode
 read_retained: Final = msgspec.msgpack.Decoder(tuple[bytes, int, bytes, float | None]).decode
-#: Bytes of the seq in front of each message: no two members of a sorted set may be the same.
-SEQ_SIZE: Final = (SEQ_BITS + 7) // 8
-_SEQ_MASK: Final = (1 << SEQ_BITS) - 1
-#: Bytes in front of what lies in a box.
+#: Bytes in front of what lies in a box, and of bodies after which a row of it is full: pages are read by rows.
 _MARK: Final = 16
+ROW: Final = 65_536
+#: Among what is sent: the channel that all processes hear.
+CHANNEL: Final = "ch"
 #: Sessions that are loaded in one step.
 LOADED: Final = 200
 
@@ -80,29 +87,37 @@ class RedisSessionJournal(BatchJournal):
     def write(self, batch: Batch, done: Callable[[Exception | None], None]) -> None:
         """See `BatchJournal`."""
         kind = CHANGE if brings_work(batch) else FREEING
-        undo = None
-        boxes = self._mark(batch)
-        if batch.puts or batch.ins or boxes:
-            # Who sent these sends them again when he is told that they were not kept.
-            back = Batch()
-            back.acks, back.outs = list(batch.puts), dict(batch.ins)
-            back.taken = boxes
-            undo = Job("sessions", arguments_of(back), FREEING, lambda _, error: None)
-        self._write_lane.tell(Job("sessions", arguments_of(batch), kind, lambda _, error: done(error), undo=undo))
+        self._mark(batch)
+        self._write_lane.tell(Job("sessions", arguments_of(batch), kind, lambda _, error: done(error)))
 
-    def _mark(self, batch: Batch) -> dict[str, list[bytes]]:
-        """Make what goes into boxes unique, and envelopes of what goes into streams. The former."""
-        boxes = {name: bodies for name, bodies in batch.sent.items() if name.startswith("box:")}
+    @property
+    def uncertain(self) -> bool:
+        """See `SharedSessionJournal`."""
+        return self._write_lane.uncertain
+
+    def _is_certain(self, error: Exception) -> bool:
+        return not isinstance(error, Lost)
+
+    def _mark(self, batch: Batch) -> None:
+        """Make rows of what goes into boxes, no two of which are the same, and envelopes of what goes into streams.
+
+        All hear of boxes in which there is something, in the same step.
+        """
+        news = []
         for name, bodies in batch.sent.items():
-            if name in boxes:
-                for at, body in enumerate(bodies):
-                    self._sent += 1
-                    bodies[at] = self._token + self._sent.to_bytes(_MARK - 8, "big") + body
+            if name.startswith("box:"):
+                batch.sent[name] = [self._row(some) for some in _parts(bodies)]
+                news.append(int(name[4:]))
             elif name == "log":
                 batch.sent[name] = [_encode((self.node(), 0, [_note(body) for body in bodies]))]
             else:
                 batch.sent[name] = [_encode(bodies)]
-        return boxes
+        if news:
+            batch.sent[CHANNEL] = [_encode((self.node(), 0, [(NEWS, _encode(news))]))]
+
+    def _row(self, bodies: list[bytes]) -> bytes:
+        self._sent += 1
+        return self._token + self._sent.to_bytes(_MARK - 8, "big") + _encode(bodies)
 
     # -- loading ---------------------------------------------------------------------------------------------------
 
@@ -162,11 +177,11 @@ class RedisSessionJournal(BatchJournal):
         return self.load_some(sessions)
 
     @deferred
-    async def load_box(self, session: int, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
+    async def load_box(self, session: int, after: bytes, limit: int) -> Sequence[tuple[bytes, list[bytes]]]:
         """See `SharedSessionJournal`. An id is what marks the row, behind its place in the box."""
         flat = await self._write_lane.ask("load_box", str(session), after.partition(b" ")[0] or b"-inf", limit)
         pairs = zip(flat[::2], flat[1::2], strict=True)
-        return [(b"%b %b" % (score, row[:_MARK]), row[_MARK:]) for row, score in pairs]
+        return [(b"%b %b" % (score, row[:_MARK]), _bodies(row[_MARK:])) for row, score in pairs]
 
     @deferred
     async def load_boxes(self) -> Sequence[int]:
@@ -182,13 +197,14 @@ class RedisSessionJournal(BatchJournal):
     @deferred
     async def load_queue(self, session: int, after: int, limit: int) -> Sequence[QueueRow]:
         """See the contract."""
-        rows = await self._read_lane.ask("load_queue", str(session), after, limit)
+        lane = self._write_lane if self.uncertain else self._read_lane
+        rows = await lane.ask("load_queue", str(session), after, limit)
         return [unpack_message(int.from_bytes(raw[:SEQ_SIZE], "big"), raw[SEQ_SIZE:]) for raw in rows]
 
     @deferred
     async def load_incoming(self, session: int) -> Sequence[int]:
         """See the contract."""
-        return sorted(int(raw) for raw in await self._read_lane.ask("load_incoming", str(session)))
+        return sorted(int(raw) for raw in await self._write_lane.ask("load_incoming", str(session)))
 
     def load_retained(self, after: str, limit: int) -> Deferred[Sequence[RetainedRow]]:
         """See the contract."""
@@ -199,101 +215,17 @@ def _read_retained(flat: Sequence[bytes]) -> list[RetainedRow]:
     return [RetainedRow(topic.decode(), *read_retained(raw)) for topic, raw in zip(flat[::2], flat[1::2], strict=True)]
 
 
-def brings_work(batch: Batch) -> bool:
-    """Whether it needs room, and not only gives some back."""
-    return bool(
-        batch.puts
-        or batch.ins
-        or batch.records
-        or any(options is not None for options in batch.subscriptions.values())
-        or any(will is not None for will in batch.wills.values())
-        or any(len(op) > 2 for op in batch.retained.values())
-        or batch.sent
-    )
-
-
-def arguments_of(batch: Batch) -> list[Argument]:
-    """The batch as ``lua/sessions.lua`` reads it."""
-    arguments: list[Argument] = []
-    _add(arguments, _session_pairs(batch))
-    seen = {number: record.disconnected_at for number, (record, _) in batch.records.items()} | batch.seen
-    arguments.append(len(seen))
-    for session, at in seen.items():
-        arguments += (str(session), time_text(at))
-    _add_groups(arguments, ((row >> SEQ_BITS, (row & _SEQ_MASK,)) for row in batch.recs))
-    _add_groups(arguments, _runs(batch.acks))
-    _add_messages(arguments, batch.puts)
-    for ids in (batch.outs, batch.ins):
-        _add_groups(arguments, ((row >> SEQ_BITS, (row & _SEQ_MASK,)) for row in ids))
-    kept = [op for op in batch.retained.values() if len(op) > 2]
-    _add(arguments, [cell for op in kept for cell in (op[1], _encode(op[2:]))])
-    _add(arguments, [op[1] for op in batch.retained.values() if len(op) == 2])
-    subscriptions = batch.subscriptions.items()
-    _add_groups(arguments, ((session, (name, given)) for (session, name), given in subscriptions if given is not None))
-    _add_groups(arguments, ((session, (name,)) for (session, name), given in subscriptions if given is None))
-    _add(arguments, [cell for will in batch.wills.values() if will is not None for cell in _will_pair(will)])
-    _add(arguments, [str(number) for number, will in batch.wills.items() if will is None])
-    boxes = [(int(name[4:]), tuple(bodies)) for name, bodies in batch.sent.items() if name.startswith("box:")]
-    _add_groups(arguments, boxes)
-    taken = [(int(name[4:]), tuple(ids)) for name, ids in batch.taken.items() if name.startswith("box:")]
-    _add_groups(arguments, taken)
-    _add(arguments, [cell for name, bodies in batch.sent.items() if name[:4] != "box:" for cell in (name, bodies[0])])
-    streams = [(name, entry) for name, entries in batch.taken.items() if name[:4] != "box:" for entry in entries]
-    _add(arguments, [cell for pair in streams for cell in pair])
-    _add(arguments, [str(base >> SEQ_BITS) for base in batch.drops])
-    return arguments
-
-
-def _add(arguments: list[Argument], items: Sequence[Argument]) -> None:
-    arguments.append(len(items))
-    arguments += items
-
-
-def _add_groups(arguments: list[Argument], items: Iterable[tuple[int, tuple[Argument, ...]]]) -> None:
-    """(session, what belongs together), in their order."""
-    groups: dict[int, list[Argument]] = {}
-    for session, cells in items:
-        group = groups.get(session)
-        if group is None:
-            groups[session] = list(cells)
-        else:
-            group += cells
-    arguments.append(len(groups))
-    for session, group in groups.items():
-        arguments.append(str(session))
-        _add(arguments, group)
-
-
-def _runs(rows: list[int]) -> Iterable[tuple[int, tuple[int, int]]]:
-    """(session, (first seq, last seq)). No run goes from one session into the next: none uses its last seq."""
-    for first, last in runs(rows) if rows else ():
-        yield first >> SEQ_BITS, (first & _SEQ_MASK, last & _SEQ_MASK)
-
-
-def _add_messages(arguments: list[Argument], puts: dict[int, Op]) -> None:
-    """As `_add_groups`, but for what is many."""
-    groups: dict[int, list[Argument]] = {}
-    for row in sorted(puts):
-        group = groups.get(row >> SEQ_BITS)
-        if group is None:
-            group = groups[row >> SEQ_BITS] = []
-        seq = row & _SEQ_MASK
-        group.append(seq)
-        group.append(seq.to_bytes(SEQ_SIZE, "big") + pack_message(puts[row]))
-    arguments.append(len(groups))
-    for session, group in groups.items():
-        arguments += (str(session), len(group))
-        arguments += group
-
-
-def _session_pairs(batch: Batch) -> list[Argument]:
-    pairs: list[Argument] = []
-    for record, _ in batch.records.values():
-        row = record.number, record.owner, record.client_id, record.version, record.expiry
-        pairs += (str(record.number), _encode(row))
-    return pairs
-
-
-def _will_pair(will: WillRecord) -> tuple[Argument, ...]:
-    fields = [getattr(will, name) for name in WillRecord.__slots__]
-    return str(will.number), _encode(fields)
+def _parts(bodies: list[bytes]) -> Iterable[list[bytes]]:
+    """As they fit into rows."""
+    if sum(map(len, bodies)) <= ROW:
+        yield bodies
+        return
+    part: list[bytes] = []
+    size = 0
+    for body in bodies:
+        if part and size + len(body) > ROW:
+            yield part
+            part, size = [], 0
+        part.append(body)
+        size += len(body)
+    yield part

@@ -23,6 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from broker.model.errors import BrokerError, Conflict, Invalid, NotFound, Unavailable
+from broker.routing.turns import at_turn_end
 from broker.storage.redis.connection import RedisConnection
 from broker.storage.redis.replies import FATAL, Argument, Lost, Refused, text_of
 from broker.storage.redis.scripts import READ
@@ -89,6 +90,7 @@ class Lane:
         self._key = f"{prefix}:"
         self._settings = settings
         self._reactor = reactor
+        self._at_turn_end = at_turn_end(reactor)
         self._max_batch = max_batch
         self._queue: deque[Job] = deque()
         self._busy = False
@@ -111,7 +113,7 @@ class Lane:
         self._queue.append(job)
         if not self._busy and self.connection.connected:
             self._busy = True
-            self._reactor.callLater(0, self._submit)
+            self._at_turn_end(self._submit)
 
     def ask(
         self,

@@ -2,6 +2,8 @@
 
 - txredisapi is imported when the first protocol is made, as it installs a reactor.
 - Arguments are packed and replies are parsed by hiredis; strings stay bytes, numbers stay what they are.
+- The commands of a turn leave in one piece at its end, straight to the socket where it has room; the answer to each is
+  one Deferred.
 - A reply that does not come in time aborts the connection, and so does silence after a PING: one timer for each
   connection and none for a command.
 - It counts as connected when its owner has greeted the server (log-in, database, scripts), and not before: so the time
@@ -20,9 +22,11 @@ from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
+from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 
 from broker.model.errors import BrokerError, Unavailable
+from broker.routing.turns import at_turn_end
 from broker.storage.redis.replies import FATAL, Argument, Lost, Refused, Reply
 
 
@@ -189,6 +193,19 @@ def make_factory(make_link: Callable[[], Link], subscribes: bool, retry_first: f
     return Factory(None, None, 1, isLazy=True, charset=None, convertNumbers=False)
 
 
+def send_now(transport: Any, data: bytes) -> None:
+    """Write, without a turn through the poller where nothing waits and the socket has room."""
+    if isinstance(transport, Connection) and not (
+        transport.TLS or transport._tempDataBuffer or transport.dataBuffer or transport.disconnecting
+    ):
+        try:
+            data = data[transport.socket.send(data) :]
+        except OSError:
+            pass  # it is full, or broken: writing says which
+    if data:
+        transport.write(data)
+
+
 @cache
 def _bare_class() -> Any:
     base: Any = _txredisapi().RedisProtocol
@@ -196,6 +213,39 @@ def _bare_class() -> Any:
     class Bare(base):  # type: ignore[misc]  # txredisapi has no types
         def connectionMade(self) -> None:
             self._reader = hiredis.Reader(protocolError=hiredis.ProtocolError, replyError=_txredisapi().ResponseError)
+            #: What is asked and not answered, and what has to be sent yet.
+            self._asked: deque[Deferred[Any]] = deque()
+            self._unsent: list[bytes] = []
+            self._at_turn_end = at_turn_end(self.transport.reactor)
+
+        def execute_command(self, *arguments: Any, **_: Any) -> Deferred[Any]:
+            if not self.connected:
+                raise _txredisapi().ConnectionError("Not connected")
+            packed: bytes = hiredis.pack_command(arguments)
+            answer: Deferred[Any] = Deferred()
+            self._asked.append(answer)
+            if not self._unsent:
+                self._at_turn_end(self._send)
+            self._unsent.append(packed)
+            return answer
+
+        def _send(self) -> None:
+            unsent, self._unsent = self._unsent, []
+            if self.connected:
+                send_now(self.transport, unsent[0] if len(unsent) == 1 else b"".join(unsent))
+
+        def replyReceived(self, reply: Any) -> None:
+            if not self._asked:
+                self.transport.abortConnection()  # it answers what nobody has asked
+            elif isinstance(reply, Exception):
+                self._asked.popleft().errback(reply)
+            else:
+                self._asked.popleft().callback(reply)
+
+        def connectionLost(self, why: Any) -> None:
+            super().connectionLost(why)
+            while self._asked:
+                self._asked.popleft().errback(_txredisapi().ConnectionError("Lost connection"))
 
         def dataReceived(self, data: bytes, unpause: bool = False) -> None:
             reader = self._reader
@@ -205,10 +255,6 @@ def _bare_class() -> Any:
                     self.replyReceived(reply)
             except hiredis.ProtocolError:
                 self.transport.abortConnection()
-
-        def _build_command(self, *arguments: Any, **_: Any) -> bytes:
-            packed: bytes = hiredis.pack_command(arguments)
-            return packed
 
     return Bare
 
@@ -221,6 +267,10 @@ def _linked(base: Any) -> Any:
 
         def connectionMade(self) -> None:
             super().connectionMade()
+            transport = self.transport
+            if isinstance(transport, Connection) and not transport.TLS:
+                # Twisted's endpoint and service have put two protocols around this one: what comes need not pass them.
+                transport.protocol.dataReceived = self.dataReceived  # type: ignore[method-assign]  # for this one object
             self.link.made().addCallbacks(self._greeted, self._rejected)
 
         def _greeted(self, _: None) -> None:
@@ -251,7 +301,7 @@ def _protocol_class() -> Any:
     class Commands(_linked(_bare_class())):  # type: ignore[misc]
         def replyReceived(self, reply: Any) -> None:
             self.link.replied()
-            self.replyQueue.put(reply)
+            super().replyReceived(reply)
 
     return Commands
 
@@ -264,6 +314,6 @@ def _subscriber_class() -> Any:
                 self.link.message(reply[1], reply[2])
                 return
             self.link.replied()
-            self.replyQueue.put(reply)
+            super().replyReceived(reply)
 
     return Subscriber

@@ -9,7 +9,8 @@ batch's answers, in the same script that carries it out::
     batch 7, epoch 3 ──> what still comes out of a buffer of the old connection finds another epoch: nothing is done
 
 So a loss that is shorter than ``doubt_timeout`` is noticed by nobody. After a longer one the callers are told that it
-failed, and if Redis then says that it was done, ``Job.undo`` takes back what somebody might repeat.
+failed, though it may have been done or still be done by what is on the wire, until the claim: that is `WriteLane.
+uncertain`. If Redis then says that it was done, ``Job.undo`` takes back what somebody might repeat.
 
 Redis also knows until when a name is taken (`LEASE`). A second broker of the same name is refused while the first one
 is there, and takes over when it is not; the first one, should it come to life again, finds its epoch gone and stops
@@ -96,6 +97,12 @@ class WriteLane(Lane):
         #: The batch of which nobody knows whether it was done. ``_told``: its callers have heard that it failed.
         self._doubt: list[Job] = []
         self._told = False
+        self._abandoning: list[Deferred[None]] = []
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether there is a batch of which nobody knows if it was, or will yet be, done."""
+        return bool(self._doubt)
 
     # -- the name --------------------------------------------------------------------------------------------------
 
@@ -117,6 +124,7 @@ class WriteLane(Lane):
             self._number = 0
         self._epoch = reply[1]
         self._settle_doubt(reply[2], reply[3])
+        self._look_for_quiet()
 
     async def _claim(self, call: Call, mode: str, dead: bytes | str) -> Any:
         details = msgspec.json.encode(Holder.mine())
@@ -134,6 +142,7 @@ class WriteLane(Lane):
         if not self._told:
             self._finish([(job, None, Unavailable(self.ended)) for job in doubt])
         self._refuse_queue(Unavailable(self.ended))
+        self._look_for_quiet()
         return self.ended
 
     def _settle_doubt(self, number: int, answers: list[Any]) -> None:
@@ -171,13 +180,23 @@ class WriteLane(Lane):
         super()._give_up()
 
     def abandon(self) -> Deferred[None]:
-        """What waits is refused; fires when nothing is under way any more."""
+        """What waits is refused; fires when nothing is under way any more, nor uncertain."""
         self._refuse_queue(Unavailable("another process has taken over what this one had"))
-        if not self.pending:
+        if not self.pending and not self._doubt:
             return succeed(None)
-        settled: Deferred[None] = Deferred()
-        self._settling.append(settled)
-        return settled
+        quiet: Deferred[None] = Deferred()
+        self._abandoning.append(quiet)
+        return quiet
+
+    def _all_answered(self) -> None:
+        super()._all_answered()
+        self._look_for_quiet()
+
+    def _look_for_quiet(self) -> None:
+        if not self.pending and not self._doubt:
+            abandoning, self._abandoning = self._abandoning, []
+            for quiet in abandoning:
+                quiet.callback(None)
 
     # -- batches ---------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from broker.applications.gizwits.settings import UserLimits
+from broker.cluster.local import LocalBackplane
 from broker.devices.gizwits import codec
 from broker.mqtt import packets as p
 from tests.applications.gizwits.bed import APP, NOW, SECRET, AppBed, Device
@@ -381,8 +382,8 @@ class AnybodyTests(TestCase):
         self.assertEqual(bed.clock.seconds(), NOW)
 
 
-class Several:
-    """A backplane that says nothing but that there are other processes."""
+class Several(LocalBackplane):
+    """There are other processes, of which nothing is heard."""
 
     alone = False
 

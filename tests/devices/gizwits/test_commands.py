@@ -64,6 +64,17 @@ class Sending(Case):
         self.assertEqual(self.sent(client), [(f"app2dev/{DID}/broker", g.Control(b"\1"))])
         self.assertEqual(command.status, "succeeded")
 
+    async def test_it_waits_for_the_successor_of_a_connection(self) -> None:
+        """Another process has taken the device's session: for some seconds it counts as there, and hears nothing."""
+        first = await self.bed.device()
+        first.connection.close("takeover")
+        self.bed.flush()
+        command = await self.order(b"\1")
+        self.assertEqual(command.status, "queued")
+        second = await self.bed.device()
+        self.assertEqual(self.sent(second), [(f"app2dev/{DID}/broker", g.Control(b"\1"))])
+        self.assertEqual(command.status, "succeeded")
+
     async def test_many_at_once(self) -> None:
         commands = [await self.order(bytes((number,))) for number in range(5)]
         client = await self.bed.device(subscribed=False)

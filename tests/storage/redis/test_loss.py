@@ -11,7 +11,7 @@ from twisted.internet.threads import deferToThread
 
 from broker.model.errors import Unavailable
 from broker.model.records import DeviceQuery
-from broker.model.sessions import ACK, IN, SESSION
+from broker.model.sessions import ACK, IN, SEND, SESSION, TAKEN
 from broker.storage.interface import Change
 from broker.storage.redis.replies import Lost
 from broker.storage.redis.storage import RedisStorage
@@ -174,7 +174,11 @@ class UndoTests(TroubleCase):
         self.assertEqual(await storage.open_commands(), [])
         self.assertIsNone(await self.journal(storage, "add_command", command()))
 
-    async def test_messages_of_sessions(self) -> None:
+
+class SessionLossTests(TroubleCase):
+    """A batch of sessions that was told as failed and done all the same: what Redis has counts, and stays."""
+
+    async def test_nothing_is_taken_back(self) -> None:
         between = self.between()
         storage = await self.opened(between.url, doubt_timeout=0.05)
         journal = storage.sessions
@@ -186,18 +190,53 @@ class UndoTests(TroubleCase):
                 journal.append(op)
             await self.until(lambda: journal.committed == journal.position)
 
-        await do((SESSION, record(1)), put(1, row(1)), put(1, row(2)))
+        await do((SESSION, record(1)), put(1, row(1)), put(1, row(2)), (SEND, "box:1", b"body"))
+        ((entry, _),) = await journal.load_box(1, b"", 9)
         between.says = False
-        for op in (put(1, row(3)), (IN, 1, 7), (ACK, 1, 1)):
+        # Row 3 is what lay in the box: taken back, it would be nowhere.
+        for op in (put(1, row(3)), (TAKEN, "box:1", entry), (IN, 1, 7), (ACK, 1, 1), (SEND, "box:1", b"next")):
             journal.append(op)
-
-        async def failed() -> None:
-            await self.until(lambda: told and told[-1][1] is not None)
-
-        await self.fail_late(between, storage, "in:1", failed)
+        await self.there("in:1")
+        self.assertFalse(journal.uncertain)
+        between.takes = False
+        between.cut()
+        await self.until(lambda: told and told[-1][1] is not None)
+        self.assertTrue(journal.uncertain)
+        given_up = storage.abandon()
+        self.assertFalse(given_up.called, "what is uncertain may yet be done")
+        between.takes = between.says = True
+        while await storage.health():
+            await deferLater(reactor, 0.01)
+        await given_up
+        self.assertFalse(journal.uncertain)
         await do(put(1, row(4)))
-        self.assertEqual([one.seq for one in await journal.load_queue(1, 0, 9)], [2, 4])
-        self.assertEqual(await journal.load_incoming(1), [])
+        self.assertEqual([one.seq for one in await journal.load_queue(1, 0, 9)], [2, 3, 4])
+        self.assertEqual(await journal.load_incoming(1), [7])
+        self.assertEqual([bodies for _, bodies in await journal.load_box(1, b"", 9)], [[b"next"]])
+
+    async def test_a_look_goes_behind_what_is_uncertain(self) -> None:
+        """What the dead connection still holds may reach Redis until the new one has claimed the name."""
+        between = self.between()
+        storage = await self.opened(between.url, doubt_timeout=0.05)
+        journal = storage.sessions
+        journal.append((SESSION, record(1)))
+        await self.until(lambda: journal.committed == journal.position)
+        between.hears = False
+        journal.append(put(1, row(1)))
+        await self.until(lambda: any(pair.held for pair in between.pairs))
+        between.takes = False
+        between.cut()
+        await self.until(lambda: journal.uncertain)
+        between.release()
+        between.takes = between.hears = True
+        seen: list[int] | None = None
+        while seen is None:
+            try:
+                seen = [one.seq for one in await journal.load_queue(1, 0, 9)]
+            except Unavailable:
+                await deferLater(reactor, 0.005)
+        self.assertFalse(journal.uncertain)
+        self.assertEqual(seen, [one.seq for one in await journal.load_queue(1, 0, 9)])
 
 
 class FullTests(TroubleCase):

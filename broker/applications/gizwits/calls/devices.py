@@ -180,13 +180,14 @@ async def _shape(call: Call, side: Side, record: DeviceRecord, binding: Binding)
     """A device as apps know it. Of a device of another protocol no passcode is known that could be told."""
     product = None if record.product is None else await side.core.registry.get_product(record.product)
     live = side.core.devices.get(record.id)
+    online = record.online if live is None else live.online
     info = record.info if live is None else live.info
     return {
         "product_key": record.product or "",
         "product_name": "" if product is None else product.name,
         "did": record.id,
         "mac": str(record.attributes.get("mac", "")),
-        "is_online": live.online if live is not None else record.online,
+        "is_online": online or side.core.whereabouts.online(record.id),
         "passcode": record.secret if record.protocol == PROTOCOL else "",
         **side.addresses(call),
         "remark": binding.remark,

@@ -21,7 +21,10 @@ class ConnectionFilter(msgspec.Struct, kw_only=True):
 
 
 class ConnectionShape(msgspec.Struct, kw_only=True):
-    """One connection. ``identity`` is who it has proven to be, empty until then; ``seconds``: how long it is there."""
+    """One connection. ``identity`` is who it has proven to be, empty until then; ``seconds``: how long it is there.
+
+    ``node``: the name of the process that it is with, where there are several.
+    """
 
     listener: str
     identity: str
@@ -29,6 +32,7 @@ class ConnectionShape(msgspec.Struct, kw_only=True):
     port: int
     seconds: float
     messages_in: int
+    node: str
 
 
 class ConnectionPage(msgspec.Struct):
@@ -40,7 +44,7 @@ class ConnectionPage(msgspec.Struct):
 
 
 async def list_connections(call: Call) -> Any:
-    """Who is connected."""
+    """Who is connected, to whichever process."""
     wish: ConnectionFilter = call.query
     found = [
         (name, connection)
@@ -50,10 +54,18 @@ async def list_connections(call: Call) -> Any:
         if hasattr(connection, "identity")
         and (wish.q is None or wish.q.lower() in f"{connection.identity} {connection.host}".lower())
     ]
-    return ConnectionPage([_shape(name, connection) for name, connection in islice(found, wish.limit)], len(found))
+    node = call.core.name
+    page = ConnectionPage(
+        [_shape(node, name, connection) for name, connection in islice(found, wish.limit)], len(found)
+    )
+    for other in await call.everywhere():
+        elsewhere = msgspec.convert(other, ConnectionPage)
+        page.items += elsewhere.items[: wish.limit - len(page.items)]
+        page.total += elsewhere.total
+    return page
 
 
-def _shape(listener: str, connection: Any) -> ConnectionShape:
+def _shape(node: str, listener: str, connection: Any) -> ConnectionShape:
     return ConnectionShape(
         listener=listener,
         identity=connection.identity,
@@ -61,6 +73,7 @@ def _shape(listener: str, connection: Any) -> ConnectionShape:
         port=connection.port,
         seconds=round(connection.age, 1),
         messages_in=connection.messages_in,
+        node=node,
     )
 
 

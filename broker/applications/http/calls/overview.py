@@ -19,6 +19,7 @@ class ListenerShape(msgspec.Struct, kw_only=True):
     """A listener: where it is bound, who is connected, and what it has counted since the start, by reason."""
 
     name: str
+    node: str
     bind: list[str]
     connections: int
     accepted: int
@@ -38,6 +39,7 @@ class RefusalShape(msgspec.Struct, kw_only=True):
     """A connection that was refused, or ended for something that it did."""
 
     at: float
+    node: str
     listener: str
     reason: str
     host: str
@@ -59,11 +61,22 @@ class CommandsShape(msgspec.Struct, kw_only=True):
     ended: dict[str, int]
 
 
+class NodeShape(msgspec.Struct, kw_only=True):
+    """A process of the broker."""
+
+    name: str
+    version: str
+    started_at: float
+    problems: list[str]
+    troubles: list[str]
+
+
 class OverviewShape(msgspec.Struct, kw_only=True):
     """The broker at a glance. ``at`` is its own clock.
 
     ``problems``: why it takes no work, empty when it does; ``troubles``: what of its surroundings does not work, while
-    it takes work (as ``/healthz`` has it).
+    it takes work (as ``/healthz`` has it). Of several processes, figures are those of all together; ``name``,
+    ``version`` and ``started_at`` are those of the one that answers, and listeners and refusals say whose they are.
     """
 
     at: float
@@ -80,10 +93,37 @@ class OverviewShape(msgspec.Struct, kw_only=True):
     commands: CommandsShape
     listeners: list[ListenerShape]
     refusals: list[RefusalShape]
+    nodes: list[NodeShape]
 
 
 async def get_overview(call: Call) -> Any:
-    """How the broker is."""
+    """How the broker is, all of its processes together."""
+    shape = await _here(call)
+    for other in await call.everywhere():
+        _add(shape, msgspec.convert(other, OverviewShape))
+    shape.refusals = sorted(shape.refusals, key=lambda one: -one.at)[:MAX_REFUSALS]
+    return shape
+
+
+def _add(shape: OverviewShape, other: OverviewShape) -> None:
+    """What another process has."""
+    for name in ("problems", "troubles"):
+        mine: list[str] = getattr(shape, name)
+        mine += [f"{other.name}: {sentence}" for sentence in getattr(other, name)]
+    for protocol, count in other.devices.online.items():
+        shape.devices.online[protocol] = shape.devices.online.get(protocol, 0) + count
+    shape.uplinks += other.uplinks
+    shape.streams += other.streams
+    shape.commands.open += other.commands.open
+    shape.commands.submitted += other.commands.submitted
+    for status, count in other.commands.ended.items():
+        shape.commands.ended[status] = shape.commands.ended.get(status, 0) + count
+    shape.listeners += other.listeners
+    shape.refusals += other.refusals
+    shape.nodes += other.nodes
+
+
+async def _here(call: Call) -> OverviewShape:
     core = call.core
     registered = await core.storage.count_devices()
     applications: dict[str, int] = {}
@@ -105,6 +145,15 @@ async def get_overview(call: Call) -> Any:
         commands=CommandsShape(open=core.commands.open, submitted=counters.submitted, ended=dict(counters.ended)),
         listeners=_listeners(core),
         refusals=_refusals(core),
+        nodes=[
+            NodeShape(
+                name=core.name,
+                version=core.version,
+                started_at=round(core.started_at, 3),
+                problems=core.ready(),
+                troubles=core.troubles(),
+            )
+        ],
     )
 
 
@@ -117,6 +166,7 @@ def _listeners(core: Core) -> list[ListenerShape]:
     return [
         ListenerShape(
             name=name,
+            node=core.name,
             bind=list(bound.get(name, {}).get("bind", ())),
             connections=len(listener.connections),
             accepted=stats.accepted,
@@ -139,7 +189,14 @@ def _refusals(core: Core) -> list[RefusalShape]:
     found = [(one.at, name, one) for name, _, stats in _stats(core) for one in stats.recent]
     found.sort(key=lambda entry: -entry[0])
     return [
-        RefusalShape(at=milliseconds(at) or 0.0, listener=name, reason=one.reason, host=one.host, identity=one.identity)
+        RefusalShape(
+            at=milliseconds(at) or 0.0,
+            node=core.name,
+            listener=name,
+            reason=one.reason,
+            host=one.host,
+            identity=one.identity,
+        )
         for at, name, one in found[:MAX_REFUSALS]
     ]
 

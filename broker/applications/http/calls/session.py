@@ -48,6 +48,7 @@ async def sign_in(call: Call) -> Any:
     if before is not None:
         api.sessions.end(before)
     cookie, session = api.sessions.begin()
+    await api.across.announce(session)
     shape = SessionShape("admin", session.csrf, round(session.expires_at, 3))
     max_age = int(api.settings.session_lifetime)
     return Answer(200, shape, headers=((b"Set-Cookie", set_cookie(cookie, is_secure(call), max_age)),))

@@ -46,6 +46,9 @@ class Secret(msgspec.Struct):
 
     key: bytes
 
+    def __repr__(self) -> str:
+        return "<Secret>"
+
 
 class Urls:
     """``settings`` is asked for each URL, as SIGHUP may change them."""

@@ -6,10 +6,10 @@
 --   retained      hash  topic -> message            retained:t    zset  the topics, by their bytes
 --   box:<n>       zset  place -> mark(16 bytes) message: what other processes have for the session
 --   boxes         set   sessions with something in the box     boxed   the last place
---   c:log, c:mq:<node>   streams of `broker.cluster`
+--   c:log, c:mq:<node>, c:ch   streams of `broker.cluster`, and its channel
 --
--- A batch is what `session_batch` made of the ops: the kinds are done in an order of their own. Each list has its
--- length in front. What concerns a session that is not there has no effect.
+-- A batch is what `session_batch` made of the ops, in sections: only those that there are, in the order in which they are
+-- to be done. Each list has its length in front. What concerns a session that is not there has no effect.
 
 -- Bytes of a message that stay when it is released: the number and the head.
 local HEAD = 20
@@ -62,21 +62,6 @@ local function settle(session, runs)
     end
 end
 
-local function retained()
-    local kept, gone = list(), list()
-    if #kept > 0 then
-        call_many('HSET', P .. 'retained', kept, 2)
-        local topics = {}
-        for n = 1, #kept, 2 do
-            topics[#topics + 1] = 0
-            topics[#topics + 1] = kept[n]
-        end
-        call_many('ZADD', P .. 'retained:t', topics, 2)
-    end
-    call_many('HDEL', P .. 'retained', gone, 1)
-    call_many('ZREM', P .. 'retained:t', gone, 1)
-end
-
 local function put_into_box(session, rows)
     for _, row in ipairs(rows) do
         call('ZADD', P .. 'box:' .. session, call('INCR', P .. 'boxed'), row)
@@ -100,47 +85,104 @@ local function take_out_of_box(session, ids)
     end
 end
 
-local function send()
-    local sent, taken = list(), list()
-    for n = 1, #sent, 2 do
-        if sent[n] == 'log' then
-            call('XADD', P .. 'c:log', 'MAXLEN', '~', 100000, '*', 'e', sent[n + 1])
-        else
-            call('XADD', P .. 'c:' .. sent[n], 'NOMKSTREAM', '*', 'e', sent[n + 1])
+-- What a batch may have. Each takes its own arguments.
+local SECTIONS = {
+    released = function() each(release) end,
+    settled = function() each(settle) end,
+    boxes = function() each(put_into_box) end,
+    taken = function() each(take_out_of_box) end,
+}
+
+function SECTIONS.sessions()
+    call_many('HSET', P .. 'sessions', list(), 2)
+end
+
+function SECTIONS.seen()
+    local times = list()
+    for n = 1, #times, 2 do
+        if there(times[n]) then
+            call('HSET', P .. 'seen', times[n], times[n + 1])
         end
-    end
-    for n = 1, #taken, 2 do
-        call('XDEL', P .. 'c:' .. taken[n], taken[n + 1])
     end
 end
 
-function OPS.sessions()
-    known = {}
-    call_many('HSET', P .. 'sessions', list(), 2)
-    for _ = 1, number() do
-        local session, at = text(), text()
-        if there(session) then
-            call('HSET', P .. 'seen', session, at)
-        end
-    end
-    each(release)
-    each(settle)
+function SECTIONS.puts()
     each(function(session, rows) call_many('ZADD', P .. 'q:' .. session, rows, 2) end)
+end
+
+function SECTIONS.outs()
     each(function(session, ids) call_many('SREM', P .. 'in:' .. session, ids, 1) end)
+end
+
+function SECTIONS.ins()
     each(function(session, ids) call_many('SADD', P .. 'in:' .. session, ids, 1) end)
-    retained()
+end
+
+function SECTIONS.retained()
+    local kept, gone = list(), list()
+    if #kept > 0 then
+        call_many('HSET', P .. 'retained', kept, 2)
+        local topics = {}
+        for n = 1, #kept, 2 do
+            topics[#topics + 1] = 0
+            topics[#topics + 1] = kept[n]
+        end
+        call_many('ZADD', P .. 'retained:t', topics, 2)
+    end
+    call_many('HDEL', P .. 'retained', gone, 1)
+    call_many('ZREM', P .. 'retained:t', gone, 1)
+end
+
+function SECTIONS.subscribed()
     each(function(session, given) call_many('HSET', P .. 'subs:' .. session, given, 2) end)
+end
+
+function SECTIONS.unsubscribed()
     each(function(session, gone) call_many('HDEL', P .. 'subs:' .. session, gone, 1) end)
+end
+
+function SECTIONS.wills()
     call_many('HSET', P .. 'wills', list(), 2)
     call_many('HDEL', P .. 'wills', list(), 1)
-    each(put_into_box)
-    each(take_out_of_box)
-    send()
+end
+
+function SECTIONS.sent()
+    local sent = list()
+    for n = 1, #sent, 2 do
+        if sent[n] == 'log' then
+            call('XADD', P .. 'c:log', 'MAXLEN', '~', 100000, '*', 'e', sent[n + 1])
+        elseif sent[n] == 'ch' then
+            call('PUBLISH', P .. 'c:ch', sent[n + 1])
+        elseif not call('XADD', P .. 'c:' .. sent[n], 'NOMKSTREAM', '*', 'e', sent[n + 1]) then
+            -- That process has been buried, and who sends this does not know yet: what is for a group comes back.
+            local own = call('HGET', P .. 'writer:' .. ARGV[2], 'fence')
+            if own then
+                call('XADD', P .. 'c:mq:' .. own, 'NOMKSTREAM', '*', 'back', sent[n + 1])
+            end
+        end
+    end
+end
+
+function SECTIONS.read()
+    local read = list()
+    for n = 1, #read, 2 do
+        call('XDEL', P .. 'c:' .. read[n], read[n + 1])
+    end
+end
+
+function SECTIONS.dropped()
     for _, session in ipairs(list()) do
         call('HDEL', P .. 'sessions', session)
         call('HDEL', P .. 'seen', session)
         call('SREM', P .. 'boxes', session)
         call('UNLINK', P .. 'q:' .. session, P .. 'in:' .. session, P .. 'subs:' .. session, P .. 'box:' .. session)
+    end
+end
+
+function OPS.sessions()
+    known = {}
+    for _ = 1, number() do
+        SECTIONS[text()]()
     end
 end
 

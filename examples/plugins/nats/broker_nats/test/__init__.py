@@ -1,0 +1,1 @@
+"""Tests: ``python -m twisted.trial broker_nats``."""
