@@ -69,7 +69,8 @@ def versions() -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    sound = all([run(command) for command in CODE])
+    done = [run(command) for command in CODE]
+    sound = all(done)
     if list(arguments) != ["code"]:
         sound = advisories() and sound
     return 0 if sound else 1
