@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, cast
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from broker.listening.listener import Listener
 from tests.applications.http import test_fuzz as http
@@ -45,6 +48,7 @@ def chunks_of(data: bytes) -> list[bytes]:
     return found
 
 
+@implementer(ILogObserver)
 class _Faults:
     """What is logged as a fault meanwhile."""
 
@@ -52,13 +56,13 @@ class _Faults:
         self.found: list[str] = []
 
     def __enter__(self) -> _Faults:
-        globalLogPublisher.addObserver(self._see)
+        globalLogPublisher.addObserver(self)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        globalLogPublisher.removeObserver(self._see)
+        globalLogPublisher.removeObserver(self)
 
-    def _see(self, event: LogEvent) -> None:
+    def __call__(self, event: LogEvent) -> None:
         failure = event.get("log_failure")
         if failure is not None:
             self.found.append(f"{formatEvent(event)}\n{failure.getTraceback()}")
@@ -114,7 +118,7 @@ def _websocket(first: bytes, chunks: list[bytes]) -> None:
         elif not transport.disconnecting:
             protocol.dataReceived(chunk)
             case.clock.advance(0)
-    protocol.connectionLost(_gone())
+    protocol.connectionLost(Failure(ConnectionDone()))
     case.clock.advance(30.0)
     _check(case.listener)
 
@@ -131,7 +135,7 @@ def _http(stream: bool, chunks: list[bytes]) -> None:
             listener.tick()
         listener.turn.flush()
     assert b"HTTP/1.1 500 " not in transport.value(), transport.value()[:500]
-    protocol.connectionLost(_gone())
+    protocol.connectionLost(Failure(ConnectionDone()))
     _check(listener)
 
 
@@ -143,13 +147,6 @@ def _lorawan(chunks: list[bytes]) -> None:
         else:
             bed.advance(PAUSE)
     bed.advance(PAUSE)
-
-
-def _gone() -> Any:
-    from twisted.internet.error import ConnectionDone
-    from twisted.python.failure import Failure
-
-    return Failure(ConnectionDone())
 
 
 def _check(listener: Listener) -> None:

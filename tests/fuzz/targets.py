@@ -58,7 +58,7 @@ class Target:
 
 def _said(items: Callable[[], Iterable[Any]], expected: type[Exception]) -> list[str]:
     """What a decoder makes of its input, up to the first error that it may have."""
-    found = []
+    found: list[str] = []
     try:
         found.extend(repr(item) for item in items())
     except expected as error:
