@@ -12,7 +12,7 @@ from tests.soak.figures import FIGURES, LEAST, Verdict, sample, verdicts
 STILL = {"memory": 110.0, "files": 80.0, "threads": 7.0, "connections": 60.0, "sessions": 50.0, "commands": 5.0}
 
 
-def samples(count: int = 200, **growth: float) -> list[tuple[float, dict[str, float]]]:
+def samples(count: int = 200, /, **growth: float) -> list[tuple[float, dict[str, float]]]:
     """Noisy ones, one in six seconds; ``growth``: of a figure over the whole run."""
     random = Random(1)
     found = []
