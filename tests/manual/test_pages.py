@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +21,10 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from broker import __version__
+from broker.admin import cli as admin_cli
 from broker.model.names import CLOSE_REASONS
+from broker.simulate import __main__ as simulate_cli
+from broker.storage import __main__ as storage_cli
 from tests.manual.blocks import ROOT
 from tools.reference.__main__ import DOCS, pages, stale
 from tools.reference.contents import CHAPTERS, missing_pages, unknown_pages, with_contents
@@ -55,6 +61,44 @@ def broken_links(page: Path) -> list[str]:
         elif anchor and anchor not in map(anchor_of, _HEADING.findall(target.read_text("utf-8"))):
             found.append(f"{page.name}: {link}: there is no such heading")
     return found
+
+
+#: Programs of ours -> the parser of what follows.
+PARSERS: Final = {
+    "broker-admin": admin_cli.parser,
+    "python -m broker.admin": admin_cli.parser,
+    "python -m broker.simulate": simulate_cli.parser,
+    "python -m broker.storage": storage_cli.parser,
+}
+
+
+def command_lines(text: str) -> list[str]:
+    """Commands of ours in a page: in its blocks, and between single backquotes."""
+    blocks = re.findall(r"^```(?:sh|text|)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    outside = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    lines += [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", outside)]
+    program = re.compile(
+        r"^(?:\$ )?(?:\.venv/bin/)?((?:broker-admin|python -m broker\.(?:admin|simulate|storage)) .*)$"
+    )
+    found = [match[1] for line in lines for part in line.split("; ") if (match := program.match(part))]
+    # "..." stands for what the reader knows, capital letters for words of ours.
+    return [
+        line for line in found if "..." not in line and not re.search(r" (SUBJECT|COMMAND|PROTOCOL)\b|--help", line)
+    ]
+
+
+def misunderstood(line: str) -> str:
+    """Why a command line cannot be; empty if it can."""
+    line = re.split(r" \|\|? | >| && ", line)[0]
+    words = shlex.split(line, comments=True)
+    name = next(one for one in PARSERS if line.startswith(one))
+    with redirect_stderr(StringIO()) as said:
+        try:
+            PARSERS[name]().parse_args(words[len(name.split()) :])
+        except SystemExit:
+            return said.getvalue().strip().rpartition("\n")[2]
+    return ""
 
 
 class WrittenPagesTests(TestCase):
@@ -149,22 +193,19 @@ class NamesTests(SynchronousTestCase):
         told = set(re.findall(r"`(\w+)`", self.texts["troubleshooting.md"]))
         self.assertEqual(set(CLOSE_REASONS) - told - _PLAIN_ENDS, set())
 
-    def test_commands_of_the_command_line(self) -> None:
-        """Every `broker-admin SUBJECT VERB` of the manual and the READMEs is one."""
-        listing = self.texts["admin.md"]
-        known = {tuple(row.split()[:2]) for row in re.findall(r"^\| `([a-z][^`]*)` \|", listing, re.MULTILINE)}
-        subjects = {subject for subject, *_ in known}
+    def test_command_lines(self) -> None:
+        """Every one of our own that a page tells its readers to type is understood. What it says is not done here."""
         readmes = {name: (ROOT / name).read_text("utf-8") for name in ("README.md", "README.zh.md")}
-        for name, text in {**self.texts, **readmes}.items():
-            for subject, verb in re.findall(r"broker-admin ([a-z][\w-]*)(?: ([a-z][\w-]*))?", text):
-                self.assertIn(subject, subjects, name)
-                if verb and (subject, verb) not in known:
-                    self.assertTrue(
-                        any(subject == one and rest and not rest[0].islower() for one, *rest in known)
-                        or any(one == (subject,) for one in known)
-                        or subject in _SINGLE,
-                        (name, subject, verb),
-                    )
+        found = [(name, line) for name, text in {**self.texts, **readmes}.items() for line in command_lines(text)]
+        self.assertGreater(len(found), 60)
+        wrong = [f"{name}: {line}: {why}" for name, line in found if (why := misunderstood(line))]
+        self.assertEqual(wrong, [])
+
+    def test_the_check_of_command_lines_can_fail(self) -> None:
+        text = "```sh\nbroker-admin devices list \\\n  --online yes  # all\nbroker-admin devices dance\n```\n`broker-admin status`"
+        first, second, third = command_lines(text)
+        self.assertEqual([misunderstood(first), misunderstood(third)], ["", ""])
+        self.assertIn("dance", misunderstood(second))
 
     def test_the_version_is_in_the_changelog(self) -> None:
         self.assertIn(f"## [{__version__}] - ", (ROOT / "CHANGELOG.md").read_text("utf-8"))
@@ -174,5 +215,3 @@ class NamesTests(SynchronousTestCase):
 _NO_METRICS: Final = frozenset({"broker_event"})
 #: Ends that are nobody's trouble.
 _PLAIN_ENDS: Final = frozenset({"client_closed", "shutdown", "replaced", "resting"})
-#: Subjects of the command line that have no verbs.
-_SINGLE: Final = frozenset({"call", "connections", "messages", "metrics", "status", "stream"})
