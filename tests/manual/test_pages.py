@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 from contextlib import redirect_stderr
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import Final
@@ -65,11 +66,17 @@ def broken_links(page: Path) -> list[str]:
 
 #: Programs of ours -> the parser of what follows.
 PARSERS: Final = {
-    "broker-admin": admin_cli.parser,
-    "python -m broker.admin": admin_cli.parser,
-    "python -m broker.simulate": simulate_cli.parser,
-    "python -m broker.storage": storage_cli.parser,
+    "broker-admin": cache(admin_cli.parser),
+    "python -m broker.admin": cache(admin_cli.parser),
+    "python -m broker.simulate": cache(simulate_cli.parser),
+    "python -m broker.storage": cache(storage_cli.parser),
 }
+
+
+_OURS: Final = r"broker-admin|python -m broker\.(?:admin|simulate|storage)"
+_PROGRAM: Final = re.compile(rf"^(?:\$ )?(?:\.venv/bin/)?((?:{_OURS}) .*)$")
+#: What stands for something that the reader knows.
+_NOT_MEANT: Final = re.compile(r"\.\.\.| (SUBJECT|COMMAND|PROTOCOL)\b|--help")
 
 
 def command_lines(text: str) -> list[str]:
@@ -78,14 +85,8 @@ def command_lines(text: str) -> list[str]:
     outside = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     lines += [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", outside)]
-    program = re.compile(
-        r"^(?:\$ )?(?:\.venv/bin/)?((?:broker-admin|python -m broker\.(?:admin|simulate|storage)) .*)$"
-    )
-    found = [match[1] for line in lines for part in line.split("; ") if (match := program.match(part))]
-    # "..." stands for what the reader knows, capital letters for words of ours.
-    return [
-        line for line in found if "..." not in line and not re.search(r" (SUBJECT|COMMAND|PROTOCOL)\b|--help", line)
-    ]
+    found = [match[1] for line in lines for part in line.split("; ") if (match := _PROGRAM.match(part))]
+    return [line for line in found if not _NOT_MEANT.search(line)]
 
 
 def misunderstood(line: str) -> str:
@@ -202,7 +203,8 @@ class NamesTests(SynchronousTestCase):
         self.assertEqual(wrong, [])
 
     def test_the_check_of_command_lines_can_fail(self) -> None:
-        text = "```sh\nbroker-admin devices list \\\n  --online yes  # all\nbroker-admin devices dance\n```\n`broker-admin status`"
+        block = "```sh\nbroker-admin devices list \\\n  --online yes  # all\nbroker-admin devices dance\n```\n"
+        text = f"{block}`broker-admin status`"
         first, second, third = command_lines(text)
         self.assertEqual([misunderstood(first), misunderstood(third)], ["", ""])
         self.assertIn("dance", misunderstood(second))
