@@ -48,7 +48,6 @@ class Journal:
     def __init__(self) -> None:
         self.on_adopted: list[Any] = []
         self.adopted: list[str] = []
-        self.on_adopted: list[Any] = []
 
     def adopt(self, device: str, commands: list[Command]) -> None:
         self.adopted += [one.id for one in commands]
