@@ -12,12 +12,21 @@ from typing import Any, Protocol, runtime_checkable
 from benchmarks.children import Aedes, Amqtt, BenchmarkError, Broker, Child, Mosquitto, Nats, NotInstalled
 from benchmarks.gizwits import PublishServer
 from benchmarks.pairs import Load
+from benchmarks.processes import OneProcess, TwoProcesses
 from benchmarks.redis import BrokerOnRedis
-from benchmarks.shape import Shape, Work
+from benchmarks.shape import Shape, Storage, Work
 from benchmarks.tls import MosquittoTls, OpensslServer
 
-Peer = type[Mosquitto] | type[Nats] | type[Aedes] | type[Amqtt] | type[OpensslServer] | type[PublishServer]
-PEERS: tuple[Peer, ...] = (Mosquitto, Nats, Aedes, Amqtt, OpensslServer, MosquittoTls, PublishServer)
+Peer = (
+    type[Mosquitto]
+    | type[Nats]
+    | type[Aedes]
+    | type[Amqtt]
+    | type[OpensslServer]
+    | type[PublishServer]
+    | type[OneProcess]
+)
+PEERS: tuple[Peer, ...] = (Mosquitto, Nats, Aedes, Amqtt, OpensslServer, MosquittoTls, PublishServer, OneProcess)
 #: History is written up to a second later (DESIGN §10): that work is the messages' too.
 SETTLE = 1.5
 
@@ -84,7 +93,12 @@ class Result:
 
 
 #: What is measured for each storage.
-OURS: Mapping[type[Child], str] = {Broker: "sqlite", BrokerOnRedis: "redis"}
+OURS: Mapping[type[Child], str] = {Broker: "sqlite", BrokerOnRedis: "redis", TwoProcesses: "redis"}
+KINDS: Mapping[Storage, type[Broker] | type[TwoProcesses]] = {
+    "sqlite": Broker,
+    "redis": BrokerOnRedis,
+    "processes": TwoProcesses,
+}
 
 
 class Entrant:
@@ -164,8 +178,8 @@ def measure(
     failed: list[Entrant] = []
     try:
         for storage in shape.storages:
-            kind = BrokerOnRedis if storage == "redis" else Broker
             try:
+                kind = KINDS[storage]
                 entrants.append(Entrant(shape, kind(history=shape.history, reactor=reactor, more=shape.settings)))
             except NotInstalled as error:
                 peers.missing(storage, error)

@@ -13,19 +13,20 @@ from benchmarks.children import Broker, Child, NotInstalled, free_port
 
 
 class Redis(Child):
-    """A Redis on a port of loopback and a folder of its own."""
+    """A Redis on a port of loopback and a folder of its own. ``keeps``: whether on disk, before it answers."""
 
     name = "redis"
     speaks = "redis"
 
-    def __init__(self) -> None:
+    def __init__(self, keeps: bool = True) -> None:
         binary = shutil.which("redis-server")
         if binary is None:
             raise NotInstalled("apt install redis-server")
         super().__init__()
         self.port = free_port()
         options = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder), "--save", ""]
-        options += ["--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0"]
+        if keeps:
+            options += ["--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0"]
         self.start([binary, *options], self.port)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 from benchmarks.pairs import Load
 
 Kind = Literal["figure", "ratio", "p50", "longest", "rate"]
-Storage = Literal["sqlite", "redis"]
+Storage = Literal["sqlite", "redis", "processes"]
 
 
 class Work(Protocol):
@@ -47,9 +47,10 @@ class Shape:
     unit: Literal["us", "s", "KB"] = "us"
     targets: tuple[Target, ...] = ()
     #: What a server has to speak to be measured beside ours (`benchmarks.children.Child.speaks`); empty: nobody can.
-    peers: Literal["", "mqtt", "tls", "tls-idle", "publish"] = ""
+    peers: Literal["", "mqtt", "tls", "tls-idle", "publish", "processes"] = ""
     history: bool = False
-    #: Where our broker keeps what it has to: a row for each. Where nothing is kept it makes no difference.
+    #: Where our broker keeps what it has to: a row for each. Where nothing is kept it makes no difference. "processes":
+    #: two on one Redis.
     storages: tuple[Storage, ...] = ("sqlite",)
     #: Repetitions at most, where each takes its time; 0: as many as are asked for.
     most: int = 0

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from benchmarks.device_shapes import DEVICES
 from benchmarks.mqtt_shapes import MQTT
+from benchmarks.processes import PROCESSES
 from benchmarks.round_trips import HttpCommands, Import, MqttCommands, Requests
 from benchmarks.shape import Shape, Target
 
@@ -61,4 +62,4 @@ HTTP = (
     ),
 )
 
-SHAPES: tuple[Shape, ...] = (*DEVICES, *MQTT, *HTTP)
+SHAPES: tuple[Shape, ...] = (*DEVICES, *MQTT, *PROCESSES, *HTTP)

@@ -106,6 +106,7 @@ class Clustering:
             "cluster_fenced_total": plane.fenced_times,
             "cluster_commands_forwarded_total": self.commands.forwarded,
             "cluster_device_takeovers_total": self.commands.takeovers,
+            "cluster_wishes": self.router.wishes,
         }
 
 

@@ -1,4 +1,4 @@
-"""What a protocol is given to work with: one object of plain references, built in `broker.service` and nowhere else."""
+"""What a protocol is given to work with: one object of plain references, built in `broker.building` alone."""
 
 from __future__ import annotations
 

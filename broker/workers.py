@@ -29,7 +29,8 @@ from twisted.logger import Logger
 from broker.config import Config
 from broker.data_dir import DataDir, DataDirError
 from broker.listening.binding import BindError, parse_bind, reserve
-from broker.service import StartFailed, raise_open_files_limit
+from broker.process import raise_open_files_limit
+from broker.service import StartFailed
 from broker.tls import Certificate, TlsError
 
 #: Where a worker finds its number.

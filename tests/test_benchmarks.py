@@ -49,6 +49,17 @@ class BenchmarkTests(TestCase):
             self.assertGreater(figures["MQTT publish, QoS 0, one in flight, us"], 0)
         self.assertRegex(run.stdout, r"memory a subscription, KB .* x\n")
 
+    async def test_from_one_process_to_another(self) -> None:
+        file = Path(self.mktemp()).absolute()
+        options = ("--quick", "--repetitions", "1", "--only", "across-qos1", "--peers")
+        run = await benchmarks(*options, "--json", str(file))
+        self.assertEqual((run.returncode, run.stderr), (0, ""))
+        [two] = json.loads(file.read_text())["rows"]
+        self.assertEqual((two["server"], two["storage"]), ("broker", "redis"))
+        self.assertGreater(two["min"], 0)
+        self.assertGreater(two["storage_us"], 0)
+        self.assertRegex(run.stdout, r"<= 15 us \(#10\) (met|MISSED by \d+ %)")
+
     async def test_a_profile(self) -> None:
         run = await benchmarks("profile", "novacloud", "--seconds", "0.3", "--lines", "3")
         self.assertEqual((run.returncode, run.stderr), (0, ""))

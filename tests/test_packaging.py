@@ -1,24 +1,33 @@
-"""What is in the wheel, and that Twisted finds the `broker` command once the project is installed.
+"""What is in the wheel, that Twisted finds the `broker` command once the project is installed, and that it all runs.
 
-Installs for real, into empty virtual environments and without a network: they borrow this interpreter's third-party
-packages, but not the project. Twisted itself is copied into them, so that our `twisted/plugins` and Twisted's own meet
-in one folder as they do in any environment. Each of these is made once, in trial's own folder, which trial empties.
+Installs for real, into empty virtual environments and without a network: they borrow from this interpreter's packages
+those that the wheel asks for, and what these ask for; neither the project nor what only tests, builds or checks.
+Twisted itself is copied into them, so that our `twisted/plugins` and Twisted's own meet in one folder as they do in any
+environment. Each of these is made once, in trial's own folder, which trial empties.
 """
 
+import email
 import os
+import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import venv
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 from zipfile import ZipFile
 
 import twisted
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from twisted.trial.unittest import SynchronousTestCase
+
+import broker
+from tests.simulate.processes import free_ports
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILT_FROM = ("setup.py", "pyproject.toml", "LICENSE", "broker", "twisted")
@@ -76,14 +85,47 @@ class Environment:
         run(*PIP, "--python", self.python, "install", *OFFLINE, "--ignore-installed", *what, cwd=self.home)
 
 
-def make_environment() -> Environment:
+def needed(requirements: Iterable[str], extras: frozenset[str] = frozenset()) -> dict[str, Distribution]:
+    """Name -> what an installation of these brings along, as it is installed here."""
+    found: dict[str, Distribution] = {}
+    waiting = [(Requirement(text), extras) for text in requirements]
+    seen: set[tuple[str, str]] = set()
+    while waiting:
+        requirement, wanted = waiting.pop()
+        marker = requirement.marker
+        if marker is not None and not any(marker.evaluate({"extra": extra}) for extra in wanted or {""}):
+            continue
+        name = canonicalize_name(requirement.name)
+        found[name] = distribution(name)
+        of_it = frozenset(requirement.extras) | {""}
+        for text in found[name].requires or ():
+            key = (text, ",".join(sorted(of_it)))
+            if key not in seen:
+                seen.add(key)
+                waiting.append((Requirement(text), of_it))
+    return found
+
+
+def borrow(packages: Path, *others: str) -> None:
+    """Have everything that the wheel needs in the folder, as links, and nothing else but these others."""
+    with ZipFile(build_wheel()) as wheel:
+        (name,) = [one for one in wheel.namelist() if one.endswith(".dist-info/METADATA")]
+        requires = email.message_from_bytes(wheel.read(name)).get_all("Requires-Dist") or []
+    for name, one in needed([*requires, *others]).items():
+        if name != "twisted":
+            tops = {Path(str(file)).parts[0] for file in one.files or ()}
+            for top in tops - {"..", "__pycache__", "twisted"}:
+                link = packages / top
+                if not link.exists():
+                    link.symlink_to(Path(str(one.locate_file(top))).resolve())
+
+
+def make_environment(*others: str) -> Environment:
     home = new_folder() / "environment"
     venv.create(home, symlinks=True)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     packages = home / "lib" / version / "site-packages"
-    borrowed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    # Plain lines: .pth files in these folders are not read in turn, so an editable install of ours there is not seen.
-    (packages / "borrowed.pth").write_text("\n".join(sorted(borrowed)))
+    borrow(packages, *others)
     ignore = shutil.ignore_patterns("__pycache__", "dropin.cache", "test", "broker*.py")
     shutil.copytree(Path(twisted.__file__).parent, packages / "twisted", ignore=ignore)
     return Environment(home, home / "bin" / "python", packages)
@@ -136,7 +178,8 @@ def wheel_install() -> tuple[Environment, Path]:
 
 @cache
 def editable_install() -> tuple[Environment, Path]:
-    environment = make_environment()
+    # The build is not isolated, as that would need a network.
+    environment = make_environment("setuptools")
     sources = environment.home / "sources"
     copy_sources(sources)
     environment.pip_install("--config-settings", "editable_mode=compat", "--editable", sources)
@@ -178,6 +221,80 @@ class WheelInstallTests(SynchronousTestCase):
             "print('twisted.plugins.broker_plugin' in sys.modules, 'twisted.internet.reactor' in sys.modules)"
         )
         self.assertEqual(answer, "True False")
+
+
+class ProgramTests(SynchronousTestCase):
+    """What a user runs, from the wheel alone: whatever only development brings along is not there."""
+
+    def setUp(self) -> None:
+        self.environment, _ = wheel_install()
+
+    def module(self, *arguments: str) -> str:
+        return run(self.environment.python, "-m", *arguments, cwd=self.environment.home)
+
+    def twistd(self, *arguments: str) -> str:
+        program = "from twisted.scripts.twistd import run; run()"
+        return run(self.environment.python, "-c", program, *arguments, cwd=self.environment.home)
+
+    def test_what_only_development_needs_is_missing(self) -> None:
+        """Otherwise the other tests would prove nothing."""
+        names = ("hypothesis", "mypy", "paho", "playwright", "ruff", "setuptools", "sphinx", "yaml")
+        found = self.environment.ask(
+            "import sys; from importlib.util import find_spec; print(*filter(find_spec, sys.argv[1:]))", *names
+        )
+        self.assertEqual(found, [""])
+
+    def test_twistd_broker(self) -> None:
+        text = self.twistd("broker", "--help")
+        self.assertIn("twistd [options] broker [--config FILE]", " ".join(text.split()))
+        for protocol in ("gateway88", "gservice", "http", "loracenter", "lorawan", "mqtt", "novacloud"):
+            self.assertRegex(text, rf"(?m)^  {protocol} +\S")
+        self.assertIn(f"broker {broker.__version__}, Twisted ", self.twistd("broker", "--version"))
+
+    def test_every_module_can_be_imported(self) -> None:
+        """One that needs what the wheel does not ask for would fail only where it is used."""
+        program = (
+            "import importlib, pkgutil, broker\n"
+            "for one in pkgutil.walk_packages(broker.__path__, 'broker.'):\n"
+            "    if not one.name.endswith('__main__'): importlib.import_module(one.name)\n"
+            "print('all')"
+        )
+        self.assertEqual(self.environment.ask(program), ["all"])
+
+    def test_command_lines(self) -> None:
+        admin = run(self.environment.home / "bin" / "broker-admin", "--help", cwd=self.environment.home)
+        self.assertEqual(admin, self.module("broker.admin", "--help"))
+        self.assertIn("devices", admin)
+        self.assertIn("lorawan-day", self.module("broker.simulate", "--help"))
+        self.assertIn("backup", self.module("broker.storage", "--help"))
+
+    def test_the_demo(self) -> None:
+        """It brings a message from a device to an application, and ends when it is told to."""
+        kinds = {"gateway88": "tls", "files": "tls", "lorawan": "udp"}
+        names = ("http", "mqtt", "novacloud", "gateway88", "files", "gservice", "lorawan", "loracenter")
+        binds = {
+            f"BROKER__LISTENERS__{name.upper()}__BIND": f'["{kinds.get(name, "tcp")}:{port}:interface=127.0.0.1"]'
+            for name, port in zip(names, free_ports(len(names)), strict=True)
+        }
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "BROKER_"))}
+        with subprocess.Popen(
+            [self.environment.python, "-m", "broker.simulate", "demo", "--plain", "--no-faults"],
+            cwd=new_folder(),
+            env={**kept, **binds},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as demo:
+            assert demo.stdout is not None
+            lines = []
+            for line in demo.stdout:
+                lines.append(line)
+                if re.search(r"cell +\w+ x \S+ +\S+ .+: succeeded", line):
+                    demo.terminate()
+                    break
+            lines += demo.stdout
+        self.assertEqual(demo.returncode, 0, "".join(lines))
+        self.assertNotIn("Traceback", "".join(lines))
 
 
 class EditableInstallTests(WheelInstallTests):

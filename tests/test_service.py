@@ -20,6 +20,7 @@ from twisted.logger import ILogObserver
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from broker import pulse as pulse_module
 from broker import service as service_module
 from broker.config import Config, ConfigError, load
 from broker.core import Core
@@ -29,7 +30,8 @@ from broker.listening.listener import Listener
 from broker.listening.settings import ListenerSettings
 from broker.logs import Lines
 from broker.model.errors import Invalid
-from broker.service import BrokerService, StartFailed, raise_open_files_limit
+from broker.process import raise_open_files_limit
+from broker.service import BrokerService, StartFailed
 from broker.settings.tables import LogTable
 from broker.tls import self_signed
 from tests.client_certificates import Authority
@@ -177,7 +179,7 @@ class StartTests(ServiceCase):
         self.assertEqual([entry.id for entry in await core.quarantine.list()], ["B", "C"])
 
     async def test_what_was_seen_is_written_every_second(self) -> None:
-        self.patch(service_module, "QUARANTINE_TICK", 0.01)
+        self.patch(pulse_module, "QUARANTINE_TICK", 0.01)
         core = (await self.started()).core
         assert core is not None
         core.quarantine.seen("echo", "A", "192.0.2.1")
@@ -422,11 +424,13 @@ class ReloadTests(ServiceCase):
 class HealthTests(ServiceCase):
     async def test_what_storage_says_of_itself(self) -> None:
         made = await self.started()
-        storage: Any = made._storage
+        pulse: Any = made._pulse
+        assert made.core is not None
+        storage: Any = made.core.storage
         for answer, problems in (("disk full", ["disk full"]), ("", [])):
             self.patch(storage, "health", lambda answer=answer: succeed(answer))
-            made._ticks = 0
-            made._tick()
+            pulse._ticks = 0
+            pulse._tick()
             self.assertEqual(made.problems(), problems)
         self.assertEqual(await self.kinds(made), ["storage_recovered", "storage_problem"])
 

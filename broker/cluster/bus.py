@@ -35,12 +35,20 @@ from broker.model.errors import BrokerError, Unavailable
 
 #: Notes of one envelope.
 MOST: Final = 2_000
-#: Notes that may wait for one channel before best-effort ones are dropped.
+#: Notes that may wait for one channel before best-effort ones are dropped, and their bytes: one of them may be all that
+#: a publisher had for a topic.
 MAX_WAITING: Final = 20_000
+MAX_WAITING_BYTES: Final = 16 * 1024 * 1024
+#: Bytes of notes in one envelope, unless one note is larger.
+HEAVIEST: Final = 1024 * 1024
 #: Seconds that an answer may take.
 PATIENCE: Final = 15.0
 #: Entries that the log keeps at least: who was away for longer than that begins anew.
 LOG_LENGTH: Final = 100_000
+
+
+def _size(note: Note) -> int:
+    return len(note[1])
 
 
 class Counts:
@@ -91,8 +99,10 @@ class Bus:
         channel = "ch" if node is None else "ch:" + node
         batches = self._channels.get(channel)
         if batches is None:
-            batches = self._channels[channel] = Batches(lambda notes: self._publish(channel, notes), self._later, MOST)
-        if len(batches) >= MAX_WAITING:
+            batches = self._channels[channel] = Batches(
+                lambda notes: self._publish(channel, notes), self._later, MOST, _size, HEAVIEST
+            )
+        if len(batches) >= MAX_WAITING or batches.weight >= MAX_WAITING_BYTES:
             self.counts.dropped += 1
             return
         self.counts.sent += 1

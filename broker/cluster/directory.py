@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
 from broker.cluster import scripts
@@ -102,7 +102,10 @@ class Directory:
             arguments.append(key)
             if what != _FIND:
                 arguments.append(note)
-        reply = self._run(_SCRIPTS[what], space, *arguments)
+        if what == _TAKE and not node:  # what nobody has would be anybody's: two would have it
+            reply: Deferred[Any] = fail(Unavailable("this process has not joined the others yet"))
+        else:
+            reply = self._run(_SCRIPTS[what], space, *arguments)
         reply.addCallback(self._came, node, what, wishes)
         return reply.addErrback(self._failed, space, what, wishes)
 

@@ -86,6 +86,11 @@ class RouterAcross:
         backplane.watch(left=self._left, fenced=self._fenced, joined=self._joined)
         backplane.tell("wish.all", b"")
 
+    @property
+    def wishes(self) -> int:
+        """What the other processes want to hear of, each kind of each process by itself."""
+        return sum(map(len, self._wishes.values()))
+
     # -- what is wanted --------------------------------------------------------------------------------------------
 
     def look(self) -> None:

@@ -43,7 +43,10 @@ REMOVED: Final = 100
 #: Renewals within one lease.
 RENEWALS: Final = 4
 
-Streamed = Callable[[bytes, bytes], object]
+#: The field of an entry that has come back.
+BACK: Final = b"back"
+
+Streamed = Callable[[bytes, bytes, bool], object]
 
 
 @implementer(IBackplane)
@@ -316,6 +319,8 @@ class RedisBackplane:
         return self._directory.find(space, key)
 
     def lead(self, duty: str) -> Deferred[bool]:
+        if not self.node:
+            return succeed(False)
         return self._run(scripts.LEAD, duty).addCallbacks(bool, self._leads_not)
 
     @staticmethod
@@ -342,7 +347,8 @@ class RedisBackplane:
     # -- streams ---------------------------------------------------------------------------------------------------
 
     def stream(self, name: str, call: Streamed) -> None:
-        """``call(id, data)`` for each entry of our stream of this name (``mq``), which has to `remove` it."""
+        """``call(id, data, back)`` for each entry of our stream of this name (``mq``), which has to `remove` it.
+        ``back``: it was ours, and for a process that is gone."""
         self._streams[name] = call
 
     def read_stream(self, name: str, node: str, after: bytes) -> Deferred[list[tuple[bytes, bytes]]]:
@@ -403,7 +409,7 @@ class RedisBackplane:
                 return
             try:
                 if short in self._streams:
-                    self._streams[short](entries[number][0], fields[1])
+                    self._streams[short](entries[number][0], fields[1], fields[0] == BACK)
                 else:
                     self.bus.streamed(short, fields[1])
             except Exception:

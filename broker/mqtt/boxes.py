@@ -71,21 +71,26 @@ class Boxes:
                 Deferred.fromCoroutine(self._read(number)).addErrback(self._failed, number)
 
     def again(self) -> None:
-        """A commit failed: what was taken may be there still. It is read with the next tick: a full Redis lets read."""
+        """A commit failed: what was taken may be there still, and what is published here now has to go behind it. It is
+        read with the next tick, as a full Redis lets read."""
         self._failures += 1
-        self._later.update(self._at, self._aside)
+        self._later.update(self._divert(self._at))
         self._at = {}
 
     # -- a session comes, or goes ----------------------------------------------------------------------------------
 
     def aside(self, numbers: Iterable[int]) -> None:
         """Have what is published here go behind what lies in the boxes of these sessions, as far as they are ours."""
+        self.look_at(self._divert(numbers))
+
+    def _divert(self, numbers: Iterable[int]) -> list[int]:
         known = [number for number in numbers if number in self.sessions]
         for number in known:
             if number not in self._aside:
-                self._aside[number] = 0
+                # What was published here before the session came may still be on its way to the box.
+                self._aside[number] = self._out.news.get(number, 0)
                 self.sessions[number].detour = partial(self._detour, number)
-        self.look_at(known)
+        return known
 
     def _detour(self, number: int, message: Message) -> int:
         position = self._aside[number] = self._out.box(number, self._out.pack(message))

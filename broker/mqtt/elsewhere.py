@@ -85,6 +85,13 @@ class Elsewhere:
         backplane.watch(gone=self._gone, fenced=self._fenced, joined=self._joined, left=self._left)
         self._journal.watch(self._settled)
 
+    def counters(self) -> dict[str, float]:
+        """For the metrics."""
+        return {
+            "mqtt_sessions_taken_over_total": self.moves.takeovers,
+            "mqtt_processes_behind": self.heard.behind,
+        }
+
     def _cast(self, kind: str, body: bytes, node: str) -> None:
         self._backplane.cast(kind, body, node)
 
@@ -222,8 +229,13 @@ class Elsewhere:
     def _parcel(self, node: str, body: bytes) -> None:
         self.arrivals.take(body)
 
-    def _streamed(self, entry: bytes, data: bytes) -> None:
-        """An entry of the stream that others' journals write to: messages at QoS 1 and 2."""
+    def _streamed(self, entry: bytes, data: bytes, back: bool = False) -> None:
+        """An entry of the stream that others' journals write to: messages at QoS 1 and 2. ``back``: our own, for a
+        process that is gone; its groups are left."""
+        if back:
+            self._take_for_groups(self._backplane.node, entry, data)
+            self._entries[entry] = self._journal.position
+            return
         before = self._journal.position
         bodies = decode_bodies(data)
         for body in bodies:

@@ -89,22 +89,17 @@ class Moves:
 
     async def _acquire(self, name: str) -> None:
         until = self._server.monotonic() + PATIENCE
-        moved = False
         while True:
             if not self._serves():
                 raise Unavailable("this process is joining the others again")
             taken = await self._backplane.take(SPACE, name)
             if taken.mine:
-                if moved or taken.node:
-                    # What the client has published elsewhere comes before what it publishes here.
-                    self._boxes.aside(await self._journal.load_boxes())
                 if taken.note:
                     await self._take_up([int(taken.note)])
                 return
             try:
                 await self._backplane.ask(taken.node, "mqtt.release", name.encode())
                 self.takeovers += 1
-                moved = True
                 continue
             except BrokerError as error:
                 if self._server.monotonic() > until:
@@ -123,12 +118,14 @@ class Moves:
             return
         node = self._backplane.node
         loaded = await self._journal.load_these(wanted)
+        boxes = await self._journal.load_boxes()
         if node != self._backplane.node:
             raise Unavailable("another process has taken over what this one had")
         for number in wanted:
             self._others.ended(number)
         self._restore([one for one in loaded if one.record.number not in self._boxes.sessions])
-        self._boxes.aside(wanted)
+        # What these clients have published elsewhere comes before what they publish here, whoever gets it.
+        self._boxes.aside({*boxes, *wanted})
 
     def _restore(self, loaded: Sequence[LoadedSession]) -> None:
         self.restoring = True

@@ -22,7 +22,7 @@ from broker.mqtt.message import Message
 from broker.mqtt.packets import MQTT_3_1_1, ProtocolError
 
 #: First bytes of arrays of four and of six (MessagePack).
-_FOR_GROUP: Final = 0x94
+_FOR_GROUP: Final = b"\x94"
 _MESSAGE: Final = 0x96
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -49,7 +49,7 @@ def for_group(group: str, topic_filter: str, hops: int, body: bytes) -> bytes:
 
 
 def is_for_group(body: bytes) -> bool:
-    return body[0] == _FOR_GROUP
+    return body[:1] == _FOR_GROUP
 
 
 def open_for_group(body: bytes) -> tuple[str, str, int, bytes]:
@@ -91,6 +91,8 @@ class Run:
 
 def opened(body: bytes) -> Run | Message:
     """What is not for a group. Raises ValueError."""
+    if not body:
+        raise ValueError("nothing")
     return Message(*_message(body)) if body[0] == _MESSAGE else Run(body)
 
 

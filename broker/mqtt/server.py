@@ -153,6 +153,10 @@ class MqttListener(Listener):
                 return
             last = rows[-1].topic
 
+    def counters(self) -> dict[str, float]:
+        """For the metrics."""
+        return {} if self.elsewhere is None else self.elsewhere.counters()
+
     def tick(self) -> None:
         super().tick()
         self.sessions.tick()

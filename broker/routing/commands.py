@@ -109,6 +109,9 @@ class Commands:
         self._adding: set[str] = set()
         #: Devices whose queue is being sent: what is told meanwhile may submit more.
         self._dispatching: set[str] = set()
+        #: Devices of which a command is on its way to the disk as sent, before it goes out; those where that failed.
+        self._noting: set[str] = set()
+        self._unnoted: set[str] = set()
         #: Answers whose command is being looked up: (device, answer) by command id.
         self._late: dict[str, list[tuple[str, Reply]]] = {}
         #: Where there are other processes.
@@ -270,6 +273,16 @@ class Commands:
         if command is not None and command_id not in self._adding:
             self._end(command, FAILED, result)
 
+    def put_off(self, command_id: str, until: float, exactly: bool = False) -> None:
+        """An open command is waited for until then (UNIX seconds), or for longer if it is already and not ``exactly``.
+
+        Harmless when it is not open.
+        """
+        command = self._open.get(command_id)
+        if command is not None and command.deadline is not None and (exactly or command.deadline < until):
+            self._set_deadline(command, until)
+            self._save(command)
+
     def reply(self, device_id: str, reply: Reply, pending_for: float | None = None) -> bool:
         """A device answered. False if there is no such open command of this device (it may still become late).
 
@@ -313,6 +326,9 @@ class Commands:
         for command in list(self._unsaved.values()):
             del self._unsaved[command.id]
             self._save(command)
+        unnoted, self._unnoted = self._unnoted, set()
+        for device_id in unnoted:
+            self._dispatch(device_id)
 
     def restore(self, commands: Iterable[Command]) -> None:
         """Take up the open commands of an earlier life, oldest first."""
@@ -332,7 +348,7 @@ class Commands:
 
     def settled(self, device_id: str) -> bool:
         """Whether all that is known of its commands has been handed to the journal."""
-        if any(command.device == device_id for command in self._unsaved.values()):
+        if device_id in self._noting or any(command.device == device_id for command in self._unsaved.values()):
             return False
         return not any(command_id in self._adding for command_id in self._queues.get(device_id, ()))
 
@@ -356,6 +372,7 @@ class Commands:
         for device_id in {command.device for command in self._open.values()}:
             self.give_up(device_id)
         self._unsaved.clear()
+        self._unnoted.clear()
 
     def heard(self, command: Command) -> None:
         """A command has ended, here or where it was driven: tell who waits for it here."""
@@ -409,7 +426,7 @@ class Commands:
         if len(self._on_link.get(device_id, ())) >= live.link.window:
             return False
         command = next(iter(queue.values()))
-        if command.id in self._adding or command.options.get("after") in self._open:
+        if device_id in self._noting or command.id in self._adding or command.options.get("after") in self._open:
             return False  # the next one may not overtake it
         self._send(command, live.link)
         return True
@@ -419,11 +436,42 @@ class Commands:
         if command.deadline is not None and command.deadline <= now:
             self._end(command, EXPIRED, None)
             return
+        before = command.deadline
         self._unqueue(command)
         self._unanswered.setdefault(command.device, {})[command.id] = command
         self._on_link.setdefault(command.device, set()).add(command.id)
         self._set_deadline(command, now + (command.timeout if command.timeout is not None else link.answer_timeout))
-        self._change(command, SENT, None)
+        if self.across is None:
+            self._change(command, SENT, None)
+            self._hand_over(command, link)
+            return
+        # Whoever takes over from this process must not find waiting what has left.
+        command.status, command.updated_at = SENT, now
+        self._noting.add(command.device)
+        self._journal.save_command(command, lambda error: self._noted(command, link, before, error))
+
+    def _noted(self, command: Command, link: IDeviceLink, before: float | None, error: Exception | None) -> None:
+        """That it is sent is on disk, or is not."""
+        device_id = command.device
+        self._noting.discard(device_id)
+        if self._open.get(command.id) is not command:  # it has ended, or is another process's
+            self._dispatch(device_id)
+            return
+        live = self._devices.get(device_id)
+        if error is None and live is not None and live.link is link and live.ready:
+            self._router.command(command)
+            self._hand_over(command, link)
+            self._dispatch(device_id)
+            return
+        self._off_link(command)
+        self._put_back(command, before)
+        if error is not None:
+            self._unnoted.add(device_id)
+        else:  # its link has gone meanwhile: it waits for the next one
+            self._save(command)
+            self._dispatch(device_id)
+
+    def _hand_over(self, command: Command, link: IDeviceLink) -> None:
         if command.final:  # somebody who was told of it ended it
             return
         try:

@@ -56,4 +56,4 @@ class ImportResult:
 
     created: int = 0
     failed: list[tuple[int, str]] = field(default_factory=list)
-    secrets: list[tuple[str, str]] = field(default_factory=list)
+    secrets: list[tuple[str, str]] = field(default_factory=list, repr=False)

@@ -200,6 +200,30 @@ class FailedCommits(Case):
         self.assertEqual((yield b.plane.read_stream("mq", b.plane.node, b"0")), [])
 
 
+class Groups(Case):
+    @inlineCallbacks
+    def test_what_is_for_a_group_at_a_process_that_was_buried(self) -> Any:
+        """Whoever sends it may not have heard of that yet. It comes back, and goes to whom there is."""
+        b = yield self.crowd.start("b")
+        away, _ = yield self.a.came("away", **KEPT)
+        away.send(p.Subscribe(1, [("$share/g/a", 1)]))
+        session = away.connection.session
+        away.lose()
+        member, _ = yield b.came("member")
+        member.send(p.Subscribe(1, [("$share/g/a", 1), ("a", 1)]))
+        yield until(lambda: any(isinstance(one, p.SubAck) for one in member.box.packets), "SUBACK")
+        reader, _ = yield self.a.came("reader")
+        reader.send(p.Subscribe(1, [("a", 1)]))
+        b.plane._streams.clear()
+        self.crowd.nodes.server.ask("DEL", f"{self.crowd.nodes.settings.prefix}:c:mq:{b.plane.node}")
+        writer, _ = yield self.a.came("writer")
+        writer.send(p.Publish("a", b"1", 1, 1))
+        yield self.acknowledged(writer, 1)
+        yield until(lambda: session.owed == 1, "it to be the other member's")
+        yield until(lambda: self.rows(f"q:{session.number}") == 1, "it to be on disk")
+        self.assertEqual(reader.box.payloads(), [b"1"], "what was for no group does not come back")
+
+
 class OneAtATime(Case):
     @inlineCallbacks
     def setUp(self) -> Any:  # type: ignore[override]  # trial waits for it

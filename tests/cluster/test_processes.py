@@ -12,6 +12,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 from uuid import uuid4
 
 from paho.mqtt.client import Client as Mqtt
@@ -106,6 +107,13 @@ class ProcessCase(TestCase):
 
     def call(self, broker: RealBroker, method: str, path: str, body: Any = None) -> Any:
         return broker.call(method, path, body, "admin")
+
+    def figure(self, broker: RealBroker, name: str) -> float:
+        """One of the metrics."""
+        with urlopen(f"http://127.0.0.1:{broker.ports['http']}/metrics", timeout=30) as answer:
+            lines: list[str] = answer.read().decode().splitlines()
+        (line,) = [line for line in lines if line.startswith((name + " ", name + "{"))]
+        return float(line.rpartition(" ")[2])
 
     def device(self, broker: RealBroker) -> Any:
         status, device = self.call(broker, "POST", "/devices", {"protocol": "novacloud", "id": str(uuid4())})
@@ -232,9 +240,10 @@ class Processes(ProcessCase):
         device, other = self.device(a), self.device(a)
         _, application = self.call(a, "POST", "/applications", {"kind": "http"})
         self.call(a, "PUT", f"/applications/{application['id']}/devices/{device['id']}")
+        before = self.figure(b, "broker_cluster_wishes")
         everything = WebSocketClient(a.ports["http"], "/api/v1/stream", "admin")
         bound = WebSocketClient(a.ports["http"], "/api/v1/stream", f"{application['id']}:{application['secret']}")
-        time.sleep(0.6)
+        eventually(lambda: self.figure(b, "broker_cluster_wishes") == before + 2, "b to know of both")
         nova, more = Nova(b, device), Nova(b, other)
         more.say("data", temperature=1)
         nova.say("data", temperature=2)
@@ -257,13 +266,14 @@ class Processes(ProcessCase):
         mote = {"id": "AA00000000000001", "dev_addr": "26011BDA", "nwk_s_key": NWK_S_KEY, "app_s_key": APP_S_KEY}
         status, answer = self.call(b, "POST", "/devices", {"protocol": "lorawan", **mote})
         self.assertEqual(status, 201, answer)
+        before = self.figure(a, "broker_cluster_wishes")
         stream = WebSocketClient(b.ports["http"], "/api/v1/stream?kind=raw", "admin")
         near, far = UdpForwarder(b.ports["lorawan"]), UdpForwarder(a.ports["lorawan"], "4247010099999999")
         for forwarder in (near, far):
             self.addCleanup(forwarder.close)
             forwarder.pull()
         session = pamoja.session(0x26011BDA, bytes.fromhex(NWK_S_KEY), bytes.fromhex(APP_S_KEY))
-        time.sleep(0.6)
+        eventually(lambda: self.figure(a, "broker_cluster_wishes") > before, "a to know of the stream")
 
         def says(number: int, *forwarders: UdpForwarder) -> Any:
             phy = session.encode_uplink(number, 5, b"%d" % number, False, False, False, None)
@@ -322,7 +332,8 @@ class Processes(ProcessCase):
         keeper.disconnect()
         reader = self.client(b, "reader")
         self.subscribe(reader, "q/#", 1)
-        time.sleep(0.3)
+        for broker in (a, b):
+            self.assertEqual(self.figure(broker, "broker_mqtt_processes_behind"), 0)
         writers = [self.client(broker, f"writer-{number}") for number, broker in enumerate((b, c))]
         acknowledged: list[bytes] = []
 

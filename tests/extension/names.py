@@ -173,9 +173,11 @@ def lines(name: str, thing: Any) -> Iterator[str]:
         yield from _class(name, thing)
     elif inspect.isfunction(thing):
         yield f"{name}{_signature(thing)}"
-    elif isinstance(thing, str | frozenset | dict):
-        shown = sorted(thing) if isinstance(thing, frozenset | dict) else thing
-        yield f"{name} = {shown!r}"
+    elif isinstance(thing, str):
+        yield f"{name} = {thing!r}"
+    elif isinstance(thing, frozenset | dict):
+        yield name
+        yield from (f"    {one!r}" for one in sorted(thing))
     elif get_origin(thing) is None and callable(thing):
         yield f"{name}{_signature(thing)}"
     else:
@@ -231,7 +233,7 @@ def _fields(thing: type) -> dict[str, str]:
 
 def _signature(thing: Any) -> str:
     if isinstance(thing, type) and issubclass(thing, msgspec.Struct):
-        return f"({', '.join(thing.__struct_fields__)})"
+        return "(...)"  # its fields, by name
     try:
         found = str(inspect.signature(thing))
     except (TypeError, ValueError):  # one that is written in C

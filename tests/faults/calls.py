@@ -68,9 +68,9 @@ def commands_of(broker: RealBroker, device: str) -> list[dict[str, Any]]:
 
 
 def figure(broker: RealBroker, name: str) -> float:
-    """One of /metrics, which has to be there. Raises one of `NO_ANSWER`."""
+    """One of /metrics, which has to be there; its only label is the process. Raises one of `NO_ANSWER`."""
     status, text = fetch(broker, "GET", "/metrics")
-    found = [line for line in text.decode().splitlines() if line.startswith(f"{name} ")]
+    found = [line for line in text.decode().splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
     assert status != 200 or found, f"/metrics has no {name}"
     if status != 200:
         raise ConnectionError(f"/metrics was refused: {status}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
@@ -15,6 +15,7 @@ from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import blockingCallFromThread
+from twisted.logger import globalLogPublisher
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -167,6 +168,20 @@ class Crowd:
         self.reactor = reactor
         self.brokers = brokers
         self.random = random
+        #: What devices or applications raised that they should not have: tracebacks.
+        self.faults: list[str] = []
+        # Any callable is one; the interface says so, and no type can.
+        self._observer = cast(Any, self._logged)
+        globalLogPublisher.addObserver(self._observer)
+
+    def end(self) -> None:
+        """Listen no more."""
+        globalLogPublisher.removeObserver(self._observer)
+
+    def _logged(self, event: Any) -> None:
+        failure = event.get("log_failure")
+        if failure is not None:
+            self.faults.append(failure.getTraceback())
 
     def anywhere(self, listener: str, *, tls: bool = False) -> Anywhere:
         return Anywhere(self.reactor, self.brokers, listener, self._own_random(), tls=tls)

@@ -31,7 +31,7 @@ class Gateway88Kind(Kind):
         self._gateways: list[SimulatedGateway] = []
         for number in range(count):
             gateway = SimulatedGateway(crowd.reactor, self._place, mac_of(seed, number), seed, QUICK, context=context)
-            target = Target(gateway.id, "gateway88")
+            target = Target(gateway.id, "gateway88", at_least_once=True)
             gateway.on_command = self._obeying(target)
             self.targets.append(target)
             self._gateways.append(gateway)

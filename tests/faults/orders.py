@@ -3,7 +3,8 @@
 An order counts when it was taken: answered with 202 over HTTP, with PUBACK over MQTT, with READY SEND over LoRaCenter.
 From then on there is a command of it, which has to end as it is stated: carried out and answered, sent and timed out,
 or expired before it was sent; what waits for a mote may wait on. A device must not get an order more often than there
-are commands of it, and there is one for each time that it was sent.
+are commands of it, and there is one for each time that it was sent; but a 0x88 gateway may be sent again what it has
+not answered.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ SHORT = 2
 PATIENT = 0.8
 #: What an API that takes no work now may answer, to what is allowed.
 REFUSALS = frozenset({429, 500, 503})
+#: Seconds that a mote may take for its acknowledgement, and some: who it was sent to may have died with the network.
+PENDING = 330
 #: States of a command that has not ended, and of those the one in which it has not left the broker.
 OPEN = frozenset({"queued", "sent", "pending"})
 WAITING = "queued"
@@ -103,11 +106,14 @@ class OrderBook:
         return all(command["status"] not in OPEN for command in commands) and bool(commands or order.taken is None)
 
     def open(self) -> list[Order]:
-        """Those that were taken and have to end yet; of what takes its time, what has left its queue."""
+        """Those that were taken and have to end yet; of what takes its time, those that are overdue."""
         found = []
+        overdue = time.time() - PENDING
         for order in self.taken():
-            states = {command["status"] for command in self.commands.get(order.mark, ())} & OPEN
-            if states and not (order.target.open_ended and states == {WAITING}):
+            commands = [command for command in self.commands.get(order.mark, ()) if command["status"] in OPEN]
+            if order.target.open_ended:
+                commands = [one for one in commands if one["status"] != WAITING and one["updated_at"] < overdue]
+            if commands:
                 found.append(order)
         return found
 
@@ -123,7 +129,7 @@ class OrderBook:
                 found.append(f"{self._text(order)}: LOST, there is no such command")
             if len(commands) > order.sends:
                 found.append(f"{self._text(order)}: was sent {order.sends} times and became {len(commands)} commands")
-            if order.target.came[order.mark] > len(commands):
+            if order.target.came[order.mark] > len(commands) and not (order.target.at_least_once and commands):
                 found.append(f"{self._text(order)}: came {order.target.came[order.mark]} times")
             found += [f"{self._text(order)}: {why}" for one in commands if (why := self._wrong(order, one))]
         return found

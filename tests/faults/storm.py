@@ -75,7 +75,7 @@ class FaultStorm:
         self.random = Random(seed)
         self.weather = Weather(folder, Random(seed + 1), plan.processes, plan.lease, say)
         brokers = self.weather.brokers
-        crowd = Crowd(reactor, brokers, Random(seed + 2))
+        self._crowd = crowd = Crowd(reactor, brokers, Random(seed + 2))
         self.book = OrderBook()
         self._mqtt = MqttKind(
             brokers, self.book, self.random, plan.pairs, plan.lease + SLACK, self._frozen, ordered=plan.ordered
@@ -239,6 +239,7 @@ class FaultStorm:
     def check(self, what: str = "") -> None:
         """Raises AssertionError with a line for each thing that is not as it must be."""
         found = [fault for kind in self.kinds for fault in kind.faults()] + self.book.faults()
+        found += [f"raised among the devices:\n{traceback}" for traceback in self._crowd.faults[:3]]
         assert not found, "\n".join(filter(None, (what, *found)))
 
     def accounts(self) -> list[Account]:
@@ -263,6 +264,7 @@ class FaultStorm:
             orders.stop()
         for kind in self.kinds:
             kind.end()
+        self._crowd.end()
         self.weather.end()
 
 

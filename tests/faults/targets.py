@@ -44,9 +44,10 @@ def mark_of(command: dict[str, Any]) -> int | None:
 
 @dataclass(eq=False)
 class Target:
-    """A device. ``options``: what its orders have beside the payload; ``confirmed``: whether it answers them.
+    """A device. ``options``: what its orders have beside the payload.
 
-    ``open_ended``: orders for it may still wait when all is over, as it takes few.
+    ``open_ended``: orders for it may still wait when all is over, as it takes few. ``at_least_once``: its protocol has
+    what was not answered sent again, also over another connection.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Target:
     takes_bytes: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     open_ended: bool = False
+    at_least_once: bool = False
     #: mark -> how often it came; those that were answered
     came: Counter[int] = field(default_factory=Counter)
     answered: set[int] = field(default_factory=set)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from twisted.trial.unittest import TestCase
 
 from broker.mqtt import packets as p
-from tests.faults.orders import HTTP, LONG, MQTT, SHORT, Order, OrderBook
+from tests.faults.orders import HTTP, LONG, MQTT, PENDING, SHORT, Order, OrderBook
 from tests.faults.targets import Target, bytes_of, mark_in, mark_of, new_mark
 from tests.ledger import Account, Ledger, Subscriber, table
 
@@ -117,8 +118,10 @@ class OrderTests(TestCase):
 
     def test_it_has_not_ended(self) -> None:
         self.order(self.device, "sent")
-        self.order(self.mote, "pending")
-        self.says("has not ended", "has not ended")
+        under_way, forgotten = self.order(self.mote, "pending"), self.order(self.mote, "pending")
+        self.book.commands[under_way.mark][0]["updated_at"] = time.time()
+        self.book.commands[forgotten.mark][0]["updated_at"] = time.time() - PENDING - 1
+        self.says("has not ended", f"order {forgotten.mark} ")
 
     def test_came_twice(self) -> None:
         order = self.order(self.device, "timed_out")

@@ -28,8 +28,8 @@ PRODUCT = "6f3074fe43894547a4f1314bd7e3ae0b"
 OLD_GATEWAY, NEW_GATEWAY = "2.3.1", "2.4"
 OLD_GIZWITS, NEW_GIZWITS = "04020006", "04020007"
 IMAGE = bytes(range(253)) * 1_000
-#: Orders that two kills of the broker may take with them on the wire.
-MAX_LOST = 2
+#: Gateways that show nothing of having got an order: it is sent to them again if the broker was killed meanwhile.
+SILENT_ONES = ("refuses", "idles", "dumb")
 
 #: What devices make of an update -> states in which their lines may end. Of an answer that was lost with the broker
 #: nothing is known.
@@ -180,17 +180,12 @@ class FleetCase(RealCase):
     def check_gateways(self, lines: list[Any], fleet: list[SimulatedGateway]) -> None:
         by_id = {line["device"]: line for line in lines}
         self.assertEqual(set(by_id), {gateway.id for gateway in fleet})
-        # An order that was in the socket when the broker was killed may never arrive, and is not sent a second time.
-        lost = [gateway.id for gateway in fleet if not gateway.counts.updates]
-        self.assertLessEqual(len(lost), MAX_LOST, lost)
         for gateway in fleet:
             line, how = by_id[gateway.id], gateway.behaviour.update
-            if gateway.id in lost:
-                self.assertEqual((line["state"], line["reason"]), ("no_answer", "it has not answered"), line)
-                continue
             self.assertIn(line["state"], GATEWAY_ENDS[how], (how, line))
             self.assertEqual(line["attempt"], 1, line)
-            self.assertEqual(gateway.counts.updates, 1, (how, line))
+            told = (1, 2) if how in SILENT_ONES else (1,)
+            self.assertIn(gateway.counts.updates, told, (how, line))
             self.check_reason(how, line, OLD_GATEWAY, NEW_GATEWAY)
             if how == "does":
                 self.assertEqual((gateway.version, gateway.firmware == IMAGE), (NEW_GATEWAY, True), line)

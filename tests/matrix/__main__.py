@@ -18,8 +18,8 @@ from tests.matrix.stage import Stage
 
 async def work(reactor: Any, folder: Path) -> None:
     stage = Stage(folder)
-    await deferToThread(stage.start)
     try:
+        await deferToThread(stage.start)
         matrix = Matrix(reactor, stage)
         await matrix.run()
     finally:

@@ -59,7 +59,7 @@ class Stage:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.broker: RealBroker
+        self.broker = RealBroker(folder)
         self.simulate: ModuleType
         self.secrets: dict[str, str] = {}
         self.users: list[User] = []
@@ -83,13 +83,13 @@ class Stage:
             "listeners.modbus.offline_after": "2",
             "listeners.modbus.reconnect_max": "0.5",
         }
-        self.broker = RealBroker(self._folder, settings)
+        self.broker.settings |= settings
         self.broker.environment["PYTHONPATH"] = str(plugin)
         self.broker.start()
         self._register_applications()
 
     def stop(self) -> int:
-        """The exit status."""
+        """The exit status; 0 where it was never started."""
         return self.broker.stop()
 
     def devices(self, reactor: Any) -> list[Device]:

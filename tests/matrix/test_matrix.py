@@ -32,8 +32,8 @@ class MatrixTests(TestCase):
         folder = Path(self.mktemp()).resolve()
         folder.mkdir(parents=True)
         stage = Stage(folder)
-        await deferToThread(stage.start)
         try:
+            await deferToThread(stage.start)
             matrix = Matrix(reactor, stage)
             await matrix.run()
         finally:

@@ -38,6 +38,7 @@ class Out:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self.sent: list[tuple[int, Any]] = []
+        self.news: dict[int, int] = {}
 
     def pack(self, message: Any) -> Any:
         return message
@@ -133,6 +134,18 @@ class BoxTests(SynchronousTestCase):
         self.page()
         self.assertTrue(self.publish("b"))
 
+    def test_what_was_on_its_way_there_before_the_session_came(self) -> None:
+        self.page()
+        self.out.news[1] = self.out.box(1, "a")
+        self.boxes.aside([1])
+        self.page()
+        self.assertTrue(self.publish("b"))
+        self.journal.committed = self.journal.position
+        self.boxes.look_at([1])
+        self.page(b"1", b"2")
+        self.page()
+        self.assertFalse(self.publish("c"))
+
     def test_a_refused_commit_leaves_none_behind_for_ever(self) -> None:
         self.page()
         self.boxes.aside([1])
@@ -143,6 +156,18 @@ class BoxTests(SynchronousTestCase):
         self.boxes.tick()
         self.page()
         self.assertFalse(self.publish("b"))
+
+    def test_what_a_refused_commit_left_there_comes_first(self) -> None:
+        self.page(b"1")
+        self.page()
+        self.assertFalse(self.publish("a"))
+        self.boxes.again()
+        self.assertTrue(self.publish("b"))
+        self.journal.committed = self.journal.position
+        self.boxes.tick()
+        self.page(b"1")
+        self.page()
+        self.assertFalse(self.publish("c"))
 
     # -- sessions that go ----------------------------------------------------------------------------------------------
 

@@ -78,7 +78,7 @@ class Imported:
 
     created: int = 0
     failed: list[dict[str, Any]] = field(default_factory=list)
-    secrets: list[dict[str, str]] = field(default_factory=list)
+    secrets: list[dict[str, str]] = field(default_factory=list, repr=False)
 
     def take(self, answer: dict[str, Any], numbers: list[int]) -> None:
         """The answer to a slice whose lines have these numbers in the file."""

@@ -31,7 +31,7 @@ from broker.core import Core
 from broker.devices.gizwits import codec
 from broker.devices.gizwits.identity import PROTOCOL
 from broker.devices.gizwits.side import GizwitsDevices
-from broker.model.errors import BrokerError, Unavailable
+from broker.model.errors import BrokerError, DeviceOffline, Unavailable
 from broker.model.jsontext import decode
 from broker.model.messages import Payload
 
@@ -84,7 +84,7 @@ class Business:
         """
         self.look(did, frame)
         live = self._core.devices.get(did)
-        if live is not None and live.ref.protocol == PROTOCOL:
+        if live is not None and live.online and live.ref.protocol == PROTOCOL:
             self._devices.send(did, client_id, frame)
             done(None)
         else:
@@ -128,6 +128,11 @@ class Business:
         Deferred.fromCoroutine(keep()).addCallbacks(kept, refused)
 
     def _pass_on(self, did: str, client_id: str, frame: bytes) -> None:
-        """To a Gizwits device that may be at another process. One that is away hears nothing: it is now or never."""
-        if not self._core.backplane.alone:
-            self._devices.send(did, client_id, frame)
+        """To a Gizwits device that may be at another process. One that is away hears nothing: it is now or never.
+
+        Raises DeviceOffline where that is known.
+        """
+        live = self._core.devices.get(did)
+        if self._core.backplane.alone and (live is None or not live.online):
+            raise DeviceOffline("a Gizwits device that is away hears nothing")
+        self._devices.send(did, client_id, frame)

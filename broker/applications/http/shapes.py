@@ -221,7 +221,7 @@ class ImportedSecret(Discreet, msgspec.Struct):
     secret: str
 
 
-class ImportAnswer(msgspec.Struct):
+class ImportAnswer(Discreet, msgspec.Struct):
     """How an import went. ``secrets``: those that were made because their lines had none."""
 
     created: int

@@ -25,11 +25,12 @@ from broker.applications.loracenter import codec
 from broker.applications.loracenter.answers import WRONG_PORT, Asked, Refusal
 from broker.applications.loracenter.counters import LoraCenterCounters
 from broker.applications.loracenter.deliveries import DEFAULT_PRIORITY, MAX_PRIORITY, PORTS, STRICT_PORTS
+from broker.applications.loracenter.network import ask_network
 from broker.applications.loracenter.outcomes import MOTE
 from broker.applications.loracenter.settings import Settings
 from broker.applications.ordering import new_command
 from broker.core import Core
-from broker.model.errors import Invalid, LimitExceeded, NotFound
+from broker.model.errors import Conflict, Invalid, LimitExceeded, NotFound
 from broker.model.messages import Command
 from broker.model.records import DeviceQuery, DeviceRecord
 from broker.storage.records import Records
@@ -76,15 +77,20 @@ class Broadcasts:
 
     async def _note_time(self, application: str) -> None:
         now = self._core.clock()
-        last = await self._last.get(application)
-        if last is not None and 0 <= now - last.at < self.settings.broadcast_interval:
+        known = await self._last.look(application)
+        if known is not None and 0 <= now - known[0].at < self.settings.broadcast_interval:
             raise Refusal(-101, TOO_SOON)
-        await self._last.put(application, Last(now))
+        try:  # the same customer server may ask another process at the same moment
+            await self._core.storage.write_records(
+                [self._last.change(application, Last(now), None if known is None else known[1])]
+            )
+        except Conflict:
+            raise Refusal(-101, TOO_SOON) from None
 
     async def _to_all(self, asked: Asked, content: bytes, options: dict[str, Any], tries: int) -> None:
         told = await self._to_groups(asked, content, options, tries)
         async for records in self._motes(asked):
-            reached = [record for record in records if record.id not in told and self._reached(record, asked.app_eui)]
+            reached = await self._reached([one for one in records if one.id not in told and _meant(one, asked.app_eui)])
             await self._kept(
                 [
                     new_command(
@@ -97,14 +103,14 @@ class Broadcasts:
 
     async def _to_groups(self, asked: Asked, content: bytes, options: dict[str, Any], tries: int) -> set[str]:
         """Who was told that way."""
-        lora = self._core.lora
-        groups = {} if lora is None else lora.groups_of(asked.customer.id)
+        groups: dict[str, Any] = await ask_network(self._core, "groups_of", asked.customer.id) or {}
         meant: set[str] = set()
         told: set[str] = set()
         if groups:
             async for records in self._motes(asked):
                 meant.update(record.id for record in records if _meant(record, asked.app_eui))
-        for group, members in sorted(groups.items()):
+        for group in sorted(groups):
+            members = frozenset(groups[group])
             wanted = members <= meant and not members <= told
             if wanted and await self._to_group(asked, group, content, options, tries):
                 told |= members
@@ -137,10 +143,10 @@ class Broadcasts:
         self._counted.group_broadcasts += 1
         return True
 
-    def _reached(self, record: DeviceRecord, app_eui: str | None) -> bool:
-        """A class C mote that has a session, of that AppEUI if one was given."""
-        lora = self._core.lora
-        return lora is not None and lora.class_of(record.id) == "C" and _meant(record, app_eui)
+    async def _reached(self, records: list[DeviceRecord]) -> list[DeviceRecord]:
+        """The class C motes among them that have a session."""
+        classes = await ask_network(self._core, "classes_of", [record.id for record in records]) or []
+        return [record for record, known in zip(records, classes, strict=False) if known == "C"]
 
     def _kept(self, commands: list[Command]) -> Deferred[None]:
         """Fires when all are on disk; fails with the first error, when all are over.

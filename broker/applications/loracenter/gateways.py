@@ -23,6 +23,7 @@ from broker.applications.loracenter import codec
 from broker.applications.loracenter.answers import NO_SUCH_GATEWAY, TRY_LATER, WRONG_EUI, Asked, Refusal
 from broker.applications.loracenter.customers import Customer, Customers
 from broker.applications.loracenter.deliveries import as_text, noted_command
+from broker.applications.loracenter.network import ask_network
 from broker.applications.loracenter.outcomes import NO_GATEWAY, failed
 from broker.applications.loracenter.settings import Settings
 from broker.core import Core
@@ -62,15 +63,15 @@ class GatewayRequests:
     async def information(self, asked: Asked) -> None:
         if asked.dev_eui is None:
             raise Refusal(-5, WRONG_EUI)
-        found = self._forwarder(asked.dev_eui)
+        found = await self._forwarder(asked.dev_eui)
         if found is None:
             raise Refusal(-2, NO_SUCH_GATEWAY)
         asked.say(self.settings.gateway_info_code, information(found))
 
-    def _forwarder(self, eui: str) -> Mapping[str, Any] | None:
-        lora = self._core.lora
-        found: Mapping[str, Any] | None
-        found = None if lora is None or self.settings.gateways == "none" else lora.gateway(eui)
+    async def _forwarder(self, eui: str) -> Mapping[str, Any] | None:
+        if self.settings.gateways == "none":
+            return None
+        found: Mapping[str, Any] | None = await ask_network(self._core, "gateway", eui)
         return found
 
     # -- GWCOMSEND -------------------------------------------------------------------------------------------------
@@ -84,7 +85,7 @@ class GatewayRequests:
             raise Refusal(-5, WRONG_EUI)
         record = await self._gateway88(asked, asked.dev_eui)
         if record is None:
-            if self._forwarder(asked.dev_eui) is None:
+            if await self._forwarder(asked.dev_eui) is None:
                 raise Refusal(-2, NO_SUCH_GATEWAY)
             # A packet forwarder has no way to its RS485 port.
             raise Refusal(*failed(NO_GATEWAY)[:2])
@@ -121,7 +122,9 @@ class GatewayRequests:
     def device_came_or_went(self, device_id: str, online: bool, alias: str | None) -> None:
         """A 0x88 gateway; as a packet forwarder with the same EUI it is told of already."""
         eui = alias or eui_of_mac(device_id)
-        if eui is None or self._forwarder(eui) is not None:
+        lora = self._core.lora
+        shown = lora is not None and self.settings.gateways != "none"
+        if eui is None or (shown and lora.gateway(eui) is not None):  # what is registered every process knows
             return
         for customer in self._customers.all():
             if customer.rights.may_see(device_id):

@@ -17,6 +17,7 @@ from broker.applications.loracenter.counters import LoraCenterCounters
 from broker.applications.loracenter.customers import Customer, Session
 from broker.applications.loracenter.deliveries import Deliveries, of_sendto
 from broker.applications.loracenter.gateways import GatewayRequests
+from broker.applications.loracenter.network import ask_network
 from broker.applications.loracenter.settings import Settings
 from broker.cluster.commands import cancel_anywhere
 from broker.core import Core
@@ -124,8 +125,7 @@ class Requests:
         record = await asked.mote(self._core)
         if asked.app_eui is None:
             asked.app_eui = codec.eui(record.attributes.get("join_eui"))
-        lora = self._core.lora
-        gateway = None if lora is None else lora.nearest_gateway(record.id)
+        gateway = await ask_network(self._core, "nearest_gateway", record.id)
         if gateway is None:
             raise Refusal(-2, NO_SUCH_GATEWAY)
         asked.say(1, gateway)

@@ -10,6 +10,7 @@ class Gateway88Counters:
         "foreign_macs",
         "quarantined",
         "repaired",
+        "repeated_orders",
         "repeats",
         "resent",
         "stray_acks",
@@ -25,6 +26,8 @@ class Gateway88Counters:
         self.quarantined = 0
         #: Messages whose JSON had to be mended.
         self.repaired = 0
+        #: Orders that were sent again to a gateway that came back, as it may not have got them.
+        self.repeated_orders = 0
         #: Messages that came again and were answered again.
         self.repeats = 0
         #: Commands that were sent again.

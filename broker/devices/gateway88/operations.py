@@ -32,6 +32,7 @@ from twisted.python.failure import Failure
 from broker.cluster.replies import ask_owner
 from broker.core import Core
 from broker.devices.gateway88 import codec
+from broker.devices.gateway88.doubts import Doubts
 from broker.devices.gateway88.identity import PROTOCOL
 from broker.devices.gateway88.settings import Settings
 from broker.model.errors import BrokerError, Invalid
@@ -83,6 +84,7 @@ class Operations:
         self._core = core
         #: Recoveries whose data was asked for before they were answered -> whether all of it was fetched.
         self._early: dict[str, bool] = {}
+        self.doubts = Doubts(core, lambda command: operation_of(command) in LONG)
         #: Told what a gateway has said about itself, before commands end by it: ``(device id, its info)``.
         self.on_info: list[Callable[[str, dict[str, Any]], None]] = []
         #: What gateways have said before their commands were ours: they have just come from another process.
@@ -112,6 +114,7 @@ class Operations:
             del said[:-MAX_SAID_BY_ONE]
 
     def _adopted(self, device_id: str) -> None:
+        self.doubts.left(device_id)
         for call in self._said.pop(device_id, ()):
             call()
 
@@ -160,22 +163,30 @@ class Operations:
         """The upload that a backup asked for is complete and kept; ``result`` tells of it."""
         self._end(command.device, command.id, SUCCEEDED, result, now)
 
-    def fetched_somewhere(self, command: Command, whole: bool) -> None:
-        """The same as `fetching`, for whichever process drives the gateway's commands."""
+    def fetched_somewhere(self, command: Command, whole: bool | None) -> None:
+        """The same as `fetching`, for whichever process drives the gateway's commands.
+
+        ``whole`` is None where it is no recovery: then it is only known that the gateway has the order.
+        """
         now = self._core.commands.get(command.id)
         if now is not None:
-            self.fetching(now, whole, self._core.clock())
+            self._fetches(now, whole)
         elif not self._core.backplane.alone:
             body = msgspec.msgpack.encode((command.id, whole))
             telling = Deferred.fromCoroutine(ask_owner(self._core.backplane, command.device, "gw88.fetching", body))
             telling.addErrback(self._not_told, command)
 
     def _told_of_fetching(self, node: str, body: bytes) -> bytes:
-        id, whole = msgspec.msgpack.decode(body, type=tuple[str, bool])
+        id, whole = msgspec.msgpack.decode(body, type=tuple[str, bool | None])
         command = self._core.commands.get(id)
         if command is not None:
-            self.fetching(command, whole, self._core.clock())
+            self._fetches(command, whole)
         return b""
+
+    def _fetches(self, command: Command, whole: bool | None) -> None:
+        self.doubts.arrived(command.id)
+        if whole is not None:
+            self.fetching(command, whole, self._core.clock())
 
     @staticmethod
     def _not_told(failure: Failure, command: Command) -> None:

@@ -36,7 +36,7 @@ from broker.devices.gateway88.admission import LOOK_AGAIN, Admission, Refused
 from broker.devices.gateway88.backup_care import BackupCare
 from broker.devices.gateway88.codec import GATEWAY_INFO
 from broker.devices.gateway88.container import FLAVOURS
-from broker.devices.gateway88.conversation import GIVE_UP, Conversation, Incoming, Sent
+from broker.devices.gateway88.conversation import GIVE_UP, SEND_AGAIN, Conversation, Incoming, Sent
 from broker.devices.gateway88.counters import Gateway88Counters
 from broker.devices.gateway88.exchange import Exchange
 from broker.devices.gateway88.frames import Damage, FrameDecoder, Item
@@ -110,6 +110,9 @@ class Gateway88Connection(Connection):
         #: When the last valid frame came, and when the one that is not complete began (monotonic).
         self._heard_at = 0.0
         self._begun_at = 0.0
+        #: When to send again what may not have reached the gateway, and what was sent on this connection.
+        self._doubts_due = inf
+        self._ordered: set[str] = set()
 
     # -- TLS -------------------------------------------------------------------------------------------------------
 
@@ -316,6 +319,8 @@ class Gateway88Connection(Connection):
         if not self.closing:
             self.resume("login")
             if self.session is not None:
+                self._doubts_due = self.home.monotonic() + SEND_AGAIN
+                self.look_at(self._doubts_due)
                 self.home.core.commands.ready(self.session.live)
 
     def _not_found(self, failure: Failure) -> None:
@@ -363,6 +368,7 @@ class Gateway88Connection(Connection):
             outgoing.done()
             raise Invalid(f"a gateway88 command has at most {self.home.limits.max_message_size} bytes as a frame")
         self.home.stats.messages_out += 1
+        self._ordered.add(command.id)
         self.send(outgoing.raw)
         self.look_at(outgoing.next_at)
 
@@ -413,8 +419,23 @@ class Gateway88Connection(Connection):
         if self.decoder.buffered:
             when = min(when, self._begun_at + settings.frame_timeout)
         if self.session is not None:
-            when = min(when, self._send_again(now))
+            if self._doubts_due <= now:
+                self._doubts_due = inf
+                self._send_doubtful(self.session.live.ref.id)
+            when = min(when, self._send_again(now), self._doubts_due)
         return when
+
+    def _send_doubtful(self, device_id: str) -> None:
+        """What left through an earlier connection, and of which the gateway has shown nothing since it is back."""
+        core = self.home.core
+        for command in self.home.operations.doubts.about(device_id):
+            if command.id not in self._ordered:
+                self.home.counted.repeated_orders += 1
+                core.commands.put_off(command.id, core.clock() + self.answer_timeout, exactly=True)
+                try:
+                    self.send_command(command)
+                except Invalid as error:
+                    core.commands.fail(command.id, {"error": error.message})
 
     def _send_again(self, now: float) -> float:
         """Send what has not been answered in time; when to look next."""
@@ -445,6 +466,7 @@ class Gateway88Connection(Connection):
             self._refusal.cancel()
             self._refusal = None
         if self.session is not None:
+            self.home.operations.doubts.left(self.session.live.ref.id)
             self.home.core.devices.detach(self.session.live, self, self.reason)
         else:
             self.home.admission.leave(self.identity, self)
@@ -486,6 +508,7 @@ class Gateway88Listener(Listener):
         await self.succession.open()
         await self.backup_care.open()
         await self.exchange.open()
+        self.operations.doubts.every_left()
 
     def tick(self) -> None:
         super().tick()

@@ -10,16 +10,18 @@ There are few images, and every device asks for its own at each start, so what i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 from msgspec import structs
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from broker.core import Core
 from broker.devices.gizwits.errors import FIRMWARE_NOT_FOUND, Refused
 from broker.devices.gizwits.identity import PROTOCOL
 from broker.devices.gizwits.rollout import Image, Rule, choose
-from broker.model.errors import Conflict, Invalid, NotFound, Unavailable
+from broker.model.errors import BrokerError, Conflict, Invalid, NotFound, Unavailable
 from broker.storage.deferred import deferred
 from broker.storage.files import FileInfo
 from broker.storage.records import Records
@@ -48,6 +50,8 @@ def key_of(fid: int) -> str:
 class FirmwareStore:
     """Call `load` before devices come."""
 
+    log: ClassVar[Logger] = Logger(namespace="broker.gizwits")
+
     def __init__(self, core: Core) -> None:
         self._core = core
         self._records = Records(core.storage, TABLE, Image)
@@ -55,6 +59,7 @@ class FirmwareStore:
         self._images: dict[int, Image] = {}
         #: (product, kind, hardware version) -> its images
         self._by_target: dict[tuple[str, int, str], dict[int, Image]] = {}
+        core.backplane.hear("giz.firmware", self._told)
 
     @deferred
     async def load(self) -> None:
@@ -134,6 +139,7 @@ class FirmwareStore:
         )
         await self._records.add(key_of(fid), image)
         self._remember(image)
+        self._tell(fid)
         return image
 
     @deferred
@@ -147,6 +153,7 @@ class FirmwareStore:
         )
         await self._records.put(key_of(fid), changed)
         self._remember(changed)
+        self._tell(fid)
         return changed
 
     @deferred
@@ -154,15 +161,41 @@ class FirmwareStore:
         """Raises NotFound, Unavailable."""
         image = self.get(fid)
         await self._records.remove(key_of(fid))
-        self._images.pop(fid, None)
-        target = (image.product.lower(), image.kind, image.hard_version)
-        others = self._by_target.get(target, {})
-        others.pop(fid, None)
-        if not others:
-            self._by_target.pop(target, None)
+        self._forget(image)
+        self._tell(fid)
         info = await self._core.files.get(AREA, image.file)
         if info is not None:
             await self._core.files.remove(info)
+
+    def _tell(self, fid: int) -> None:
+        """Other processes have to know."""
+        if not self._core.backplane.alone:
+            self._core.backplane.tell("giz.firmware", str(fid).encode())
+
+    def _told(self, node: str, body: bytes) -> None:
+        if node != self._core.backplane.node:
+            fid = int(body)
+            self._records.get(key_of(fid)).addCallback(self._changed, fid).addErrback(self._not_read, fid)
+
+    def _changed(self, image: Image | None, fid: int) -> None:
+        known = self._images.get(fid)
+        if image is not None:
+            self._remember(image)
+        elif known is not None:
+            self._forget(known)
+
+    def _not_read(self, failure: Failure, fid: int) -> None:
+        failure.trap(BrokerError)
+        why = failure.getErrorMessage()
+        self.log.warn("firmware {fid} was changed by another process, and not read: {why}", fid=fid, why=why)
+
+    def _forget(self, image: Image) -> None:
+        self._images.pop(image.fid, None)
+        target = (image.product.lower(), image.kind, image.hard_version)
+        others = self._by_target.get(target, {})
+        others.pop(image.fid, None)
+        if not others:
+            self._by_target.pop(target, None)
 
     def _remember(self, image: Image) -> None:
         self._images[image.fid] = image

@@ -92,6 +92,7 @@ class GizwitsDevices:
     async def prepare(self) -> None:
         """Find out about the devices whose DIDs cannot be derived, about firmware and switches. Raises Unavailable."""
         await self.firmware.load()
+        self.updates.join()
         self._switches = dict(await self._kept_switches.all())
         cursor: str | None = None
         while True:

@@ -6,6 +6,9 @@
               now, or once it has              4.4, 4.5          at an address that only this order has
               subscribed
 
+Of several processes the one that has the campaigns tells all of an order (giz.offer) and of its end (giz.end): a device
+may listen at one of them, ask at another and download at a third, and each can tell, answer and send.
+
 The image itself stays inactive: nobody else is offered it. The address of a download has a token behind the number,
 made of the order's id, so it is known which device has fetched. A device that has begun before the broker was started
 again is told once more when it is back: to fetch, or, if it has fetched, to say what it has.
@@ -19,6 +22,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, Final
 
+import msgspec
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
@@ -35,6 +39,10 @@ from broker.model.updates import ACCEPTED, SENT, Order, Release
 from broker.storage.deferred import deferred
 
 TOKEN_LENGTH: Final = 32
+
+_pack = msgspec.msgpack.Encoder().encode
+_order = msgspec.msgpack.Decoder(Order).decode
+_named = msgspec.msgpack.Decoder(tuple[str, str]).decode
 
 
 class Offer:
@@ -66,6 +74,14 @@ class GizwitsUpdater:
         self._progress: Any = None
         self._offers: dict[str, Offer] = {}
         self._by_token: dict[str, Offer] = {}
+        #: Orders that campaigns of this process have given, by id.
+        self._given: dict[str, Order] = {}
+        backplane = core.backplane
+        backplane.hear("giz.offer", self._heard_offer)
+        backplane.hear("giz.end", self._heard_end)
+        backplane.hear("giz.fetched", self._heard_fetched)
+        backplane.hear("giz.offers", self._asked_for_offers)
+        backplane.watch(joined=self.join, fenced=self._given.clear)
 
     # -- IUpdater --------------------------------------------------------------------------------------------------
 
@@ -114,25 +130,38 @@ class GizwitsUpdater:
     @deferred
     async def begin(self, order: Order) -> None:
         try:
-            image = self._firmware.get(order.release.details["fid"])
+            self._firmware.get(order.release.details["fid"])
         except NotFound as error:
             self._progress.failed(order.id, error.message)
             return
+        self._given[order.id] = order
+        self._take(order)
+        self._say("giz.offer", _pack(order))
+
+    def _take(self, order: Order) -> None:
         if order.device in self._offers:
             self._drop(self._offers[order.device])
-        offer = self._offers[order.device] = Offer(order, image)
+        offer = self._offers[order.device] = Offer(order, self._firmware.get(order.release.details["fid"]))
         self._by_token[offer.token] = offer
         self._notify(offer)
 
     def withdraw(self, order: Order) -> None:
         offer = self._offers.get(order.device)
         if offer is not None and offer.order.id == order.id and not offer.sent:
-            self._drop(offer)
+            self._end(order.device, order.id)
             self._progress.returned(order.id, "it was taken back")
 
     def end(self, order: Order, why: str | None) -> None:
-        offer = self._offers.get(order.device)
-        if offer is not None and offer.order.id == order.id:
+        self._end(order.device, order.id)
+
+    def _end(self, device: str, order_id: str) -> None:
+        self._given.pop(order_id, None)
+        self._drop_order(device, order_id)
+        self._say("giz.end", _pack((device, order_id)))
+
+    def _drop_order(self, device: str, order_id: str) -> None:
+        offer = self._offers.get(device)
+        if offer is not None and offer.order.id == order_id:
             self._drop(offer)
 
     def ask(self, device_id: str, release: Release) -> None:
@@ -181,7 +210,45 @@ class GizwitsUpdater:
 
     def fetched(self, offer: Offer) -> None:
         """The last byte was handed to the device's connection."""
+        offer.order.fetched = True
+        self._say("giz.fetched", _pack((offer.order.device, offer.order.id)))
         self._progress.fetched(offer.order.id)
+
+    # -- other processes -------------------------------------------------------------------------------------------
+
+    def join(self) -> None:
+        """Ask for the orders that there are. Called when the images are known."""
+        self._say("giz.offers", b"")
+
+    def _say(self, kind: str, body: bytes) -> None:
+        if not self._core.backplane.alone and self._core.backplane.node:
+            self._core.backplane.tell(kind, body)
+
+    def _asked_for_offers(self, node: str, body: bytes) -> None:
+        for order in self._given.values() if node != self._core.backplane.node else ():
+            self._say("giz.offer", _pack(order))
+
+    def _heard_offer(self, node: str, body: bytes) -> None:
+        if node == self._core.backplane.node:
+            return
+        order = _order(body)
+        known = self._offers.get(order.device)
+        if known is not None and known.order.id == order.id:
+            return
+        try:
+            self._take(order)
+        except NotFound:  # a device that asks here is told that there is nothing, and asks again
+            return
+
+    def _heard_end(self, node: str, body: bytes) -> None:
+        if node != self._core.backplane.node:
+            self._drop_order(*_named(body))
+
+    def _heard_fetched(self, node: str, body: bytes) -> None:
+        device, order_id = _named(body)
+        offer = self._offers.get(device)
+        if offer is not None and offer.order.id == order_id:
+            offer.order.fetched = True
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

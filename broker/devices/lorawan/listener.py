@@ -15,6 +15,7 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
 from broker.core import Core
+from broker.devices.lorawan.across import LoraAcross
 from broker.devices.lorawan.chirpstack.network import ChirpstackNetwork
 from broker.devices.lorawan.gateway import Address
 from broker.devices.lorawan.network import Network
@@ -83,6 +84,7 @@ class LorawanListener:
                 once=self.chirpstack is not None,
             )
             core.duties.add(self.relay)
+            self.lora = LoraAcross(self.lora, self.relay, core.backplane)
         self._stopping = False
 
     @property

@@ -89,7 +89,7 @@ class Relay:
     async def begin(self) -> None:
         """Joined: find out who has the network, and know what there is in any case. Raises Unavailable."""
         await self.look()
-        if not self.leads:
+        if self.leader:
             await self._look_up()
 
     async def look(self) -> None:

@@ -28,26 +28,22 @@ class Link(Protocol):
 
 
 class _Socket(DatagramProtocol):
+    """Not connected: Twisted's epoll reactor takes a connected socket away once nobody listens at the other end."""
+
     noisy = False
 
     def __init__(self, server: tuple[str, int], take: Take) -> None:
         self._server = server
         self._take = take
 
-    def startProtocol(self) -> None:
-        transport: Any = self.transport
-        transport.connect(*self._server)
-
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
-        self._take(datagram)
-
-    def connectionRefused(self) -> None:
-        """Nobody listens there at the moment: UDP may ask again."""
+        if tuple(addr[:2]) == self._server:
+            self._take(datagram)
 
     def send(self, data: bytes) -> None:
         transport: Any = self.transport
         if transport is not None:
-            transport.write(data)
+            transport.write(data, self._server)
 
 
 class UdpLink:

@@ -320,6 +320,13 @@ class MessageTests(SocketCase):
         client.lose()
         self.assertEqual(self.bed.side.consumer.refused, {})
 
+    async def test_a_device_that_is_away(self) -> None:
+        client = await self.socket("attrs_v4")
+        client.say("c2s_write", {"did": self.did, "raw": [1, 2], "req_sn": 7})
+        await self.bed.settle()
+        ((cmd, told),) = await client.got()
+        self.assertEqual((cmd, told["error_code"], told["did"], told["req_sn"]), ("s2c_invalid_msg", 9042, self.did, 7))
+
     async def test_what_the_broker_refuses_is_told_and_ends_nothing(self) -> None:
         client = await self.socket("attrs_v4")
         self.bed.device("plain-1")

@@ -39,6 +39,7 @@ class RealTests(TestCase):
             "listeners.lorawan.unknown": "accept",
             "listeners.loracenter.refused_grace": "0.05",
             "listeners.loracenter.limits.max_failed_logins": "100",
+            "listeners.loracenter.limits.lockout_failed_logins": "0",
         }
         self.broker = RealBroker(folder, settings)
 

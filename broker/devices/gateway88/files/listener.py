@@ -144,6 +144,7 @@ class FilesListener(WebListener):
             sent = partial(self._fetching, command, True)
         elif purpose == FIRMWARE and call.request.method == b"GET":
             updates: GatewayUpdater | None = getattr(self.core.listeners.get("gateway88"), "updates", None)
+            self._fetching(command, None)
             if updates is not None:
                 await updates.fetching(command)  # that is on disk before the first byte leaves
                 sent = partial(updates.fetched, command)
@@ -157,6 +158,7 @@ class FilesListener(WebListener):
     async def _upload(self, call: Call) -> Any:
         """A backup."""
         command = await self._command(BACKUP, call)
+        self._fetching(command, None)
         return Answer(200, await self.intake.take(command, call.upload, self.settings.keep_backups))
 
     async def _source(self, purpose: str, call: Call) -> tuple[Command, FileInfo]:
@@ -168,8 +170,8 @@ class FilesListener(WebListener):
             raise NotFound("this file is not there any more")
         return command, info
 
-    def _fetching(self, command: Command, whole: bool) -> None:
-        """A gateway asks for what it goes back to, or has been handed all of it."""
+    def _fetching(self, command: Command, whole: bool | None) -> None:
+        """A gateway asks for what it goes back to, or was handed all of it; None: it posts, or fetches an image."""
         operations: Operations | None = getattr(self.core.listeners.get("gateway88"), "operations", None)
         if operations is not None:
             operations.fetched_somewhere(command, whole)

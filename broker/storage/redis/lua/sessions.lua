@@ -153,8 +153,12 @@ function SECTIONS.sent()
             call('XADD', P .. 'c:log', 'MAXLEN', '~', 100000, '*', 'e', sent[n + 1])
         elseif sent[n] == 'ch' then
             call('PUBLISH', P .. 'c:ch', sent[n + 1])
-        else
-            call('XADD', P .. 'c:' .. sent[n], 'NOMKSTREAM', '*', 'e', sent[n + 1])
+        elseif not call('XADD', P .. 'c:' .. sent[n], 'NOMKSTREAM', '*', 'e', sent[n + 1]) then
+            -- That process has been buried, and who sends this does not know yet: what is for a group comes back.
+            local own = call('HGET', P .. 'writer:' .. ARGV[2], 'fence')
+            if own then
+                call('XADD', P .. 'c:mq:' .. own, 'NOMKSTREAM', '*', 'back', sent[n + 1])
+            end
         end
     end
 end

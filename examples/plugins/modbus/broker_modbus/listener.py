@@ -117,7 +117,10 @@ class ModbusListener:
 
     async def _update(self, id: str) -> None:
         record = await self.core.registry.find_device(id)
-        if record is not None and record.protocol == PROTOCOL and not self._stopped:
+        if record is None or record.protocol != PROTOCOL or self._stopped:
+            return
+        slave = self._slaves.get(id)
+        if slave is None or record.disabled or slave.attributes != record.attributes:
             self._drop(id, "removed")
             self._take(record)
 
@@ -138,7 +141,7 @@ class ModbusListener:
         first = crc32(record.id.encode()) % 1000 / 1000 * min(1.0, self.settings.poll_every)
         bus = self._bus(where.host, where.port)
         bus.users += 1
-        self._slaves[record.id] = Slave(self, record.id, bus, where.unit, registers, first)
+        self._slaves[record.id] = Slave(self, record, bus, where.unit, registers, first)
 
     def _drop(self, id: str, reason: str) -> None:
         self._troubles.pop(id, None)

@@ -28,6 +28,7 @@ from broker.extension import (
     BrokerError,
     Command,
     Core,
+    DeviceRecord,
     DeviceRef,
     IDeviceLink,
     Invalid,
@@ -60,12 +61,22 @@ class Slave:
     protocol = PROTOCOL
     window = 1
 
-    def __init__(self, home: Home, id: str, bus: Bus, unit: int, registers: tuple[Register, ...], first: float) -> None:
+    def __init__(
+        self,
+        home: Home,
+        record: DeviceRecord,
+        bus: Bus,
+        unit: int,
+        registers: tuple[Register, ...],
+        first: float,
+    ) -> None:
         self.bus = bus
+        #: As it was registered when it was taken up.
+        self.attributes = dict(record.attributes)
         self.answer_timeout = self.pending_timeout = home.settings.command_timeout
         self._home = home
         self._core = home.core
-        self._id = id
+        self._id = record.id
         self._unit = unit
         self._registers = {register.name: register for register in registers}
         self._blocks = plan(registers)

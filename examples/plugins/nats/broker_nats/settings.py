@@ -48,3 +48,9 @@ class Settings(ListenerSettings, frozen=True, kw_only=True, forbid_unknown_field
         for server in self.servers:
             if not server.startswith(("nats://", "tls://")):
                 raise ValueError("servers begin with nats:// or tls://")
+            if "@" in server:
+                raise ValueError("who we are is said by user and password, not within servers")
+
+    def __repr__(self) -> str:
+        """Without secrets."""
+        return f"<Settings of {self.subject} at {', '.join(self.servers) or 'no server'}>"

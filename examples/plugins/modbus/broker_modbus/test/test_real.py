@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as _reactor
+from twisted.internet.defer import succeed
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
@@ -117,10 +118,18 @@ class RealDeviceTests(TestCase):
         await self.start()
         await self.add()
         await self.heard.until(lambda: self.heard.uplinks)
+        await self.core.registry.update_device("boiler-1", {"name": "in the cellar"})
+        polls = self.counters()["modbus_polls_total"]
+        await self.heard.until(lambda: self.counters()["modbus_polls_total"] > polls + 1)
+        self.assertEqual([one.online for one in self.heard.presences], [True])
         await self.core.registry.update_device("boiler-1", {"disabled": True})
         self.assertEqual([one.online for one in self.heard.presences], [True, False])
         await self.core.registry.update_device("boiler-1", {"disabled": False})
         await self.heard.until(lambda: len(self.heard.presences) == 3)
+        await self.core.registry.update_device("boiler-1", {"port": free_port()})
+        await self.heard.until(lambda: len(self.heard.presences) == 4)
+        await self.core.registry.update_device("boiler-1", {"port": self.boiler.port})
+        await self.heard.until(lambda: len(self.heard.presences) == 5)
         await self.core.registry.delete_device("boiler-1")
         self.assertEqual(self.heard.presences[-1].reason, "removed")
         self.assertEqual(self.counters()["modbus_devices"], 0)
@@ -156,6 +165,23 @@ class RealDeviceTests(TestCase):
 
     def last(self) -> dict[str, Any]:
         return self.payloads()[-1]
+
+    async def test_of_several_processes_one_polls(self) -> None:
+        await self.start()
+        await self.add()
+        await self.heard.until(lambda: self.heard.uplinks)
+        leads = False
+        self.patch(self.core.backplane, "lead", lambda duty: succeed(leads))
+        self.look()
+        self.assertEqual((self.counters()["modbus_devices"], self.heard.presences[-1].online), (0, False))
+        leads = True
+        self.look()
+        await self.heard.until(lambda: self.heard.presences[-1].online)
+
+    def look(self) -> None:
+        """What several seconds do."""
+        for _ in range(5):
+            self.listener.tick()
 
     @property
     def listener(self) -> Any:

@@ -15,6 +15,7 @@ class SettingsTests(SynchronousTestCase):
     def test_wrong_ones(self) -> None:
         wrong: tuple[dict[str, Any], ...] = (
             {"servers": ["127.0.0.1:4222"]},
+            {"servers": ["nats://ann:secret@127.0.0.1:4222"]},
             {"user": "ann"},
             {"password": "secret"},
             {"user": "ann", "password": "secret", "token": "t"},
@@ -25,6 +26,14 @@ class SettingsTests(SynchronousTestCase):
         )
         for given in wrong:
             self.assertRaises(msgspec.ValidationError, msgspec.convert, given, Settings)
+
+    def test_secrets_are_not_shown(self) -> None:
+        servers = ("nats://h:4222",)
+        for settings in (
+            Settings(servers=servers, user="ann", password="abra"),
+            Settings(servers=servers, token="abra"),
+        ):
+            self.assertEqual(repr(settings), "<Settings of broker at nats://h:4222>")
 
     def test_by_default_nothing_is_published(self) -> None:
         self.assertEqual(Settings().servers, ())
