@@ -35,7 +35,8 @@ class OpenCommands:
         self._deadlines: list[tuple[float, str]] = []
         #: On their way into the journal: not sent before they are in it.
         self._adding: set[str] = set()
-        #: Devices of which a command is on its way to the disk as sent, before it goes out; those where that failed.
+        #: Devices of which a command is on its way to the disk as sent, before it goes out; those where that failed,
+        #: which is tried again with the next tick.
         self._noting: set[str] = set()
         self._unnoted: set[str] = set()
         #: Not in the journal as they are, after a write that failed.

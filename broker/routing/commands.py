@@ -306,8 +306,10 @@ class Commands(OpenCommands):
             return False
         if len(self._on_link.get(device_id, ())) >= live.link.window:
             return False
+        if device_id in self._noting or device_id in self._unnoted:
+            return False
         command = next(iter(queue.values()))
-        if device_id in self._noting or command.id in self._adding or command.options.get("after") in self._open:
+        if command.id in self._adding or command.options.get("after") in self._open:
             return False  # the next one may not overtake it
         self._send(command, live.link)
         return True

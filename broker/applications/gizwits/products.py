@@ -89,7 +89,7 @@ class Products:
         if product is None:
             return None
         if product not in self._tables:
-            extra = await self.extra(product)
+            extra = await self.extra(product)  # nosec B610 # no Django
             self._keep(product, Table(extra.datapoints) if extra.datapoints else None)
         return self._tables[product]
 
