@@ -4,7 +4,7 @@
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint docs reference bench storm faults campaigns matrix coverage clean
+.PHONY: help run test lint docs reference bench storm faults campaigns matrix fuzz soak audit coverage clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
@@ -51,6 +51,18 @@ campaigns: ## firmware for 200 gateways and 200 modules, through two kills: ever
 matrix: ## every device with every application, in one broker; writes docs/matrix.md
 	@sh tools/environment.sh test
 	@.venv/bin/python -m tests.matrix
+
+fuzz: ## any bytes for every decoder and listener (MINUTES=10)
+	@sh tools/environment.sh check
+	@.venv/bin/python -m tests.fuzz --minutes $(or $(MINUTES),10)
+
+soak: ## every protocol for an hour: the broker may not grow (MINUTES=60)
+	@sh tools/environment.sh test
+	@.venv/bin/python -m tests.soak --minutes $(or $(MINUTES),60)
+
+audit: ## look for known faults in the code (bandit) and in what it depends on (pip-audit)
+	@sh tools/environment.sh check
+	@.venv/bin/python tools/audit.py
 
 coverage: ## run the tests and show the lines that none of them reaches
 	@sh tools/environment.sh test

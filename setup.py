@@ -88,6 +88,9 @@ setup(
             "mypy-zope>=1.0.17,<2",
             "types-PyYAML>=6,<7",
             "ruff>=0.17,<0.18",
+            # faults in the code, and known ones of what it depends on (`make audit`)
+            "bandit>=1.9,<2",
+            "pip-audit>=2.10,<3",
         ],
     },
     classifiers=[

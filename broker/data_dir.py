@@ -18,7 +18,7 @@ from pathlib import Path
 
 from broker.model.secrets import make_secret
 
-TOKEN_FILE = "admin.token"
+TOKEN_FILE = "admin.token"  # nosec B105 # no password
 LOCK_FILE = "broker.lock"
 
 

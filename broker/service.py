@@ -92,7 +92,7 @@ class BrokerService(Service):
         self._monotonic = monotonic
         self._data_dir: DataDir | None = None
         self._certificate: Certificate | None = None
-        self._token = ""
+        self._token = ""  # nosec B105 # no password
         self._campaigns: CampaignSide | None = None
         self._clustering: Clustering | None = None
         self._pulse: Pulse | None = None

@@ -12,7 +12,7 @@ The exit status is 0 only if something passed and nothing failed.
 import os
 import re
 import resource
-import subprocess
+import subprocess  # nosec B404 # our own tools
 import sys
 import time
 from collections.abc import Sequence
@@ -29,6 +29,7 @@ CHECKS = (
     ("ruff", "check", "--quiet", "."),
     ("ruff", "format", "--check", "--quiet", "."),
     ("mypy", "--no-error-summary"),
+    ("tools.audit", "code"),
 )
 #: Tests that measure time: one after another, when nothing else runs.
 QUIET = ("tests.hostile.test_everything", "tests.hostile.test_stalled_reader", "tests.test_main_job")
@@ -82,7 +83,7 @@ class Counts:
 def run_checks() -> Counts:
     failed = 0
     for command in CHECKS:
-        wrong = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=False).returncode != 0
+        wrong = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=False).returncode != 0  # nosec B603
         print(f"{' '.join(command)} ... {'[FAIL]' if wrong else '[OK]'}", flush=True)
         failed += wrong
     return Counts(len(CHECKS) - failed, failed)
@@ -157,7 +158,7 @@ def examples_of(names: Sequence[str]) -> list[str]:
 def run_apart(number: int, arguments: Sequence[str]) -> tuple[Counts, str]:
     """Run this file again with these arguments; what it counted and printed."""
     began = time.monotonic()
-    child = subprocess.run(
+    child = subprocess.run(  # nosec B603 # our own arguments
         [sys.executable, __file__, *arguments, f"_trial_temp-{number}"],
         cwd=ROOT,
         stdout=subprocess.PIPE,

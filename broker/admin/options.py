@@ -55,7 +55,7 @@ def defaults() -> dict[str, Any]:
     """What `common` leaves out."""
     return {
         "api": os.environ.get(URL_VARIABLE) or DEFAULT_URL,
-        "token_file": None,
+        "token_file": None,  # nosec B105 # no password
         "ca": None,
         "insecure": False,
         "timeout": 60.0,

@@ -176,7 +176,7 @@ def address_of(port: IListeningPort) -> str:
 
 def _open(bind: Bind, share: bool, listen: bool) -> socket.socket:
     """A socket at the address of ``bind``, listening unless it is for datagrams."""
-    interface = bind.interface or "0.0.0.0"
+    interface = bind.interface or "0.0.0.0"  # nosec B104 # what operators write
     six = isinstance(ip_address(interface.partition("%")[0]), IPv6Address)
     family = socket.AF_INET6 if six else socket.AF_INET
     kind = socket.SOCK_DGRAM if bind.kind == "udp" else socket.SOCK_STREAM

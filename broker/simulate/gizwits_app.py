@@ -72,7 +72,7 @@ class GizwitsApp:
         self._m2m = m2m
         self._on_report = on_report
         self._on_change = on_change
-        self._token = ""
+        self._token = ""  # nosec B105 # no password
         self._sn = 0
         self._pool = HTTPConnectionPool(reactor)
         self._agent = Agent(reactor, connectTimeout=CONNECT_TIMEOUT, pool=self._pool)

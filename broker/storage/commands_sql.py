@@ -8,7 +8,7 @@ from broker.model.errors import Conflict, Invalid, NotFound
 from broker.model.messages import Command
 from broker.storage.rows import COMMAND_COLUMNS, Row, command_of
 
-_SELECT = f"SELECT {COMMAND_COLUMNS} FROM commands c CROSS JOIN devices d ON d.n = c.device"
+_SELECT = f"SELECT {COMMAND_COLUMNS} FROM commands c CROSS JOIN devices d ON d.n = c.device"  # nosec B608
 _INSERT = """INSERT INTO commands (device, id, payload, origin, created_at, expires_at, timeout, ref, options,
         status, result, late, updated_at, deadline, ended)
     SELECT n, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15 FROM devices WHERE id = ?1"""
@@ -48,7 +48,7 @@ def list_commands(db: Connection, device_id: str, limit: int, cursor: str | None
         except ValueError:
             raise Invalid("this cursor was not given by a list of commands") from None
     rows = db.execute(
-        f"SELECT {COMMAND_COLUMNS} FROM devices d CROSS JOIN commands c ON c.device = d.n"
+        f"SELECT {COMMAND_COLUMNS} FROM devices d CROSS JOIN commands c ON c.device = d.n"  # nosec B608
         " WHERE d.id = ? AND c.n < ? ORDER BY c.n DESC LIMIT ?",
         (device_id, max(before, 0), limit + 1),
     ).fetchall()

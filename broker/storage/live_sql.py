@@ -76,7 +76,7 @@ def _save_presence(db: Connection, state: LiveState, n: int, changed: bool) -> N
             names.append("info = ?")
         except ValueError:
             pass
-    db.execute(f"UPDATE devices SET {', '.join(names)} WHERE n = ?", (*values, n))
+    db.execute(f"UPDATE devices SET {', '.join(names)} WHERE n = ?", (*values, n))  # nosec B608
 
 
 def _reading_rows(n: int, mapped: int, readings: Readings) -> Iterable[Row]:
@@ -126,7 +126,7 @@ def list_messages(
         where["(m.at, m.n) < (?, ?)"] = (at, n)
     values = [value for group in where.values() for value in group]
     rows = db.execute(
-        f"SELECT {MESSAGE_COLUMNS} FROM devices d CROSS JOIN messages m ON m.device = d.n"
+        f"SELECT {MESSAGE_COLUMNS} FROM devices d CROSS JOIN messages m ON m.device = d.n"  # nosec B608
         f" WHERE {' AND '.join(where)} ORDER BY m.at DESC, m.n DESC LIMIT ?",
         (*values, limit + 1),
     ).fetchall()

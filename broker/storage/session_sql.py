@@ -22,11 +22,11 @@ _TOGETHER: Final = 50
 _SAVE_SESSION = """INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (number) DO UPDATE SET owner = excluded.owner, client_id = excluded.client_id,
         version = excluded.version, expiry = excluded.expiry, disconnected_at = excluded.disconnected_at"""
-_RELEASE = f"UPDATE queue SET data = substr(data, 1, {HEAD.size}) WHERE id = ?"
+_RELEASE = f"UPDATE queue SET data = substr(data, 1, {HEAD.size}) WHERE id = ?"  # nosec B608
 _LOAD_SESSIONS = f"""SELECT number, owner, client_id, version, expiry, disconnected_at,
         max(q.id), count(q.id), sum(length(data) - {HEAD.size})
     FROM sessions LEFT JOIN queue q ON q.id >= slot << {SEQ_BITS} AND q.id < (slot + 1) << {SEQ_BITS}
-    GROUP BY number ORDER BY number"""
+    GROUP BY number ORDER BY number"""  # nosec B608 # constants alone; values are parameters
 #: The session is looked up together with its rows: its slot may be somebody else's by the time that this is read.
 _OWN_ROWS = f"""FROM sessions CROSS JOIN {{table}} q ON q.id > (slot << {SEQ_BITS} | ?2)
         AND q.id < (slot + 1) << {SEQ_BITS} WHERE number = ?1"""
@@ -36,7 +36,7 @@ _INSERT = "INSERT OR REPLACE INTO queue VALUES (?, ?)"
 _INSERT_TOGETHER = _INSERT + ", (?, ?)" * (_TOGETHER - 1)
 _DELETE_RUN = "DELETE FROM queue WHERE id BETWEEN ? AND ?"
 _DELETE = "DELETE FROM queue WHERE id = ?"
-_DELETE_TOGETHER = f"DELETE FROM queue WHERE id IN (?{', ?' * (_TOGETHER - 1)})"
+_DELETE_TOGETHER = f"DELETE FROM queue WHERE id IN (?{', ?' * (_TOGETHER - 1)})"  # nosec B608
 _DROP_SUBSCRIPTIONS = "DELETE FROM subscriptions WHERE session IN (SELECT number FROM sessions WHERE slot = ?)"
 _LOAD_INCOMING = f"SELECT q.id & 65535 {_OWN_ROWS.format(table='incoming')} ORDER BY q.id"
 

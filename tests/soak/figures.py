@@ -35,13 +35,14 @@ class Figure:
 
 
 #: Memory is what the allocator has of the system, which goes up in steps of its own; the others are counts of what was
-#: opened and has to be closed again, and swing with what goes on, and with how fast the machine is at the moment. (One
-#: in a hundred connections that was not closed would make some hundreds within a quarter of an hour.)
+#: opened and has to be closed again, and swing with what goes on, and with how fast the machine is just now. If one
+#: connection in a hundred were not closed, there would be 140 after twenty minutes; and what is left when the restless
+#: are gone is looked at besides, to the piece.
 FIGURES: Final = (
     Figure("memory", "MiB", 3.0, 0.02),
-    Figure("files", "descriptors", 15.0),
+    Figure("files", "descriptors", 15.0, 0.3),
     Figure("threads", "threads", 2.0),
-    Figure("connections", "connections", 15.0),
+    Figure("connections", "connections", 15.0, 0.3),
     Figure("sessions", "devices on-line", 4.0),
     Figure("commands", "open commands", 10.0),
     Figure("waiting", "operations for the disk", 200.0),

@@ -38,6 +38,8 @@ SEEN = "the whole matrix was seen"
 #: What has to be closed again, and how many the demo may have more of at the end: some of it has no power at times.
 OPENED = ("connections", "files")
 SOME = 8
+#: Seconds for the end of the demo, which waits for its broker.
+STOPPING = 120.0
 #: So that what is bounded by time or number reaches its bound within the warm-up of a short run, too.
 SETTINGS = {
     "history.per_device": "50",
@@ -97,11 +99,14 @@ class Soak:
 
     def _stop(self) -> int:
         """The demo's exit status, which is the broker's too; -9 if it had to be killed."""
+        process = self.broker._process
+        assert process is not None
+        process.terminate()
         try:
-            return self.broker.stop()
+            process.wait(STOPPING)
         except TimeoutExpired:
             self.broker.kill()
-            return -9
+        return process.returncode
 
     def _watch(self, pid: int, every: float, restless: Sequence[Restless]) -> None:
         began = time.monotonic()

@@ -31,10 +31,10 @@ def add(several: Any) -> None:
         "loracenter --id cs --cs-eui AA555A0000000000 --app-key 00112233445566778899AABBCCDDEEFF",
     )
     parser.add_argument("kind", choices=("mqtt", "http", "gizwits", "loracenter"))
-    add_fields(parser, id="its id", name="its name", secret="its secret", cs_eui="CsEUI", app_key="AppKey")
+    add_fields(parser, id="its id", name="its name", secret="its secret", cs_eui="CsEUI", app_key="AppKey")  # nosec B106
     parser = subject.verb("change", _change, "change an application; what is left out stays", "cs --set disabled:=true")
     parser.add_argument("id")
-    add_fields(parser, name="its name", cs_eui="CsEUI", app_key="AppKey", secret="a secret of your choice")
+    add_fields(parser, name="its name", cs_eui="CsEUI", app_key="AppKey", secret="a secret of your choice")  # nosec B106
     parser.add_argument("--new-secret", action="store_true", help="make a new secret; the old one is void at once")
     parser = subject.verb("remove", _remove, "delete an application; what it has open is closed", "dashboards")
     parser.add_argument("id")

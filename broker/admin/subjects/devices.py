@@ -49,14 +49,23 @@ def add(several: Any) -> None:
     )
     parser.add_argument("protocol", help="novacloud, gateway88, gizwits, lorawan, or another one that is built in")
     add_fields(
-        parser, id="its id", secret="its secret", product="key of its product", name="its name", dev_eui="DevEUI"
+        parser,
+        id="its id",
+        secret="its secret",
+        product="key of its product",
+        name="its name",
+        dev_eui="DevEUI",  # nosec B106
     )
     parser = subject.verb(
         "change", _change, "change a device; what is left out stays", "02123456789A --name roof --set disabled:=true"
     )
     parser.add_argument("id")
     add_fields(
-        parser, product="key of its product", name="its name", dev_eui="DevEUI", secret="a secret of your choice"
+        parser,
+        product="key of its product",
+        name="its name",
+        dev_eui="DevEUI",
+        secret="a secret of your choice",  # nosec B106
     )
     parser.add_argument("--new-secret", action="store_true", help="make a new secret; the old one is void at once")
     parser = subject.verb("remove", _remove, "delete devices, with their history and commands", "02123456789A --yes")

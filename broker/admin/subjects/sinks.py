@@ -80,7 +80,7 @@ def _add_options(parser: Any) -> None:
         parser,
         name="its name",
         url="webhook: where to",
-        secret="webhook: what its signature is made with (left out: made, and shown this once)",
+        secret="webhook: what its signature is made with (left out: made, and shown this once)",  # nosec B106
         subject="email: with $kind, $severity, $device, $name, $count",
     )
     parser.add_argument("--to", action="append", metavar="ADDRESS", help="email: may be repeated")

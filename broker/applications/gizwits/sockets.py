@@ -60,7 +60,7 @@ class AppSocket(WebSocketPeer):
     def __init__(self, side: Side) -> None:
         super().__init__()
         self.client_id = f"web{token_hex(10)}"
-        self.token = ""
+        self.token = ""  # nosec B105 # no password
         self.name = ""
         self.person: Person = _NOBODY
         self._side = side

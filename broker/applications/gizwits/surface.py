@@ -32,7 +32,7 @@ class AppCaller(Caller):
 
     __slots__ = ("app", "token", "uid")
 
-    def __init__(self, app: str, uid: str = "", token: str = "") -> None:
+    def __init__(self, app: str, uid: str = "", token: str = "") -> None:  # nosec B107 # no password
         super().__init__(f"user:{app}/{uid}" if uid else f"application:{app}", None)
         self.app = app
         self.uid = uid

@@ -113,7 +113,7 @@ class Ota:
         """A firmware image (OTA v4.1)"""
         return await self._image(call, b"Soft-Version")
 
-    def url(self, call: Call, image: Image, ota: str, token: str = "") -> str:
+    def url(self, call: Call, image: Image, ota: str, token: str = "") -> str:  # nosec B107 # no password
         """Where the device that calls can download the image."""
         return download_url(download_host(self._devices, call), image, ota, token)
 
@@ -131,7 +131,7 @@ class Ota:
             raise e.Refused(NOT_IN_EFFECT if known else NO_RULE)
         return image
 
-    def _latest(self, call: Call, image: Image, token: str = "") -> Answer:
+    def _latest(self, call: Call, image: Image, token: str = "") -> Answer:  # nosec B107 # no password
         return text(f"soft_ver={image.soft_version}&download_url={self.url(call, image, '4.1', token)}\r\n")
 
     async def _image(self, call: Call, version: bytes) -> FileAnswer:

@@ -83,7 +83,7 @@ def choose(images: Iterable[Image], did: str | None, version: str) -> Image | No
     return max(fitting, key=lambda image: (image.soft_version, image.fid), default=None)
 
 
-def download_url(host: str, image: Image, ota: str, token: str = "") -> str:
+def download_url(host: str, image: Image, ota: str, token: str = "") -> str:  # nosec B107 # no password
     """Of an image, for agents of either kind; with a ``token``, for one device."""
     number = f"{image.fid}/{token}" if token else str(image.fid)
     if ota == "4.0":
@@ -91,7 +91,7 @@ def download_url(host: str, image: Image, ota: str, token: str = "") -> str:
     return f"http://{host}/dev/ota/v4.1/download/{number}"
 
 
-def notice(image: Image, ota: str, host: str, token: str = "") -> bytes:
+def notice(image: Image, ota: str, host: str, token: str = "") -> bytes:  # nosec B107 # no password
     """What a device is told when there is an image for it. Without a host only agents of v4.1 can be told."""
     if ota == "4.0" and host:
         return encode(Firmware(image.kind, image.fid, download_url(host, image, ota, token)))

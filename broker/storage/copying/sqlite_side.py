@@ -40,8 +40,8 @@ _OF_DEVICE: Final = {
 }
 _OF_SESSION: Final = {
     "subscriptions": "SELECT topic_filter, options FROM subscriptions WHERE session = ? ORDER BY topic_filter",
-    "queue": f"SELECT id & {_MASK}, data FROM queue WHERE id BETWEEN ? AND ? ORDER BY id",
-    "incoming": f"SELECT id & {_MASK} FROM incoming WHERE id BETWEEN ? AND ? ORDER BY id",
+    "queue": f"SELECT id & {_MASK}, data FROM queue WHERE id BETWEEN ? AND ? ORDER BY id",  # nosec B608
+    "incoming": f"SELECT id & {_MASK} FROM incoming WHERE id BETWEEN ? AND ? ORDER BY id",  # nosec B608
 }
 
 
@@ -87,7 +87,7 @@ class SqliteSide:
     # -- reading ---------------------------------------------------------------------------------------------------
 
     async def count(self, table: str) -> int:
-        (count,) = self.db.execute(f"SELECT count(*) FROM {table}").fetchone()
+        (count,) = self.db.execute(f"SELECT count(*) FROM {table}").fetchone()  # nosec B608
         return int(count)
 
     async def read(self, table: str, after: str) -> Page:
@@ -103,7 +103,8 @@ class SqliteSide:
         where = f"WHERE ({names}) > ({', '.join('?' * len(keys))})" if after is not None else ""
         columns = ", ".join(TABLES[table])
         cells = self.db.execute(
-            f"SELECT {columns} FROM {table} {where} ORDER BY {names} LIMIT ?", (*(after or ()), PAGE)
+            f"SELECT {columns} FROM {table} {where} ORDER BY {names} LIMIT ?",  # nosec B608 # constants alone
+            (*(after or ()), PAGE),
         ).fetchall()
         rows = [plain(table, one) for one in cells]
         return rows, json.dumps(rows[-1][: len(keys)]) if len(rows) == PAGE else None
@@ -199,15 +200,15 @@ class SqliteTarget(SqliteSide):
         if table in _OF_DEVICE:
             owner = "(SELECT n FROM devices WHERE id = ?)"
             names, marks = ", ".join(columns), ", ".join([owner, *["?"] * (len(columns) - 1)])
-            self.db.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})", rows)
+            self.db.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})", rows)  # nosec B608
         elif table == "sessions":
             (first,) = self.db.execute("SELECT coalesce(max(slot), -1) + 1 FROM sessions").fetchone()
-            statement = f"INSERT INTO sessions (slot, {', '.join(columns)}) VALUES (?, ?, ?, ?, ?, ?, ?)"
+            statement = f"INSERT INTO sessions (slot, {', '.join(columns)}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # nosec B608
             self.db.executemany(statement, [(slot, *row) for slot, row in enumerate(rows, first)])
         elif table in ("queue", "incoming"):
             slots = dict(self.db.execute("SELECT number, slot FROM sessions"))
             numbered = [((slots[row[0]] << SEQ_BITS) | row[1], *row[2:]) for row in rows]
-            self.db.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * (len(columns) - 1))})", numbered)
+            self.db.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * (len(columns) - 1))})", numbered)  # nosec B608
         else:
             names, marks = ", ".join(columns), ", ".join("?" * len(columns))
-            self.db.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})", rows)
+            self.db.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})", rows)  # nosec B608

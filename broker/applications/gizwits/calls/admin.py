@@ -140,14 +140,14 @@ class AdminCalls:
 
     async def get_datapoints(self, call: Call) -> Any:
         """The data points of a Gizwits product."""
-        extra = await self._side.products.extra(await self._product(call))
+        extra = await self._side.products.extra(await self._product(call))  # nosec B610 # no Django
         return DataPointsShape(list(extra.datapoints), bool(extra.secret))
 
     async def set_datapoints(self, call: Call) -> Any:
         """Set the data points and the secret of a Gizwits product."""
         key = await self._product(call)
         body: DataPoints = call.body
-        old = await self._side.products.extra(key)
+        old = await self._side.products.extra(key)  # nosec B610 # no Django
         fresh = ProductExtra(
             old.secret if body.secret is UNSET else body.secret,
             old.datapoints if body.datapoints is UNSET else tuple(body.datapoints),
