@@ -46,7 +46,6 @@ class Journal:
     """`broker.routing.commands.Commands`, as far as it is asked to take something up."""
 
     def __init__(self) -> None:
-        self.on_adopted: list[Any] = []
         self.adopted: list[str] = []
         self.on_adopted: list[Any] = []
 
