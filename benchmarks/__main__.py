@@ -83,7 +83,8 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> bool:
+    """Measure and print; whether all of it could be measured. Raises BenchmarkError for a name that fits nothing."""
     shapes, growths = wanted(arguments.only)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 65_536)), hard))
@@ -108,18 +109,34 @@ def run(arguments: argparse.Namespace) -> None:
     say(f"Python {machine['python']}, {machine['machine']}, {machine['cores']} cores, load {load}{reactor}")
     say(f"Server CPU a message; {repetitions} repetitions after a warm-up. {NOISE}")
     rows: list[dict[str, Any]] = []
+    failed: list[str] = []
     if shapes:
         say(f"\n{HEAD}")
     for shape in shapes:
-        measured = measure(shape, peers, repetitions, share, arguments.reactor, progress.told)
-        progress.step()
+        try:
+            measured = measure(shape, peers, repetitions, share, arguments.reactor, progress.told)
+        except BenchmarkError as error:
+            failed.append(f"{error}")
+            continue
+        finally:
+            progress.step()
         for line in lines(measured):
             say(line)
         rows += [result.as_dict() for result in measured]
-    found = [grown for growth in growths if (grown := grow(growth, arguments.quick, progress, peers)) is not None]
+    found = []
+    for growth in growths:
+        try:
+            grown = grow(growth, arguments.quick, progress, peers)
+        except (BenchmarkError, OSError) as error:
+            failed.append(f"{growth.name}: {error}")
+        else:
+            found += [] if grown is None else [grown]
     if arguments.json is not None:
         text = json.dumps({"machine": machine, "rows": rows, "growth": found}, indent=1)
         arguments.json.write_text(text + "\n")
+    for line in failed:
+        print(f"benchmarks: not measured: {line}", file=sys.stderr)
+    return not failed
 
 
 def grow(growth: Growth, quick: bool, progress: Progress, peers: Peers) -> dict[str, Any] | None:
@@ -145,7 +162,7 @@ def main(given: Sequence[str]) -> int:
         if arguments.install_peers:
             install_peers()
         else:
-            run(arguments)
+            return 0 if run(arguments) else 1
     except BenchmarkError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1

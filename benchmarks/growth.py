@@ -29,6 +29,8 @@ SIZES: Final = (100, 10_000, 100_000)
 QUICK: Final = (100, 10_000)
 #: Runs of a load at each size, of which the least counts.
 RUNS: Final = 3
+#: Devices of one import.
+SLICE: Final = 2_000
 #: Descriptors that a process needs besides those of its load.
 SPARE: Final = 300
 #: Connections that set sessions up at the same time.
@@ -80,10 +82,10 @@ class Registry:
     def grow(self, size: int) -> Figures:
         broker = self._broker
         began = time.perf_counter()
-        for first in range(self._count, size, 10_000):
+        for first in range(self._count, size, SLICE):
             broker.register(
                 {"protocol": "novacloud", "product": "bench", "name": f"Device {number}"}
-                for number in range(first, min(first + 10_000, size))
+                for number in range(first, min(first + SLICE, size))
             )
         imported = (time.perf_counter() - began) / (size - self._count) * 1e6
         self._count = size

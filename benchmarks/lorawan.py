@@ -51,7 +51,7 @@ def dev_eui(number: int) -> str:
 
 def register(broker: Broker, count: int, done: int = 0) -> None:
     """Register ABP motes, of which so many are there. Raises BenchmarkError."""
-    for first in range(done, count, 10_000):
+    for first in range(done, count, 2_000):
         lines = [
             json.dumps(
                 {
@@ -62,7 +62,7 @@ def register(broker: Broker, count: int, done: int = 0) -> None:
                     "app_s_key": APP_S_KEY.hex(),
                 }
             ).encode()
-            for number in range(first, min(first + 10_000, count))
+            for number in range(first, min(first + 2_000, count))
         ]
         status, answer = broker.request(
             "POST", "/api/v1/devices/import", b"\n".join(lines) + b"\n", "application/x-ndjson"

@@ -22,7 +22,9 @@ from benchmarks.shape import Shape, Target
 ACROSS: Final = 15.0
 
 
-def broker_on(redis: Redis, name: str, first: Broker | None = None, cluster: bool = True) -> Broker:
+def broker_on(
+    redis: Redis, name: str, first: Broker | None = None, cluster: bool = True, kind: type[Broker] = Broker
+) -> Broker:
     """A process of its own. The ``first`` one's user is known to the others."""
     settings = {
         "broker.name": json.dumps(name),
@@ -30,7 +32,7 @@ def broker_on(redis: Redis, name: str, first: Broker | None = None, cluster: boo
         "storage.url": json.dumps(f"redis://127.0.0.1:{redis.port}/0"),
         "storage.allow_volatile": "true",
     }
-    broker = Broker(more=settings, own_user=first is None)
+    broker = kind(more=settings, own_user=first is None)
     if first is not None:
         broker.password = first.password
     return broker
@@ -42,13 +44,14 @@ class OneProcess(Child):
     name = "1 process"
     speaks = "processes"
     CLUSTER = False
+    KIND: type[Broker] = Broker
 
     def __init__(self) -> None:
         super().__init__()
         self.redis = Redis(keeps=False)
         self.brokers: list[Broker] = []
         try:
-            self.brokers.append(broker_on(self.redis, "a", cluster=self.CLUSTER))
+            self.brokers.append(broker_on(self.redis, "a", cluster=self.CLUSTER, kind=self.KIND))
             self.grow()
         except BaseException:
             self.stop()
@@ -89,7 +92,7 @@ class TwoProcesses(OneProcess):
         super().__init__()
 
     def grow(self) -> None:
-        self.brokers.append(broker_on(self.redis, "b", self.brokers[0]))
+        self.brokers.append(broker_on(self.redis, "b", self.brokers[0], kind=self.KIND))
 
 
 def _pair(kind: type[Pair], reader: Broker, server: Any, number: int, window: int, lasting: bool) -> Pair:

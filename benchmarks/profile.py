@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import broker as package
-from benchmarks.children import PATIENCE, BenchmarkError, Broker
+from benchmarks.children import PATIENCE, BenchmarkError, Broker, Child
 from benchmarks.lorawan import LoraUplinks
 from benchmarks.measure import Prepared
+from benchmarks.processes import TwoProcesses
 from benchmarks.sampler import BEGIN, END, FILE, Place
 from benchmarks.shape import Shape, Work
 from benchmarks.shapes import SHAPES
@@ -28,7 +29,7 @@ from benchmarks.shapes import SHAPES
 #: Where the hot paths are.
 PATHS: Final = (
     "gateway-hb", "gizwits", "lorawan", "lorawan-downlink", "novacloud", "loracenter", "fan-out", "fan-out-qos1",
-    "fan-out-qos2", "stream",
+    "fan-out-qos2", "across-qos1", "stream",
 )  # fmt: skip
 #: Functions that nearly every sample is in say nothing: the loop of the reactor, and what has started it.
 WHOLE: Final = 0.97
@@ -72,6 +73,28 @@ class SampledBroker(Broker):
         return _counter(found["lines"]), _counter(found["functions"])
 
 
+class SampledProcesses(TwoProcesses):
+    """Two of them; the samples are those of both."""
+
+    KIND = SampledBroker
+
+    def begin(self) -> None:
+        for broker in self.brokers:
+            assert isinstance(broker, SampledBroker)
+            broker.begin()
+
+    def samples(self) -> tuple[Counter[Place], Counter[Place]]:
+        """See `SampledBroker.samples`."""
+        lines: Counter[Place] = Counter()
+        functions: Counter[Place] = Counter()
+        for broker in self.brokers:
+            assert isinstance(broker, SampledBroker)
+            more_lines, more_functions = broker.samples()
+            lines += more_lines
+            functions += more_functions
+        return lines, functions
+
+
 def _counter(pairs: list[Any]) -> Counter[Place]:
     return Counter({(file, name, line): count for (file, name, line), count in pairs})
 
@@ -111,7 +134,9 @@ def sample(shape: Shape, seconds: float) -> tuple[Counter[Place], Counter[Place]
     Raises BenchmarkError.
     """
     make: Callable[[Any], Work] = GENTLER.get(shape.name) or shape.make
-    with SampledBroker(history=shape.history, more=shape.settings) as broker:
+    kind: type[SampledBroker] | type[SampledProcesses]
+    kind = SampledProcesses if "processes" in shape.storages else SampledBroker
+    with kind(history=shape.history, more=shape.settings) as broker:
         work = make(broker)
         measure_once(work, broker, max(1, shape.messages // 4))
         broker.begin()
@@ -125,7 +150,7 @@ def sample(shape: Shape, seconds: float) -> tuple[Counter[Place], Counter[Place]
     return lines, functions, used / done * 1e6
 
 
-def measure_once(work: Work, broker: Broker, messages: int) -> tuple[float, int]:
+def measure_once(work: Work, broker: Child, messages: int) -> tuple[float, int]:
     """Seconds of CPU, and messages that they were for."""
     if isinstance(work, Prepared):
         work.prepare(messages)

@@ -111,20 +111,22 @@ class Moves:
         self._server.reactor.callLater(seconds, over.callback, None)
         return over
 
-    async def _take_up(self, numbers: Sequence[int]) -> None:
-        """They are ours: as they are in storage. Of two of one client the later one counts."""
+    async def _take_up(self, numbers: Sequence[int], boxes_too: bool = True) -> None:
+        """They are ours: as they are in storage. Of two of one client the later one counts.
+
+        ``boxes_too``: what these clients have published elsewhere comes before what they publish here, whoever gets it.
+        """
         wanted = sorted(number for number in numbers if number not in self._boxes.sessions)
         if not wanted:
             return
         node = self._backplane.node
         loaded = await self._journal.load_these(wanted)
-        boxes = await self._journal.load_boxes()
+        boxes = await self._journal.load_boxes() if boxes_too else ()
         if node != self._backplane.node:
             raise Unavailable("another process has taken over what this one had")
         for number in wanted:
             self._others.ended(number)
         self._restore([one for one in loaded if one.record.number not in self._boxes.sessions])
-        # What these clients have published elsewhere comes before what they publish here, whoever gets it.
         self._boxes.aside({*boxes, *wanted})
 
     def _restore(self, loaded: Sequence[LoadedSession]) -> None:
@@ -143,6 +145,8 @@ class Moves:
     async def sweep(self) -> None:
         """Take up the sessions of processes that are gone. Those that are moving come without that."""
         remote = sorted(self._others.sessions.values(), key=lambda one: one.number)
+        #: Nobody can have published there any more when the boxes were looked at for the first session of one.
+        dead: set[str] = set()
         for start in range(0, len(remote), SWEEP):
             named = [(key_text(one.key), one.number) for one in remote[start : start + SWEEP]]
             named = [(name, number) for name, number in named if name not in self._moving]
@@ -151,8 +155,11 @@ class Moves:
             try:
                 answers = [self._backplane.take(SPACE, name, str(number)) for name, number in named]
                 taken = await DeferredList(answers, consumeErrors=True)
-                together = zip(named, taken, strict=True)
-                await self._take_up([number for (_, number), (good, one) in together if good and one.mine])
+                mine = {
+                    number: one.node for (_, number), (good, one) in zip(named, taken, strict=True) if good and one.mine
+                }
+                await self._take_up(list(mine), not dead.issuperset(mine.values()))
+                dead.update(filter(None, mine.values()))
             finally:
                 for name in names:
                     self._over(name)

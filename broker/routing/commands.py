@@ -25,8 +25,8 @@ written (full disk) are written again by `tick`. Time comes from ``clock``; the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from heapq import heapify, heappop, heappush
-from typing import Any, Protocol
+from heapq import heappop
+from typing import Any
 
 from broker.model.errors import BrokerError, Conflict, DeviceOffline, LimitExceeded, NotFound
 from broker.model.interfaces import IDeviceLink
@@ -41,15 +41,13 @@ from broker.model.messages import (
     Command,
     Reply,
 )
+from broker.routing.command_across import Across
 from broker.routing.command_journal import CommandCounters, Done, Journal
+from broker.routing.command_tables import OpenCommands
+from broker.routing.late_replies import LateReplies
 from broker.routing.live import LiveDevice, LiveDevices
 from broker.routing.router import Router
-
-#: How many late answers one command keeps.
-MAX_LATE = 10
-
-#: Entries of the list of deadlines that may belong to nothing any more, besides one for each open command.
-MAX_STALE_DEADLINES = 1000
+from broker.routing.waiters import Waiters
 
 #: A command that may not wait (``expires`` 0) still has to cross the journal and a link that is just getting ready.
 NO_WAIT_GRACE = 2.0
@@ -58,23 +56,7 @@ NO_WAIT_GRACE = 2.0
 DEFAULT_PENDING_TIMEOUT = 300.0
 
 
-class Across(Protocol):
-    """Other processes that may drive a device's commands: `broker.cluster.commands`."""
-
-    def submit(self, command: Command, done: Done) -> None:
-        """Take it here or there; see `Commands.submit`."""
-
-    def ready(self, live: LiveDevice) -> bool:
-        """Whether the device's commands are ours to send. If not yet, `Commands.ready_here` is called when they are."""
-
-    def drives(self, device: str) -> bool:
-        """Whether the device's commands are this process's."""
-
-    def reply(self, device: str, reply: Reply, pending_for: float | None) -> bool:
-        """Whether this was passed on to the process that drives the device's commands; else it is for this one."""
-
-
-class Commands:
+class Commands(OpenCommands):
     """All open commands. ``max_queued`` bounds a device's queue, ``max_open`` all of them together."""
 
     def __init__(
@@ -87,6 +69,7 @@ class Commands:
         max_queued: int = 100,
         max_open: int = 100_000,
     ) -> None:
+        super().__init__()
         self._journal = journal
         self._devices = devices
         self._router = router
@@ -94,26 +77,13 @@ class Commands:
         self.max_queued = max_queued
         self.max_open = max_open
         self.counters = CommandCounters()
-        self._open: dict[str, Command] = {}
-        #: Waiting for their device, oldest first.
-        self._queues: dict[str, dict[str, Command]] = {}
-        #: Sent or pending, per device.
-        self._unanswered: dict[str, dict[str, Command]] = {}
-        #: Ids of those among them that went out on the device's present link.
-        self._on_link: dict[str, set[str]] = {}
-        #: (when to look, command id): for each open command one that is not later than its deadline.
-        self._deadlines: list[tuple[float, str]] = []
-        self._waiters: dict[str, list[Callable[[Command], None]]] = {}
-        self._unsaved: dict[str, Command] = {}
-        #: On their way into the journal: not sent before they are in it.
-        self._adding: set[str] = set()
+        waiters = Waiters(lambda error: router.fault("wait", error))
+        self._waiters = waiters.waiting
+        #: ``wait(command_id, call)`` and ``heard(command)``: see `Waiters`.
+        self.wait, self.heard = waiters.wait, waiters.heard
         #: Devices whose queue is being sent: what is told meanwhile may submit more.
         self._dispatching: set[str] = set()
-        #: Devices of which a command is on its way to the disk as sent, before it goes out; those where that failed.
-        self._noting: set[str] = set()
-        self._unnoted: set[str] = set()
-        #: Answers whose command is being looked up: (device, answer) by command id.
-        self._late: dict[str, list[tuple[str, Reply]]] = {}
+        self._late = LateReplies(journal, self._unsaved, self.counters, self._keep)
         #: Where there are other processes.
         self.across: Across | None = None
         #: Commands of these origins are told to `followers` in every process, wherever they are driven.
@@ -188,36 +158,6 @@ class Commands:
         for command in [*waiting.values(), *unanswered.values()]:
             self._end(command, CANCELLED if command.status == QUEUED else FAILED, {"error": reason})
 
-    def get(self, command_id: str) -> Command | None:
-        """An open command; ended ones are in storage."""
-        return self._open.get(command_id)
-
-    def waiting_of(self, origin: str) -> list[Command]:
-        """What is queued of one origin, for any device."""
-        return [
-            command
-            for queue in self._queues.values()
-            for command in queue.values()
-            if command.origin == origin and command.id not in self._adding
-        ]
-
-    def unanswered(self, device_id: str) -> list[Command]:
-        """The commands of a device that are sent or pending, in the order in which they left."""
-        return list(self._unanswered.get(device_id, {}).values())
-
-    def wait(self, command_id: str, call: Callable[[Command], None]) -> Callable[[], None]:
-        """``call(command)`` once when an open command reaches its final state. Returns what stops the waiting."""
-        waiters = self._waiters.setdefault(command_id, [])
-        waiters.append(call)
-
-        def stop() -> None:
-            if call in waiters:
-                waiters.remove(call)
-            if not waiters and self._waiters.get(command_id) is waiters:
-                del self._waiters[command_id]
-
-        return stop
-
     # -- from the devices' side ------------------------------------------------------------------------------------
 
     def ready(self, live: LiveDevice) -> None:
@@ -231,10 +171,6 @@ class Commands:
             live.ready = True
             self._on_link.pop(live.ref.id, None)
             self._dispatch(live.ref.id)
-
-    def waiting(self, device_id: str) -> list[Command]:
-        """What is queued for a device, oldest first, for a side that takes commands itself."""
-        return [command for command in self._queues.get(device_id, {}).values() if command.id not in self._adding]
 
     def take(self, command_id: str, done: Done) -> None:
         """Take one that is `waiting`: it is sent from now on. ``done(None)`` when that is on disk.
@@ -330,27 +266,7 @@ class Commands:
         for device_id in unnoted:
             self._dispatch(device_id)
 
-    def restore(self, commands: Iterable[Command]) -> None:
-        """Take up the open commands of an earlier life, oldest first."""
-        for command in commands:
-            self._open[command.id] = command
-            table = self._queues if command.status == QUEUED else self._unanswered
-            table.setdefault(command.device, {})[command.id] = command
-            self._watch(command)
-
     # -- other processes -------------------------------------------------------------------------------------------
-
-    def holds(self, device_id: str) -> bool:
-        """Whether anything of the device is open, or on its way into the journal or out of memory."""
-        if device_id in self._queues or device_id in self._unanswered:
-            return True
-        return any(command.device == device_id for command in self._unsaved.values())
-
-    def settled(self, device_id: str) -> bool:
-        """Whether all that is known of its commands has been handed to the journal."""
-        if device_id in self._noting or any(command.device == device_id for command in self._unsaved.values()):
-            return False
-        return not any(command_id in self._adding for command_id in self._queues.get(device_id, ()))
 
     def drives(self, device_id: str) -> bool:
         """Whether the device's commands are this process's: always, where there is no other."""
@@ -360,41 +276,6 @@ class Commands:
         """Another process had them: open commands of one device, oldest first."""
         self.restore(command for command in commands if command.id not in self._open and not command.final)
         self._dispatch(device_id)
-
-    def give_up(self, device_id: str) -> None:
-        """They are another process's: forget them as they are in the journal."""
-        for command in (*self._queues.pop(device_id, {}).values(), *self._unanswered.pop(device_id, {}).values()):
-            self._open.pop(command.id, None)
-        self._on_link.pop(device_id, None)
-
-    def give_up_all(self) -> None:
-        """All are other processes': nothing more is written of them."""
-        for device_id in {command.device for command in self._open.values()}:
-            self.give_up(device_id)
-        self._unsaved.clear()
-        self._unnoted.clear()
-
-    def heard(self, command: Command) -> None:
-        """A command has ended, here or where it was driven: tell who waits for it here."""
-        waiters = self._waiters.pop(command.id, [])
-        while waiters:  # each may stop others that wait
-            call = waiters.pop(0)
-            try:
-                call(command)
-            except Exception as error:
-                self._router.fault("wait", error)
-
-    def every(self) -> list[Command]:
-        """All open commands."""
-        return list(self._open.values())
-
-    @property
-    def open(self) -> int:
-        return len(self._open)
-
-    def queued(self, device_id: str) -> int:
-        """How many commands wait for this device."""
-        return len(self._queues.get(device_id, ()))
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -425,8 +306,10 @@ class Commands:
             return False
         if len(self._on_link.get(device_id, ())) >= live.link.window:
             return False
+        if device_id in self._noting or device_id in self._unnoted:
+            return False
         command = next(iter(queue.values()))
-        if device_id in self._noting or command.id in self._adding or command.options.get("after") in self._open:
+        if command.id in self._adding or command.options.get("after") in self._open:
             return False  # the next one may not overtake it
         self._send(command, live.link)
         return True
@@ -499,60 +382,6 @@ class Commands:
         self._change(command, status, result)
         self.heard(command)
 
-    def _forget(self, command: Command) -> None:
-        self._open.pop(command.id, None)
-        self._unqueue(command)
-        unanswered = self._unanswered.get(command.device)
-        if unanswered is not None:
-            unanswered.pop(command.id, None)
-            if not unanswered:
-                del self._unanswered[command.device]
-        self._off_link(command)
-
-    def _off_link(self, command: Command) -> None:
-        """It takes no place in the window of its device's link any more."""
-        on_link = self._on_link.get(command.device)
-        if on_link is not None:
-            on_link.discard(command.id)
-            if not on_link:
-                del self._on_link[command.device]
-
-    def _unqueue(self, command: Command) -> None:
-        queue = self._queues.get(command.device)
-        if queue is not None:
-            queue.pop(command.id, None)
-            if not queue:
-                del self._queues[command.device]
-
-    def _put_back(self, command: Command, deadline: float | None) -> None:
-        """It could not be taken: it waits again, in its old place."""
-        unanswered = self._unanswered[command.device]
-        del unanswered[command.id]
-        if not unanswered:
-            del self._unanswered[command.device]
-        command.status = QUEUED
-        self._queues[command.device] = {command.id: command, **self._queues.get(command.device, {})}
-        if deadline is not None:
-            self._set_deadline(command, deadline)
-
-    def _set_deadline(self, command: Command, when: float) -> None:
-        old, command.deadline = command.deadline, when
-        if old is None or when < old:
-            self._watch(command)
-
-    def _watch(self, command: Command) -> None:
-        deadlines = self._deadlines
-        if command.deadline is not None:
-            heappush(deadlines, (command.deadline, command.id))
-        if len(deadlines) > 2 * len(self._open) + MAX_STALE_DEADLINES:
-            # Most commands end long before their expiry: what they left behind would stay for an hour.
-            deadlines[:] = [
-                (known.deadline, known.id)
-                for known in self._open.values()
-                if known.deadline is not None and known.id not in self._adding
-            ]
-            heapify(deadlines)
-
     def _save(self, command: Command) -> None:
         if command.id in self._adding:
             return  # saved when it turns out to be in the journal at all
@@ -566,30 +395,8 @@ class Commands:
 
     def late_reply(self, device_id: str, reply: Reply) -> None:
         """An answer to nothing that is open: kept with its command if it is one of this device, else counted."""
-        command_id = reply.command_id
-        waiting = self._late.setdefault(command_id, [])
-        if len(waiting) >= MAX_LATE:
-            self.counters.unmapped_replies += 1
-            return
-        waiting.append((device_id, reply))
-        if len(waiting) > 1:
-            return  # one look-up for all: each would get a copy of its own, and the last copy saved would win
+        self._late.take(device_id, reply)
 
-        def found(command: Command | None) -> None:
-            command = self._unsaved.get(command_id, command)
-            for device, late in self._late.pop(command_id):
-                self._keep_late(command, device, late)
-
-        self._journal.find_command(command_id, found)
-
-    def _keep_late(self, command: Command | None, device_id: str, reply: Reply) -> None:
-        known = command is not None and command.device == device_id and command.final
-        if command is None or not known or reply.status in (PENDING, command.status):
-            self.counters.unmapped_replies += 1
-            return
-        self.counters.late_replies += 1
-        if len(command.late) < MAX_LATE:
-            entry = {"status": reply.status, "result": reply.payload, "at": round(reply.received_at, 3)}
-            command.late.append(entry)
-            self._save(command)
-            self._router.command(command)
+    def _keep(self, command: Command) -> None:
+        self._save(command)
+        self._router.command(command)

@@ -59,7 +59,7 @@ class StorageTable(Discreet, Table, frozen=True, kw_only=True, forbid_unknown_fi
 class ClusterTable(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Several broker processes on one Redis; without one, without effect. docs/cluster.md"""
 
-    #: Whether this process is one of several. Not proven against every fault yet; docs/cluster.md has more.
+    #: Whether this process is one of several. What that promises, and how it is proven: docs/cluster.md.
     enabled: bool = False
     #: Seconds without a sign of life after which a process counts as dead, and others take over what it had.
     lease: Annotated[float, Meta(ge=1, le=300)] = 10.0

@@ -61,6 +61,8 @@ class AcrossTests(ProcessCase):
         self.assertEqual(answer.status, 200)
         cookie = {"Cookie": str(answer.getheader("Set-Cookie")).partition(";")[0]}
         csrf = json.loads(answer.read())["csrf"]
+        # A process that has just come may hear of it some milliseconds later.
+        eventually(lambda: browse(b, "GET", cookie).status == 200, "b to know")
         self.assertEqual(json.loads(browse(b, "GET", cookie).read())["csrf"], csrf)
         c = self.start("c")
         self.assertEqual(json.loads(browse(c, "GET", cookie).read())["csrf"], csrf)

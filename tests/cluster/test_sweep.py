@@ -47,7 +47,6 @@ class Journal:
 
     def __init__(self) -> None:
         self.adopted: list[str] = []
-        self.on_adopted: list[Any] = []
 
     def adopt(self, device: str, commands: list[Command]) -> None:
         self.adopted += [one.id for one in commands]

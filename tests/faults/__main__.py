@@ -114,6 +114,9 @@ def main() -> int:
         print("\n".join((str(error), *getattr(error, "__notes__", ()))), file=sys.stderr)
         print(f"\nkept: {folder}\nonce more: {again(arguments)}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"\nstopped; kept: {folder}", file=sys.stderr)
+        return 130
     if arguments.folder is None:
         shutil.rmtree(folder, ignore_errors=True)
     return 0

@@ -133,8 +133,8 @@ class Roaming:
         self._random = random
         self._rate = rate
         self._since: dict[int, float] = {}
-        #: Nobody leaves any more.
-        self.staying = False
+        #: Nobody leaves yet, or any more.
+        self.staying = True
         self._beats = LoopingCall(self._beat)
         self._beats.clock = reactor
 

@@ -65,6 +65,9 @@ class Gateway88Kind(Kind):
     def there(self) -> bool:
         return all(gateway.online for gateway in self._gateways)
 
+    def go(self) -> None:
+        self._roaming.staying = False
+
     def hush(self) -> None:
         self._roaming.staying = True
 

@@ -150,6 +150,10 @@ class GizwitsKind(Kind):
         if isinstance(packet, g.Ack) and packet.sn in self._asked:
             self._acknowledged[packet.sn] += 1
 
+    def go(self) -> None:
+        for roaming in self._roaming:
+            roaming.staying = False
+
     def hush(self) -> None:
         def hush() -> None:
             if self._asking.running:

@@ -2,7 +2,7 @@
 
 ::
 
-    register ──> begin ──> there? ──> work, unrest, ... ──> hush ──> settled? ──> faults, accounts ──> end
+    register ──> begin ──> there? ──> go ──> work, unrest, ... ──> hush ──> settled? ──> faults, accounts ──> end
 
 All of it is called by the storm's thread; what runs on the reactor is reached through `tests.faults.crowd.Crowd`.
 """
@@ -43,6 +43,9 @@ class Kind:
     def there(self) -> bool:
         """Whether everybody has been heard."""
         return True
+
+    def go(self) -> None:
+        """Everybody is there: from now on they come and go."""
 
     def turn(self, elapsed: float, publishing: bool) -> None:
         """Some hundred times a second. ``elapsed``: seconds since the last one."""

@@ -207,6 +207,9 @@ class LorawanKind(Kind):
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
+    def go(self) -> None:
+        self._roaming.staying = False
+
     def hush(self) -> None:
         def hush() -> None:
             self._roaming.staying = True

@@ -76,6 +76,9 @@ class NovaCloudKind(Kind):
     def there(self) -> bool:
         return all(device.online for device in self._devices)
 
+    def go(self) -> None:
+        self._roaming.staying = False
+
     def hush(self) -> None:
         self._roaming.staying = True
 

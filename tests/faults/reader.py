@@ -35,7 +35,7 @@ class StreamKind(Kind):
         self._place = crowd.anywhere("http")
         self._stream: Stream | None = None
         self._opening = False
-        self._staying = False
+        self._staying = True
         self._heard_at = 0.0
         self.opened = 0
         #: (device, number) -> how often it was told; messages of all kinds
@@ -99,6 +99,9 @@ class StreamKind(Kind):
             number = _number_in(message)
             if number is not None:
                 self._numbers[message["device"], number] += 1
+
+    def go(self) -> None:
+        self._staying = False
 
     def hush(self) -> None:
         self._staying = True

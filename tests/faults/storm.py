@@ -43,6 +43,8 @@ KINDS: Final = ("mqtt", "novacloud", "gateway88", "gizwits", "lorawan", "stream"
 #: Seconds: after a fault for what it was to heal; for everything to be delivered, besides what a lease takes.
 SETTLE = 3.0
 QUIET = 60.0
+#: Seconds for everybody to be there.
+COMING = 180.0
 #: Seconds in which all processes have heard of a new subscription.
 INTEREST = 0.5
 #: Seconds between two looks at what became of orders, and between two lines for who watches.
@@ -112,8 +114,11 @@ class FaultStorm:
             kind.register(first)
         for kind in self.kinds:
             kind.begin()
-        eventually(self._all_there, f"everybody is there ({', '.join(kind.name for kind in self.kinds)})", QUIET)
+        names = ", ".join(kind.name for kind in self.kinds)
+        eventually(self._all_there, f"everybody is there ({names})", COMING)
         self._turn_for(INTEREST)
+        for kind in self.kinds:
+            kind.go()
         for orders in self._orders:
             orders.start()
         self._began = time.monotonic()

@@ -25,7 +25,7 @@ LEASE = 1.5
 
 
 class FaultStormTests(TestCase):
-    timeout = 300
+    timeout = 600
     log: ClassVar[Logger] = Logger(namespace="tests.faults")
 
     def storm(self, seed: int, faults: Collection[str] = ()) -> Deferred[None]:

@@ -9,9 +9,13 @@ import subprocess
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 from uuid import uuid4
 
 from tests.real import PATIENCE, eventually
+
+#: Seconds for a program to start and end beside many others.
+SLOWLY: Final = 90.0
 
 
 class Terminal:
@@ -49,7 +53,7 @@ class Terminal:
         mark = f"end-{uuid4().hex}"
         begin = len(self.output)
         self.type(f'{code}\necho "{mark} $?"')
-        done = eventually(lambda: self._find(rf"{mark} (\d+)\n", begin), code)
+        done = eventually(lambda: self._find(rf"{mark} (\d+)\n", begin), code, SLOWLY)
         printed = self.output[begin : begin + done.start()]
         assert done[1] == "0", f"status {done[1]} of\n{code}\n{printed}"
         return printed

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
+from contextlib import redirect_stderr
+from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +22,10 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from broker import __version__
+from broker.admin import cli as admin_cli
 from broker.model.names import CLOSE_REASONS
+from broker.simulate import __main__ as simulate_cli
+from broker.storage import __main__ as storage_cli
 from tests.manual.blocks import ROOT
 from tools.reference.__main__ import DOCS, pages, stale
 from tools.reference.contents import CHAPTERS, missing_pages, unknown_pages, with_contents
@@ -57,6 +64,44 @@ def broken_links(page: Path) -> list[str]:
     return found
 
 
+#: Programs of ours -> the parser of what follows.
+PARSERS: Final = {
+    "broker-admin": cache(admin_cli.parser),
+    "python -m broker.admin": cache(admin_cli.parser),
+    "python -m broker.simulate": cache(simulate_cli.parser),
+    "python -m broker.storage": cache(storage_cli.parser),
+}
+
+
+_OURS: Final = r"broker-admin|python -m broker\.(?:admin|simulate|storage)"
+_PROGRAM: Final = re.compile(rf"^(?:\$ )?(?:\.venv/bin/)?((?:{_OURS}) .*)$")
+#: What stands for something that the reader knows.
+_NOT_MEANT: Final = re.compile(r"\.\.\.| (SUBJECT|COMMAND|PROTOCOL)\b|--help")
+
+
+def command_lines(text: str) -> list[str]:
+    """Commands of ours in a page: in its blocks, and between single backquotes."""
+    blocks = re.findall(r"^```(?:sh|text|)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    outside = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    lines += [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", outside)]
+    found = [match[1] for line in lines for part in line.split("; ") if (match := _PROGRAM.match(part))]
+    return [line for line in found if not _NOT_MEANT.search(line)]
+
+
+def misunderstood(line: str) -> str:
+    """Why a command line cannot be; empty if it can."""
+    line = re.split(r" \|\|? | >| && ", line)[0]
+    words = shlex.split(line, comments=True)
+    name = next(one for one in PARSERS if line.startswith(one))
+    with redirect_stderr(StringIO()) as said:
+        try:
+            PARSERS[name]().parse_args(words[len(name.split()) :])
+        except SystemExit:
+            return said.getvalue().strip().rpartition("\n")[2]
+    return ""
+
+
 class WrittenPagesTests(TestCase):
     timeout = 120
 
@@ -92,25 +137,40 @@ class BuildTests(TestCase):
     timeout = 180
 
     def test_it_builds_without_a_warning(self) -> Deferred[None]:
-        return deferToThread(self.build)
+        """All but the writing, which `make docs` does as well."""
+        return deferToThread(self.build, "dummy", DOCS)
 
-    def build(self) -> None:
+    def test_nothing_is_loaded_from_elsewhere(self) -> Deferred[None]:
+        """By the theme, which is on any page, or by a page itself."""
+        for page in DOCS.glob("*.md"):
+            self.assertNotRegex(page.read_text("utf-8"), r"!\[[^]]*\]\(\w+:|<(img|script|iframe|link)\b", page.name)
+        small = Path(self.mktemp()).absolute()
+        small.mkdir(parents=True)
+        (small / "index.md").write_text("# One page\n")
+
+        def look() -> None:
+            out = self.build("html", small)
+            loaded = [found for file in out.rglob("*") if file.suffix in (".html", ".css") for found in _loaded(file)]
+            self.assertEqual(loaded, [], "the pages have to work without a network")
+
+        return deferToThread(look)
+
+    def build(self, builder: str, pages: Path) -> Path:
         out = Path(self.mktemp()).absolute()
+        command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-E", "-b", builder]
         done = subprocess.run(
-            [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-E", "-b", "html", str(DOCS), str(out)],
+            [*command, "-c", str(DOCS), str(pages), str(out)],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
             check=False,
         )
         self.assertEqual((done.returncode, done.stderr), (0, ""))
-        built = sorted(out.glob("*.html"))
-        self.assertGreater(len(built), 25)
-        loaded = {
-            (page.name, *found) for page in built for found in _LOADED.findall(page.read_text("utf-8")) if any(found)
-        }
-        loaded |= {(sheet.name, *found) for sheet in out.rglob("*.css") for found in _LOADED.findall(sheet.read_text())}
-        self.assertEqual(loaded, set(), "the pages have to work without a network")
+        return out
+
+
+def _loaded(file: Path) -> list[str]:
+    return [f"{file.name}: {''.join(found)}" for found in _LOADED.findall(file.read_text("utf-8"))]
 
 
 class LinkTests(SynchronousTestCase):
@@ -149,22 +209,20 @@ class NamesTests(SynchronousTestCase):
         told = set(re.findall(r"`(\w+)`", self.texts["troubleshooting.md"]))
         self.assertEqual(set(CLOSE_REASONS) - told - _PLAIN_ENDS, set())
 
-    def test_commands_of_the_command_line(self) -> None:
-        """Every `broker-admin SUBJECT VERB` of the manual and the READMEs is one."""
-        listing = self.texts["admin.md"]
-        known = {tuple(row.split()[:2]) for row in re.findall(r"^\| `([a-z][^`]*)` \|", listing, re.MULTILINE)}
-        subjects = {subject for subject, *_ in known}
+    def test_command_lines(self) -> None:
+        """Every one of our own that a page tells its readers to type is understood. What it says is not done here."""
         readmes = {name: (ROOT / name).read_text("utf-8") for name in ("README.md", "README.zh.md")}
-        for name, text in {**self.texts, **readmes}.items():
-            for subject, verb in re.findall(r"broker-admin ([a-z][\w-]*)(?: ([a-z][\w-]*))?", text):
-                self.assertIn(subject, subjects, name)
-                if verb and (subject, verb) not in known:
-                    self.assertTrue(
-                        any(subject == one and rest and not rest[0].islower() for one, *rest in known)
-                        or any(one == (subject,) for one in known)
-                        or subject in _SINGLE,
-                        (name, subject, verb),
-                    )
+        found = [(name, line) for name, text in {**self.texts, **readmes}.items() for line in command_lines(text)]
+        self.assertGreater(len(found), 60)
+        wrong = [f"{name}: {line}: {why}" for name, line in found if (why := misunderstood(line))]
+        self.assertEqual(wrong, [])
+
+    def test_the_check_of_command_lines_can_fail(self) -> None:
+        block = "```sh\nbroker-admin devices list \\\n  --online yes  # all\nbroker-admin devices dance\n```\n"
+        text = f"{block}`broker-admin status`"
+        first, second, third = command_lines(text)
+        self.assertEqual([misunderstood(first), misunderstood(third)], ["", ""])
+        self.assertIn("dance", misunderstood(second))
 
     def test_the_version_is_in_the_changelog(self) -> None:
         self.assertIn(f"## [{__version__}] - ", (ROOT / "CHANGELOG.md").read_text("utf-8"))
@@ -174,5 +232,3 @@ class NamesTests(SynchronousTestCase):
 _NO_METRICS: Final = frozenset({"broker_event"})
 #: Ends that are nobody's trouble.
 _PLAIN_ENDS: Final = frozenset({"client_closed", "shutdown", "replaced", "resting"})
-#: Subjects of the command line that have no verbs.
-_SINGLE: Final = frozenset({"call", "connections", "messages", "metrics", "status", "stream"})

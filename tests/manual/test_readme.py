@@ -18,7 +18,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.manual.blocks import ROOT, SHELL, Block, blocks_of
-from tests.manual.terminals import Terminal
+from tests.manual.terminals import SLOWLY, Terminal
 from tests.real import RealBroker, eventually
 
 README: Final = ROOT / "README.md"
@@ -36,8 +36,6 @@ SIMULATORS: Final = {
     "customer": "loracenter",
 }
 LOOPBACK_TLS: Final = '["tls:0:interface=127.0.0.1"]'
-#: Seconds for a program to start beside many others.
-PATIENCE: Final = 90.0
 #: What a reader is asked to have.
 PROGRAMS: Final = ("bash", "curl", "mosquitto_sub", "mosquitto_pub", "python3")
 
@@ -105,10 +103,10 @@ class ReadmeTests(TestCase):
             other = self.others[block.code] = self.terminal()
             other.type(f". .venv/bin/activate\n{code}")
             if block.what:
-                other.wait_for(block.what, block.code, PATIENCE)
+                other.wait_for(block.what, block.code, SLOWLY)
         elif block.how == "eventually":
             pattern = re.compile(block.what, re.DOTALL)
-            eventually(lambda: pattern.search(terminal.run(code)), block.what, PATIENCE)
+            eventually(lambda: pattern.search(terminal.run(code)), block.what, SLOWLY)
         else:
             printed = terminal.run(code)
             if block.how == "expect":

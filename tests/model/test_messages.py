@@ -123,6 +123,20 @@ class UplinkTests(SynchronousTestCase):
             self.assertEqual(uplink.full_meta(), wanted)
             self.assertEqual(json.loads(uplink.as_json()).get("meta"), wanted)
 
+    def test_what_is_kept_of_the_message_before_is_not_told_of_this_one(self) -> None:
+        device = DeviceRef("novacloud", "d-1")
+        for kind, at, sent_at in (
+            ("data", 10.0, 9.0),
+            ("data", 10.0, 9.5),
+            ("status", 11.0, 9.5),
+            ("data", 11.0, None),
+            ("data", 11.0, 0.0),
+            ("made-up", 11.0, 9.5),
+        ):
+            said = json.loads(Uplink(device, kind, {"n": at}, at, sent_at).as_json())
+            wanted = {"device": "d-1", "protocol": "novacloud", "kind": kind, "at": at, "payload": {"n": at}}
+            self.assertEqual(said, wanted if sent_at is None else {**wanted, "meta": {"sent_at": sent_at}})
+
     def test_the_given_meta_is_not_changed(self) -> None:
         meta = {"port": 2}
         self.uplink({}, meta=meta, sent_at=1.0).as_json()

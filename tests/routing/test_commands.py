@@ -17,7 +17,8 @@ from broker.model.messages import (
     TIMED_OUT,
     Command,
 )
-from broker.routing.commands import DEFAULT_PENDING_TIMEOUT, MAX_STALE_DEADLINES, NO_WAIT_GRACE
+from broker.routing.command_tables import MAX_STALE_DEADLINES
+from broker.routing.commands import DEFAULT_PENDING_TIMEOUT, NO_WAIT_GRACE
 from tests.routing.fakes import CommandsCase, FakeLink, Watching
 
 

@@ -15,7 +15,7 @@ from broker.model.messages import (
     TIMED_OUT,
     Command,
 )
-from broker.routing.commands import MAX_LATE
+from broker.routing.late_replies import MAX_LATE
 from tests.routing.fakes import CommandsCase
 
 

@@ -90,6 +90,21 @@ class NotedTests(CommandsCase):
             self.journal.go_on()
         self.assertEqual(link.sent, ["a", "b"])
 
+    def test_a_journal_that_refuses_at_once(self) -> None:
+        """It is asked once a tick, and not for ever."""
+        for name in "ab":
+            self.submit(name)
+        self.journal.failure = Unavailable("no connection to Redis")
+        _, link = self.connect(window=2)
+        self.submit("c")  # it is not kept either
+        asked = self.journal.calls.count((SENT, "a"))
+        self.assertEqual((asked, link.sent), (1, []))
+        self.advance(0.25)
+        self.assertEqual(self.journal.calls.count((SENT, "a")), 2)
+        self.allow()
+        self.advance(0.25)
+        self.assertEqual(link.sent, ["a", "b"])
+
     def test_it_expires_as_if_it_had_never_been_taken(self) -> None:
         command = self.submit("a", expires=10.0)
         self.journal.held = True

@@ -57,6 +57,7 @@ class Products:
         #: Whether any product that was asked for has data points: others pay nothing for those.
         self.in_use = False
         core.registry.on_change.append(self._changed)
+        core.backplane.hear("giz.product", self._heard)
 
     # -- products --------------------------------------------------------------------------------------------------
 
@@ -68,6 +69,17 @@ class Products:
         table = Table(extra.datapoints) if extra.datapoints else None
         await self._extras.put(product, extra)
         self._keep(product, table)
+        self._tell_devices()
+        if not self._core.backplane.alone:
+            self._core.backplane.tell("giz.product", product.encode())
+
+    def _heard(self, node: str, body: bytes) -> None:
+        """Another process has given a product other data points: they are read when they are asked for."""
+        if node != self._core.backplane.node:
+            self._tables.pop(body.decode(), None)
+            self._tell_devices()
+
+    def _tell_devices(self) -> None:
         for live in self._core.devices:
             if live.ref.protocol == PROTOCOL and live.online:
                 self.arrived(live.ref)

@@ -63,6 +63,7 @@ class SessionsAcross:
         self._sessions.on_use.append(self._used)
         backplane.answer("http.session", self._learn)
         backplane.answer("http.session.all", lambda node, body: self._packed(self._sessions.every()))
+        backplane.hear("http.session.new", self._hear)
         backplane.hear("http.session.end", self._end)
         backplane.hear("http.session.used", self._use)
         for node in backplane.others():
@@ -77,6 +78,7 @@ class SessionsAcross:
         """Answers when the others know of a new one."""
         if not self._backplane.alone:
             body = self._packed([session])
+            self._backplane.tell("http.session.new", body)  # for those that we do not know of yet
             asked = [self._ask(node, "http.session", body) for node in self._backplane.others()]
             await DeferredList(asked, consumeErrors=True)
 
@@ -94,6 +96,10 @@ class SessionsAcross:
             session = Session(one.key, now - one.idle, now + one.left, one.expires_at, one.csrf)
             self._sessions.take(session)
         return b""
+
+    def _hear(self, node: str, body: bytes) -> None:
+        if node != self._backplane.node:
+            self._learn(node, body)
 
     def _ended(self, session: Session) -> None:
         self._told_at.pop(session.key, None)

@@ -66,6 +66,7 @@ class BackupOverview:
     def _shape(self, record: DeviceRecord) -> GatewayBackups:
         care, now = self._care, self._core.clock()
         live = self._core.devices.get(record.id)
+        online = (live is not None and live.online) or self._core.whereabouts.online(record.id)
         newest = care.newest.get(record.id)
         trouble = care.trouble.get(record.id)
         failures = 0 if trouble is None else trouble.failures
@@ -82,7 +83,7 @@ class BackupOverview:
         return GatewayBackups(
             gateway=record.id,
             name=record.name,
-            online=live is not None and live.online,
+            online=online,
             newest=None if newest is None else backup_shape(newest),
             age=None if age is None else round(age, 3),
             every=every,

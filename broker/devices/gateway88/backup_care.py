@@ -30,6 +30,7 @@ from broker.devices.gateway88.backups import BACKUPS, GATEWAY
 from broker.devices.gateway88.identity import BACKUP_EVERY, PROTOCOL
 from broker.devices.gateway88.operations import Operations, operation_of
 from broker.devices.gateway88.settings import Settings, backup_windows
+from broker.events.across import DUTY as EVENTS
 from broker.model.errors import BrokerError
 from broker.model.interfaces import IConsumer
 from broker.model.messages import CANCELLED, EXPIRED, SUCCEEDED, Command, DeviceRef, Presence, Uplink
@@ -55,6 +56,8 @@ RETRY: Final = 900.0
 MAX_DOUBLINGS: Final = 6
 #: Characters of an error that are kept.
 MAX_ERROR: Final = 200
+#: In place of a command's id, until it has one.
+BEGINNING: Final = "beginning "
 
 
 class Trouble(msgspec.Struct, kw_only=True, frozen=True):
@@ -91,6 +94,8 @@ class BackupCare:
         self._looking = False
         core.router.listen(self)
         core.registry.on_change.append(self._changed)
+        core.backplane.hear("gw88.backup", self._heard_backup)
+        core.backplane.hear("gw88.trouble", self._heard_trouble)
 
     @deferred
     async def open(self) -> None:
@@ -152,6 +157,7 @@ class BackupCare:
         finding: Deferred[Any] = self._core.files.get(BACKUPS, str(name))
         finding.addCallback(lambda info: None if info is None else self._note(info))
         finding.addErrback(self._not_known)
+        self._tell("gw88.backup", str(name))
         if mac in self.trouble:
             self._set(mac, None)
 
@@ -176,6 +182,27 @@ class BackupCare:
             self.trouble[mac] = trouble
         writing = self._records.remove(mac) if trouble is None else self._records.put(mac, trouble)
         writing.addErrback(self._not_known)
+        self._tell("gw88.trouble", (mac, trouble))
+
+    # -- other processes: a gateway may be at another one when its next backup is due ------------------------------
+
+    def _tell(self, kind: str, what: Any) -> None:
+        if not self._core.backplane.alone:
+            self._core.backplane.tell(kind, msgspec.msgpack.encode(what))
+
+    def _heard_backup(self, node: str, body: bytes) -> None:
+        if node != self._core.backplane.node:
+            finding: Deferred[Any] = self._core.files.get(BACKUPS, msgspec.msgpack.decode(body, type=str))
+            finding.addCallback(lambda info: None if info is None else self._note(info))
+            finding.addErrback(self._not_known)
+
+    def _heard_trouble(self, node: str, body: bytes) -> None:
+        if node != self._core.backplane.node:
+            mac, trouble = msgspec.msgpack.decode(body, type=tuple[str, Trouble | None])
+            if trouble is None:
+                self.trouble.pop(mac, None)
+            else:
+                self.trouble[mac] = trouble
 
     def _not_known(self, failure: Failure) -> None:
         failure.trap(BrokerError)
@@ -190,6 +217,9 @@ class BackupCare:
             return
         if self._cursor is None:
             self._next_round = now + ROUND
+            if not self._core.backplane.alone:  # those whose gateway has gone to another process are that one's
+                known = self._core.commands.get
+                self._running = {id: mac for id, mac in self._running.items() if known(id) or id.startswith(BEGINNING)}
         self._looking = True
         reading: Deferred[Any] = self._core.storage.list_devices(DeviceQuery(protocol=PROTOCOL), PAGE, self._cursor)
         reading.addCallback(self._look_at)
@@ -216,8 +246,8 @@ class BackupCare:
 
     def _tell_if_old(self, record: DeviceRecord, now: float) -> None:
         limit = self.settings.backup_too_old
-        if not limit or not self.every(record):
-            return
+        if not limit or not self.every(record) or self._core.duties.far(EVENTS) is not None:
+            return  # of several processes the one that has the events tells
         newest = self.newest.get(record.id)
         age = now - (record.created_at if newest is None else newest.created_at)
         trouble = self.trouble.get(record.id, Trouble())
@@ -256,7 +286,7 @@ class BackupCare:
         return is_open(backup_windows(self.settings), now)
 
     def _begin(self, mac: str) -> None:
-        self._running[marker := f"beginning {mac}"] = mac
+        self._running[marker := f"{BEGINNING}{mac}"] = mac
         ordering = self._operations.order(mac, codec.DATAFILE_BACKUP, {}, ORIGIN, expires=WAIT)
 
         def taken(command: Command) -> None:

@@ -55,6 +55,17 @@ class Exchange:
         self._operations = operations
         self._updates = updates
         self._moved = moved
+        succession.on_heard.append(self._elsewhere)
+
+    def _elsewhere(self, device: str, before: str, now: str) -> None:
+        """Another process has exchanged the gateway: what of it is here goes, too."""
+        self._moved(device, before)
+        successor = self._succession.of(device)
+        recovery = "" if successor is None else successor.steps[-1].command
+        for command in self._core.commands.unanswered(device):
+            if command.id != recovery:
+                self._core.commands.fail(command.id, {"error": f"the gateway {before} was replaced by {now}"})
+        self._moved(device, now)
 
     @deferred
     async def open(self) -> None:

@@ -16,7 +16,7 @@
   again is sent on the listener's slow tick, up to a second late; there is no timer for a message.
 * Bytes that are no frame are passed over; too many of them, or too many frames that are damaged, close the connection.
 
-What a message means is in `mapping` and `operations`, how a frame looks in `codec`.
+How a gateway comes in is in `entry`, what a message means in `mapping` and `operations`, how a frame looks in `codec`.
 """
 
 from __future__ import annotations
@@ -25,93 +25,45 @@ from collections.abc import Iterator
 from math import inf
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHandshakeListener, ISSLTransport
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from broker.core import Core
-from broker.devices.gateway88.admission import LOOK_AGAIN, Admission, Refused
-from broker.devices.gateway88.backup_care import BackupCare
-from broker.devices.gateway88.codec import GATEWAY_INFO
-from broker.devices.gateway88.container import FLAVOURS
-from broker.devices.gateway88.conversation import GIVE_UP, SEND_AGAIN, Conversation, Incoming, Sent
-from broker.devices.gateway88.counters import Gateway88Counters
-from broker.devices.gateway88.exchange import Exchange
-from broker.devices.gateway88.frames import Damage, FrameDecoder, Item
-from broker.devices.gateway88.identity import PROTOCOL, Shown, mac_text
-from broker.devices.gateway88.mapping import Session
-from broker.devices.gateway88.masking import masked
-from broker.devices.gateway88.operations import Operations
-from broker.devices.gateway88.settings import Settings
-from broker.devices.gateway88.succession import Succession
+from broker.devices.gateway88.conversation import GIVE_UP, Incoming
+from broker.devices.gateway88.entry import GatewayEntry
+from broker.devices.gateway88.frames import Damage, Item
+from broker.devices.gateway88.home import Gateway88Home
 from broker.devices.gateway88.tracing import Frames
-from broker.devices.gateway88.updates import GatewayUpdater
-from broker.listening.connection import Connection
-from broker.listening.listener import Listener
 from broker.listening.tap import Tell
 from broker.model.errors import Invalid
 from broker.model.interfaces import ITracedLink
 from broker.model.messages import Command
-from broker.routing.values import LastValues
-from broker.storage.registry import Change, Login
 
 #: Frames of somebody else after which a connection is closed.
 MAX_FOREIGN: Final = 3
-#: Changes in the registry that end a gateway's connection.
-ENDING: Final = frozenset({"device_removed", "device_disabled", "device_secret"})
 #: Bytes that cost as much as a message: reading and inflating are work, too.
 WORK_OF_A_MESSAGE: Final = 16_384
 
 
-class Asking:
-    """The phase while the registry is asked: what was read already, and what came behind it."""
-
-    __slots__ = ("answer", "chunks", "first", "items", "size")
-
-    def __init__(self, first: Item, items: Iterator[Item]) -> None:
-        self.first = first
-        self.items = items
-        self.chunks: list[bytes] = []
-        self.size = 0
-        self.answer: Deferred[None] | None = None
-
-
 @implementer(ITracedLink, IHandshakeListener)
-class Gateway88Connection(Connection):
+class Gateway88Connection(GatewayEntry):
     """One gateway's connection, and the way to it while it is admitted."""
 
-    home: Gateway88Listener
-    protocol = PROTOCOL
     pending_in_window = False
-    #: Waits to close a gateway that may not come in; an attribute of few connections.
-    _refusal: Any = None
 
-    def __init__(self, home: Gateway88Listener, host: str, port: int) -> None:
+    def __init__(self, home: Gateway88Home, host: str, port: int) -> None:
         super().__init__(home, host, port)
         settings = home.settings
         self.window = settings.command_window
         self.answer_timeout = GIVE_UP
         self.pending_timeout = settings.firmware_timeout
-        first_limit = min(settings.max_first_frame, home.limits.max_message_size)
-        self.decoder = FrameDecoder(first_limit, settings.checksum_without_length)
-        self.conversation = Conversation(
-            settings.max_plain_size, FLAVOURS[settings.container], settings.checksum_without_length
-        )
-        self.session: Session | None = None
-        #: Not registered: when it was last looked for (monotonic), and what it told about itself.
-        self.quarantined_at: float | None = None
-        self._introduction: Incoming | None = None
-        self._asking: Asking | None = None
         self._handshake_until = inf
         self._foreign = 0
         self._malformed_in_a_row = 0
-        #: When the last valid frame came, and when the one that is not complete began (monotonic).
-        self._heard_at = 0.0
+        #: When the frame that is not complete began (monotonic).
         self._begun_at = 0.0
-        #: When to send again what may not have reached the gateway, and what was sent on this connection.
-        self._doubts_due = inf
+        #: What was sent on this connection.
         self._ordered: set[str] = set()
 
     # -- TLS -------------------------------------------------------------------------------------------------------
@@ -132,19 +84,7 @@ class Gateway88Connection(Connection):
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def received(self, data: bytes) -> None:
-        asking = self._asking
-        if asking is None:
-            self._read(self.decoder.feed(data))
-            return
-        # Reading is paused, but TLS delivers what it has decrypted already.
-        asking.size += len(data)
-        if asking.size > self.home.limits.max_message_size:
-            self.close("flood")
-        else:
-            asking.chunks.append(data)
-
-    def _read(self, items: Iterator[Item]) -> None:
+    def read(self, items: Iterator[Item]) -> None:
         """Take what one chunk has: answer all, then see to what it says."""
         home = self.home
         now, at = home.monotonic(), home.clock()
@@ -237,119 +177,6 @@ class Gateway88Connection(Connection):
         if self._foreign >= MAX_FOREIGN:
             self.close("protocol_error")
 
-    # -- admission -------------------------------------------------------------------------------------------------
-
-    def _ask(self, first: Item, items: Iterator[Item]) -> None:
-        self._asking = Asking(first, items)
-        self.pause("login")
-        self._look_up(Shown(self.transport))
-
-    def _look_up(self, shown: Shown) -> None:
-        looking = self.home.admission.look_up(mac_text(self.conversation.mac), shown)
-        looking.addCallbacks(self._found, self._not_found)
-        looking.addErrback(self._admission_fault)
-
-    def _found(self, login: Login | None) -> None:
-        """The registry has answered; None: it may stay without being admitted."""
-        if self.closing or self.session is not None:
-            return
-        if login is not None:
-            self._admit(login)
-        elif not self.home.admission.wait(mac_text(self.conversation.mac), self):
-            self.close("auth_failed")
-            return
-        else:
-            self.quarantined_at = self.home.monotonic()
-            self._identified()
-        self._proceed()
-
-    def _wait(self, incoming: Incoming) -> None:
-        """A gateway in quarantine said something."""
-        message = incoming.message
-        info = None
-        if message is not None and message.type == GATEWAY_INFO and isinstance(message.body, dict):
-            self._introduction = incoming
-            info = masked(message.body)
-        self.home.admission.sighted(self.identity, self, info)
-        now = self.home.monotonic()
-        if self.quarantined_at is not None and now - self.quarantined_at >= LOOK_AGAIN:
-            self.quarantined_at = now
-            self.look_again()
-
-    def _identified(self) -> None:
-        if not self.identity:
-            if self.quarantined_at is not None:
-                self.home.counted.quarantined += 1
-            self.authenticated(mac_text(self.conversation.mac))
-            self.decoder.limit = self.home.limits.max_message_size
-            self._heard_at = self.home.monotonic()
-            self.look_at(self._heard_at + self.home.settings.late_after)
-
-    def _admit(self, login: Login) -> None:
-        core = self.home.core
-        record = login.record
-        self.quarantined_at = None
-        self._identified()
-
-        def known() -> tuple[LastValues, dict[str, Any]]:
-            return LastValues(login.values, login.unmapped, login.sensors), dict(record.info)
-
-        live = core.devices.attach(record.ref(), self, known)
-        sent = live.bridges.get(PROTOCOL)
-        if isinstance(sent, Sent):
-            # What left through another connection is answered through this one, and not sent again: it may be done.
-            sent.give_up()
-            self.conversation.sent = sent
-        else:
-            live.bridges[PROTOCOL] = self.conversation.sent
-        self.session = Session(core, live, self.home.operations, self.home.counted, self.home.settings.newdevices_cmd)
-        self.home.admission.leave(self.identity, self)
-        introduction, self._introduction = self._introduction, None
-        if introduction is not None:
-            self.session.take(introduction, self.home.clock())
-
-    def _proceed(self) -> None:
-        """Read what waited for the registry, and take commands from then on."""
-        asking, self._asking = self._asking, None
-        if asking is not None:
-            self._read(_after(asking.first, asking.items))
-            for chunk in asking.chunks:
-                if not self.closing:
-                    self.received(chunk)
-        if not self.closing:
-            self.resume("login")
-            if self.session is not None:
-                self._doubts_due = self.home.monotonic() + SEND_AGAIN
-                self.look_at(self._doubts_due)
-                self.home.core.commands.ready(self.session.live)
-
-    def _not_found(self, failure: Failure) -> None:
-        if self.closing:
-            return
-        error = failure.value
-        if not isinstance(error, Refused):
-            failure.raiseException()
-        delay = self.home.login_failed(self.host) if error.reason == "auth_failed" else 0.0
-        if delay:
-            self.pause("refused")
-            self._refusal = self.home.reactor.callLater(delay, self._turn_away, error.reason)
-        else:
-            self.close(error.reason)
-
-    def _turn_away(self, reason: str) -> None:
-        self._refusal = None
-        self.close(reason)
-
-    def _admission_fault(self, failure: Failure) -> None:
-        """A fault of ours while a gateway was admitted, or while its first frames were taken."""
-        self.log.failure("{listener} {host}: fault while admitting", failure, listener=self.home.name, host=self.host)
-        self.close("internal_error")
-
-    def look_again(self) -> None:
-        """The registry may have changed: see whether a gateway that waits is known now, and one that is still may."""
-        if not self.closing and self._asking is None and self.identity:
-            self._look_up(Shown(self.transport))
-
     # -- IDeviceLink -----------------------------------------------------------------------------------------------
 
     def send_command(self, command: Command) -> None:
@@ -402,7 +229,7 @@ class Gateway88Connection(Connection):
             return inf
         if self.decoder.buffered and self._begun_at + settings.frame_timeout <= now:
             self._begun_at = now
-            self._read(self.decoder.give_up())
+            self.read(self.decoder.give_up())
             if self.closing:
                 return inf
         when = self._heard_at + settings.offline_after
@@ -472,73 +299,8 @@ class Gateway88Connection(Connection):
             self.home.admission.leave(self.identity, self)
 
 
-def _after(first: Item, rest: Iterator[Item]) -> Iterator[Item]:
-    yield first
-    yield from rest
-
-
-class Gateway88Listener(Listener):
+class Gateway88Listener(Gateway88Home):
     """The factory of gateway connections."""
-
-    def __init__(self, core: Core, settings: Settings) -> None:
-        super().__init__(PROTOCOL, settings.limits, core.turn, core.reactor, core.clock, core.monotonic)
-        self.core = core
-        self.settings = settings
-        self.counted = Gateway88Counters()
-        self.operations = Operations(core, settings)
-        self.updates = GatewayUpdater(core, self.operations)
-        self.operations.on_info.append(self.updates.reported)
-        core.updaters[PROTOCOL] = self.updates
-        self.succession = Succession(core)
-        self.admission = Admission(core, settings, self.succession)
-        self.backup_care = BackupCare(core, settings, self.operations, self.succession.rests)
-        self.exchange = Exchange(core, self.succession, self.operations, self.updates, self.moved)
-        core.registry.on_change.append(self._changed)
-
-    def reload(self, settings: Settings) -> tuple[str, ...]:
-        """Take new settings (SIGHUP); none of them needs a restart. Connections keep what they began with."""
-        self.settings = settings
-        self.admission.settings = settings
-        self.operations.configure(settings)
-        self.backup_care.settings = settings
-        return ()
-
-    async def prepare(self) -> None:
-        """Read who stands in for whom, and which backups there are. Raises Unavailable."""
-        await self.succession.open()
-        await self.backup_care.open()
-        await self.exchange.open()
-        self.operations.doubts.every_left()
-
-    def tick(self) -> None:
-        super().tick()
-        self.backup_care.tick()
-
-    def moved(self, device: str, mac: str) -> None:
-        """The frames of ``mac`` belong to another device now: whoever is connected has to come in anew."""
-        for id in {device, mac}:
-            live = self.core.devices.get(id)
-            if live is not None:
-                live.bridges.pop(PROTOCOL, None)  # what was sent was sent to another one
-                rests = id != device and self.succession.rests(id)
-                if isinstance(live.link, Gateway88Connection) and (id == device or rests):
-                    live.link.close_link("resting" if rests else "replaced")
-        for id in {device, mac}:
-            self.admission.look_again(id)
 
     def connection_for(self, addr: Any) -> Gateway88Connection:
         return Gateway88Connection(self, str(getattr(addr, "host", "")), int(getattr(addr, "port", 0)))
-
-    def counters(self) -> dict[str, float]:
-        """For the metrics."""
-        return {**self.counted.as_dict(), **self.backup_care.figures()}
-
-    def _changed(self, change: Change) -> None:
-        """The registry changed: a gateway that is no longer welcome has to leave."""
-        live = self.core.devices.get(change.id)
-        if live is None or not isinstance(live.link, Gateway88Connection):
-            return
-        if change.what in ENDING:
-            live.link.close_link("removed")
-        elif change.what == "device_updated":
-            live.link.look_again()

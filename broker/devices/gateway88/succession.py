@@ -20,7 +20,7 @@ What follows from a step (`exchange`) is in its record until it is done, so that
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -82,6 +82,11 @@ class Succession:
         self._undone: dict[str, Successor] = {}
         #: Devices that are being changed, and who is about to stand in for them: one change at a time.
         self._changing: set[str] = set()
+        #: Told of a device that is another gateway's since a process other than this one has said so: the device, whose
+        #: frames were its own before, and whose are now.
+        self.on_heard: list[Callable[[str, str, str], object]] = []
+        self._backplane = core.backplane
+        self._backplane.hear("gw88.succession", self._heard)
         core.registry.on_change.append(self._changed)
 
     @deferred
@@ -176,6 +181,23 @@ class Succession:
     async def _write(self, device: str, successor: Successor | None) -> None:
         await self._storage.write_records([self._records.change(device, successor)])
         self._set(device, successor)
+        if not self._backplane.alone:
+            self._backplane.tell("gw88.succession", msgspec.msgpack.encode((device, successor)))
+
+    def _heard(self, node: str, body: bytes) -> None:
+        if node == self._backplane.node:
+            return
+        device, successor = msgspec.msgpack.decode(body, type=tuple[str, Successor | None])
+        before = self._mac_of(device)
+        self._set(device, successor)
+        now = self._mac_of(device)
+        if before != now:
+            for told in self.on_heard:
+                told(device, before, now)
+
+    def _mac_of(self, device: str) -> str:
+        found = self._by_device.get(device)
+        return device if found is None else found.mac
 
     def _set(self, device: str, successor: Successor | None) -> None:
         before = self._by_device.pop(device, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
 from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -84,6 +85,7 @@ class GizwitsDevices:
         self._info_lock = DeferredLock()
         #: DID -> (when, what has changed in its info), of devices that were not connected then.
         self._news: dict[str, tuple[float, dict[str, Any]]] = {}
+        core.backplane.hear("giz.switches", self._switched)
         core.updaters[PROTOCOL] = self.updates
         core.registry.protocols[PROTOCOL] = DeviceRules(self.index)
         core.registry.on_change.append(self._changed)
@@ -158,6 +160,14 @@ class GizwitsDevices:
         """Keep them; they count from the next log-in on. Fails with Unavailable."""
         await self._kept_switches.put(product, switches)
         self._switches[product] = switches
+        if not self.core.backplane.alone:
+            self.core.backplane.tell("giz.switches", msgspec.msgpack.encode((product, switches)))
+
+    def _switched(self, node: str, body: bytes) -> None:
+        """Another process has."""
+        if node != self.core.backplane.node:
+            product, switches = msgspec.msgpack.decode(body, type=tuple[str, Switches])
+            self._switches[product] = switches
 
     def tell(self, did: str, payload: bytes) -> None:
         """Give the device a system message, if it is there."""

@@ -8,12 +8,29 @@ from wsproto.events import CloseConnection, Ping, TextMessage
 
 from broker.listening.frames import text_frame
 from broker.model.messages import Command, DeviceRef, Presence, Uplink
+from broker.routing.traces import TracedPacket
 from tests.applications.http.site import ADMIN_TOKEN, SiteCase, StreamSocket
 
 
 class StreamTests(SiteCase):
     def says(self, device: str, kind: str = "data", protocol: str = "novacloud", payload: Any = None) -> None:
         self.core.router.uplink(Uplink(DeviceRef(protocol, device), kind, payload or {"a": 1}, 1_763_700_000.1234))
+
+    async def test_what_is_no_device_s_is_the_administrator_s(self) -> None:
+        token = await self.application("app", await self.device())
+        everything, one_device, traced = [
+            await self.stream(query) for query in ("", "?device=d", "?kind=trace&device=d")
+        ]
+        application = await self.stream(token=token)
+        for announced in self.core.announcements:
+            announced("campaign", {"id": "c1", "protocol": "gizwits"})
+        self.core.traces.told_elsewhere(TracedPacket("d", "novacloud", "in", b"{}", {"type": "heartbeat"}, 5.0))
+        self.assertEqual(await everything.next(), {"type": "campaign", "id": "c1", "protocol": "gizwits"})
+        packet = await traced.next()  # only who asks for them by name is told of packets
+        self.assertEqual((packet["type"], packet["raw"], packet["device"]), ("trace", "7b7d", "d"))
+        for socket in (everything, one_device, traced, application):
+            socket.send(Ping())
+            self.assertEqual(await socket.next(), "pong", "nothing else came before")
 
     async def test_shapes(self) -> None:
         socket = await self.stream()

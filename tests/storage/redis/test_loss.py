@@ -214,6 +214,22 @@ class SessionLossTests(TroubleCase):
         self.assertEqual(await journal.load_incoming(1), [7])
         self.assertEqual([bodies for _, bodies in await journal.load_box(1, b"", 9)], [[b"next"]])
 
+    async def test_what_was_given_up_is_told_as_failed(self) -> None:
+        """Others have taken over: whoever waits for it must not take it for kept."""
+        storage = await self.opened()
+        journal = storage.sessions
+        told: list[tuple[int, Exception | None]] = []
+        journal.watch(lambda upto, error: told.append((upto, error)))
+        journal.append((SESSION, record(1)))
+        await self.until(lambda: journal.committed == 1)
+        for n in (1, 2):
+            journal.append(put(1, row(n)))
+        journal.abandon()
+        journal.append(put(1, row(3)))
+        await self.until(lambda: journal.committed == journal.position)
+        self.assertEqual([upto for upto, error in told if error is not None], [3])
+        self.assertEqual([one.seq for one in await journal.load_queue(1, 0, 9)], [3])
+
     async def test_a_look_goes_behind_what_is_uncertain(self) -> None:
         """What the dead connection still holds may reach Redis until the new one has claimed the name."""
         between = self.between()
