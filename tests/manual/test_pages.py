@@ -136,7 +136,7 @@ class ContentsTests(SynchronousTestCase):
 class BuildTests(TestCase):
     timeout = 180
 
-    def test_it_builds_without_a_warning(self) -> Deferred[Path]:
+    def test_it_builds_without_a_warning(self) -> Deferred[None]:
         """All but the writing, which `make docs` does as well."""
         built: Deferred[Path] = deferToThread(self.build, "dummy", DOCS)
         return built
