@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from broker.model.errors import Invalid, LimitExceeded, NotFound
-from broker.model.interfaces import IFarConsumer
+from broker.model.interfaces import IConsumer, IFarConsumer
 from broker.model.messages import DATA, Command, DeviceRef, Presence, Uplink
 from broker.routing.live import LiveDevices
 from broker.routing.router import Router
@@ -42,6 +42,7 @@ class Far:
         self.heard.append(change)
 
 
+@implementer(IConsumer)
 class Near:
     """Hears of devices here alone."""
 
@@ -51,7 +52,11 @@ class Near:
     def uplink(self, message: Uplink) -> None:
         self.heard.append(message)
 
-    presence = command = uplink
+    def presence(self, change: Presence) -> None:
+        self.heard.append(change)
+
+    def command(self, change: Command) -> None:
+        self.heard.append(change)
 
 
 class Link:
@@ -70,13 +75,15 @@ class FarTests(SynchronousTestCase):
         self.router = Router(lambda what, error: self.faults.append((what, str(error))))
 
     def test_interests_are_those_of_all_who_have_some(self) -> None:
-        for consumer in (Far("d:one", "a:app"), Near(), Far("d:two")):
+        consumers: tuple[Any, ...] = (Far("d:one", "a:app"), Near(), Far("d:two"))
+        for consumer in consumers:
             self.router.listen(consumer)
         self.assertEqual(self.router.interests(), {"d:one", "a:app", "d:two"})
 
     def test_only_those_with_interests_are_told_and_a_fault_stops_nobody(self) -> None:
         first, near, last = Far(), Near(), Far()
-        for consumer in (first, near, last):
+        consumers: tuple[Any, ...] = (first, near, last)
+        for consumer in consumers:
             self.router.listen(consumer)
         said = Uplink(ONE, DATA, {"n": 1}, 1.0)
         gone = Presence(ONE, False, "timeout", 2.0)
@@ -119,8 +126,9 @@ class TraceTests(SynchronousTestCase):
         self.traces.on_change.append(lambda device, seconds: self.changes.append((device, seconds)))
 
     def attach(self, name: str = "one") -> Link:
-        link: Any = Link()
-        self.devices.attach(DeviceRef("p", name), link, lambda: (LastValues(), {}))
+        link = Link()
+        taken: Any = link
+        self.devices.attach(DeviceRef("p", name), taken, lambda: (LastValues(), {}))
         return link
 
     def test_what_may_not_be_traced(self) -> None:
