@@ -33,7 +33,8 @@ ROWS: Final = (
     ("QoS 1, 32 in flight, to a kept session", pairs(AcknowledgedPair, lasting=True), False),
     ("QoS 1, 100 pairs, one in flight", pairs(AcknowledgedPair, 1, 100), False),
 )
-#: How much more two processes carry than one.
+#: How often one process and two are measured in turn; how much more two carry.
+ROUNDS: Final = 4
 ALONGSIDE: Final = 1.7
 ENTRIES: Final = 100_000
 #: The lease here, in seconds, and in a broker; renewals of one lease, and how many are waited for.
@@ -70,14 +71,15 @@ def across(two: TwoProcesses, messages: int) -> bool:
 
 
 def alongside(both: list[Broker], messages: int) -> bool:
-    """How much more two processes carry than one. The loads are processes of their own."""
-    rates, costs = [], []
-    for brokers in (both[:1], both):
-        before = [one.cpu() for one in brokers]
-        rates.append(sum(_loads(brokers, messages)))
-        # 1.1: a run begins with a tenth of it
-        costs.append([(one.cpu() - then) / messages / 1.1 for one, then in zip(brokers, before, strict=True)])
-    carried = [sum(1 / cost for cost in each) for each in costs]
+    """How much more two processes carry than one, in turns, each at its best. The loads are processes of their own."""
+    rates, carried = [0.0, 0.0], [0.0, 0.0]
+    for _ in range(ROUNDS):
+        for number, brokers in enumerate((both[:1], both)):
+            before = [one.cpu() for one in brokers]
+            rates[number] = max(rates[number], sum(_loads(brokers, messages)))
+            # 1.1: a run begins with a tenth of it
+            costs = [(one.cpu() - then) / messages / 1.1 for one, then in zip(brokers, before, strict=True)]
+            carried[number] = max(carried[number], sum(1 / cost for cost in costs))
     times = carried[1] / carried[0]
     verdict = "kept" if times >= ALONGSIDE else "missed"
     print(

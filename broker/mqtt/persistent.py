@@ -64,12 +64,13 @@ class PersistentSession(Session):
         "_last_position",
         "_loaded",
         "_loading",
+        "_over",
+        "_over_bytes",
         "_put_at",
         "_rows",
         "_sent",
         "_spilled",
         "_start",
-        "_unkept",
         "_wait_for",
         "detour",
         "disconnected_at",
@@ -110,8 +111,9 @@ class PersistentSession(Session):
         #: The last position of this session, of its last PUT, and the one that loading has to wait for.
         self._last_position = 0
         self._put_at = 0
-        #: Messages in memory that could not be kept: seq -> bytes.
-        self._unkept: dict[int, int] = {}
+        #: Messages, and their bytes, that could not be kept and are counted as owed, at most.
+        self._over = 0
+        self._over_bytes = 0
         self._start = 0
         self._again = 0
 
@@ -148,13 +150,6 @@ class PersistentSession(Session):
         self.connection = None
         self.retained = None
         self._sent = self.sent[0]
-        if self._unkept:
-            here = {seq for seq, _ in self._rows.values()}.union(
-                one.seq for one in self._queue if isinstance(one, Copy)
-            )
-            for seq in here.intersection(self._unkept):
-                self._owe_less(self._unkept[seq])
-            self._unkept.clear()
         self.inflight.clear()
         self._rows.clear()
         self._queue.clear()
@@ -173,16 +168,19 @@ class PersistentSession(Session):
         else:
             self._load()
 
-    def not_kept(self, seq: int, size: int) -> None:
-        """A message is certainly not on disk. One in memory is owed all the same as long as the connection lasts."""
-        if self.connection is not None and seq <= self._loaded:
-            self._unkept[seq] = size
-        else:
-            self._owe_less(size)
+    def not_kept(self, size: int) -> None:
+        """A message is certainly not on disk. It may have been settled all the same, so ``owed`` stays: what counts it
+        may be too high, but never too low, as nothing would be read then."""
+        self._over += 1
+        self._over_bytes += size
 
-    def _owe_less(self, size: int) -> None:
-        self.owed -= 1
-        self.owed_bytes -= size
+    def _is_full(self, size: int) -> bool:
+        """Whether there is no room for a message. Asked when ``owed`` says so."""
+        settings = self._settings
+        waiting = self.owed - self._over - len(self.inflight)
+        return waiting >= settings.max_queued_messages or (
+            self.owed_bytes - self._over_bytes + size > settings.max_queued_bytes
+        )
 
     def settled(self, upto: int, error: Exception | None) -> None:
         """A batch was committed, or failed."""
@@ -212,7 +210,9 @@ class PersistentSession(Session):
         settings = self._settings
         size = message.size
         waiting = self.owed - len(self.inflight)
-        if waiting >= settings.max_queued_messages or self.owed_bytes + size > settings.max_queued_bytes:
+        if (
+            waiting >= settings.max_queued_messages or self.owed_bytes + size > settings.max_queued_bytes
+        ) and self._is_full(size):
             self.stats.drop("queue_full")
             return 0
         seq = self.next_seq
@@ -251,7 +251,9 @@ class PersistentSession(Session):
         settings = self._settings
         size = len(plan.name) + len(payload)
         owed = self.owed
-        if owed - len(inflight) >= settings.max_queued_messages or self.owed_bytes + size > settings.max_queued_bytes:
+        if (
+            owed - len(inflight) >= settings.max_queued_messages or self.owed_bytes + size > settings.max_queued_bytes
+        ) and self._is_full(size):
             self.stats.drop("queue_full")
             return 0
         outbox = self.outbox
@@ -285,10 +287,11 @@ class PersistentSession(Session):
     def keep_run(self, plan: Any, run: bytes, at: int, step: int) -> int:
         """`keep` for whole packets of ``step`` bytes with one head, which ends at ``at``."""
         settings = self._settings
+        size = len(plan.name) + step - at - 2
         if (
             self.owed - len(self.inflight) >= settings.max_queued_messages
-            or self.owed_bytes + len(plan.name) + step - at - 2 > settings.max_queued_bytes
-        ):
+            or self.owed_bytes + size > settings.max_queued_bytes
+        ) and self._is_full(size):
             self.stats.drop("queue_full", len(run) // step)
             return 0
         position = 0
@@ -415,7 +418,7 @@ class PersistentSession(Session):
         if self._loaded >= self.next_seq - 1:
             self._spilled = False
             if not self.inflight:
-                self.owed = self.owed_bytes = 0  # a commit that failed may have left it too high
+                self.owed = self.owed_bytes = self._over = self._over_bytes = 0
             if self.retained is not None:
                 self.retained.go_on()
             return

@@ -197,10 +197,10 @@ class Sessions:
         """Messages could not be kept: else a storage that is full for long would fill queues that are empty."""
         for op in failed:
             if op[0] == PUT:
-                _, number, seq, _, _, topic, payload, shared, _ = op
+                _, number, _, _, _, topic, payload, shared, _ = op
                 session = self._numbers.get(number)
                 if session is not None:
-                    session.not_kept(seq, len(topic.encode()) + len(payload) + len(shared))
+                    session.not_kept(len(topic.encode()) + len(payload) + len(shared))
 
     def seen(self, session: PersistentSession) -> int:
         """It has a connection again; the position of the note."""

@@ -88,7 +88,7 @@ class Case(TestCase):
 
     @inlineCallbacks
     def received(self, client: Any, count: int) -> Any:
-        """The payloads of so many messages, once nothing more is owed."""
+        """The payloads of so many messages, once they are settled."""
         got: list[bytes] = []
 
         def work() -> bool:
@@ -99,7 +99,7 @@ class Case(TestCase):
                     client.send((p.PubAck if one.qos == 1 else p.PubRec)(one.packet_id))
                 elif isinstance(one, p.PubRel):
                     client.send(p.PubComp(one.packet_id))
-            return len(got) >= count and not client.connection.session.owed
+            return len(got) >= count and not client.connection.session.inflight
 
         yield until(work, f"{count} messages")
         return got

@@ -46,6 +46,7 @@ class Journal:
     """`broker.routing.commands.Commands`, as far as it is asked to take something up."""
 
     def __init__(self) -> None:
+        self.on_adopted: list[Any] = []
         self.adopted: list[str] = []
 
     def adopt(self, device: str, commands: list[Command]) -> None:

@@ -138,7 +138,8 @@ class BuildTests(TestCase):
 
     def test_it_builds_without_a_warning(self) -> Deferred[None]:
         """All but the writing, which `make docs` does as well."""
-        return deferToThread(self.build, "dummy", DOCS)
+        built: Deferred[Path] = deferToThread(self.build, "dummy", DOCS)
+        return built
 
     def test_nothing_is_loaded_from_elsewhere(self) -> Deferred[None]:
         """By the theme, which is on any page, or by a page itself."""

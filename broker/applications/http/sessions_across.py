@@ -38,6 +38,9 @@ class Known(msgspec.Struct, array_like=True):
     idle: float
     expires_at: float
 
+    def __repr__(self) -> str:
+        return f"<Known for {self.left:.0f} s>"
+
 
 _known = msgspec.msgpack.Decoder(list[Known]).decode
 

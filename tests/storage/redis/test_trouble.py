@@ -57,12 +57,12 @@ class NameTests(TroubleCase):
         raise ProcessLookupError
 
     async def test_one_of_another_machine_whose_time_is_over(self) -> None:
-        self.patch(writer_module, "LEASE", 0.3)
+        self.patch(writer_module, "LEASE", 1.5)
         self.patch(writer_module, "_pid_space", lambda: "")
         await self.opened()
-        why = await self.unavailable(self.make(connect_timeout=0.1).open())
+        why = await self.unavailable(self.make(connect_timeout=0.5).open())
         self.assertIn("another broker named 'node-1'", why)
-        await self.opened(connect_timeout=10.0)
+        await self.opened(connect_timeout=30.0)
 
     async def test_a_name_that_is_renewed_stays_taken(self) -> None:
         self.patch(writer_module, "LEASE", 0.4)
@@ -72,7 +72,6 @@ class NameTests(TroubleCase):
         await self.unavailable(self.make(connect_timeout=0.8).open())
 
     async def test_devices_of_a_node_that_is_gone(self) -> None:
-        self.patch(writer_module, "LEASE", 0.3)
         first = await self.opened(node="node-1")
         await first.add_devices([device("d1"), device("d2"), device("d3")])
         await first.save_live([live("d1"), live("d2")])
