@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from benchmarks.children import BenchmarkError, Broker
 from benchmarks.lorawan import MOTES, LoraUplinks, register
-from benchmarks.pairs import STALL, Load, Pairs, open_client, read_exactly
+from benchmarks.pairs import STALL, AcknowledgedPair, Load, Pairs, open_client, read_exactly
 from benchmarks.redis import BrokerOnRedis
 from benchmarks.round_trips import Requests
 from benchmarks.uplinks import Uplinks
@@ -147,7 +147,11 @@ class Sessions:
         self._count = size
         start = restarted(self._broker)
         memory = (self._broker.resident() - self._empty) / size
-        pairs = Pairs(self._broker, 10, 1, 32, lasting=True)
+
+        def pair(server: Any, number: int, window: int, lasting: bool) -> AcknowledgedPair:
+            return AcknowledgedPair(server, size + number, window, lasting)  # sessions that are new at each size
+
+        pairs = Pairs(self._broker, 10, 1, 32, lasting=True, kind=pair)
         figure = cost(self._broker, pairs.run, 10_000)
         pairs.close()
         return {
