@@ -34,6 +34,7 @@ from zope.interface import implementer
 
 from broker.applications.http.side import HttpListener, Settings, build
 from broker.core import Core
+from broker.events.across import EventsAcross
 from broker.events.events import Events
 from broker.events.settings import EventsTable, MailTable
 from broker.events.side import EventSide
@@ -267,7 +268,11 @@ class SiteCase(TestCase):
             core.clock,
             core.monotonic,
         )
-        await core.event_side.open()
+        self.events_across = EventsAcross(
+            core.event_side, core.backplane, core.duties, core.router, core.devices, core.whereabouts, self.storage
+        )
+        core.states_of = self.events_across.states_of
+        await self.events_across.open()
 
     def setUp(self) -> Deferred[None]:  # type: ignore[override]  # trial waits for it
         return Deferred.fromCoroutine(self._start())
@@ -283,8 +288,7 @@ class SiteCase(TestCase):
             self.listener.shut_down()
             await self.until(lambda: not self.listener.connections)
             await self.core.files.close()
-            assert self.core.event_side is not None
-            await self.core.event_side.close()
+            await self.events_across.close()
             await self.storage.close()
             self.assertEqual(self.faults, [])
 
