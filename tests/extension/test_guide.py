@@ -59,7 +59,7 @@ class GuideTests(SynchronousTestCase):
         self.assertIn("broker.extension.testing", modules())
 
     def test_it_is_followed(self) -> None:
-        environment = make_environment()
+        environment = make_environment("setuptools")  # with which pip builds the package of the guide
         environment.pip_install(build_wheel())
         folder = environment.home / "greenhouse"
         ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
