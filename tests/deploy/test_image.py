@@ -33,7 +33,7 @@ class ImageTests(SynchronousTestCase):
 
     def build(self) -> Environment:
         """The copies and the installation."""
-        environment = make_environment()
+        environment = make_environment("setuptools")
         sources = environment.home / "opt"
         sources.mkdir()
         copied = []

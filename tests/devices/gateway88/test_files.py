@@ -52,12 +52,17 @@ class Told:
         self.arrivals: list[tuple[str, dict[str, Any]]] = []
         self.begun: list[str] = []
         self.fetches: list[str] = []
+        #: Orders that have reached their gateway, as it posts for them or fetches an image.
+        self.known: list[str] = []
 
     def arrived(self, command: Command, result: dict[str, Any], now: float) -> None:
         self.arrivals.append((command.id, result))
 
-    def fetching(self, command: Command, whole: bool, now: float) -> None:
-        (self.fetches if whole else self.begun).append(command.id)
+    def fetched_somewhere(self, command: Command, whole: bool | None) -> None:
+        if whole is None:
+            self.known.append(command.id)
+        else:
+            (self.fetches if whole else self.begun).append(command.id)
 
 
 class Updates:
@@ -335,6 +340,7 @@ class BackupTests(FilesCase):
         self.assertEqual((info.name, info.meta["gateway"], info.size), (backup_name(command), MAC, 8))
         told = {"backup": info.id, "size": 8, "md5": info.md5, "sha256": info.sha256}
         self.assertEqual(self.told.arrivals, [(command.id, told)])
+        self.assertEqual(self.told.known, [command.id])
 
     async def test_as_a_form_and_under_a_name(self) -> None:
         command = await self.command("datafile_backup")
