@@ -35,6 +35,8 @@ CHECKS = (
 QUIET = ("tests.hostile.test_everything", "tests.hostile.test_stalled_reader", "tests.test_main_job")
 #: Parts that wait more than they compute, and so take longer than their size says: begun first.
 LONG = (
+    "tests.admin",
+    "tests.applications.loracenter",
     "tests.clients",
     "tests.cluster",
     "tests.conformance",
@@ -50,16 +52,19 @@ LONG = (
     "tests.storage.redis",
     "tests.test_benchmarks",
     "tests.test_kill_storm",
+    "tests.test_layers",
     "tests.test_on_redis",
     "tests.test_packaging",
     "tests.test_scale",
+    "tests.test_secrets",
+    "tests.test_twistd",
 )
 #: Packages of their own, each with its tests beside it; only they are to have it on their path.
 EXAMPLES = ROOT / "examples" / "plugins"
 #: Folders of which each module is a part of its own, as all together would be the last to end.
 SPLIT = ("console", "simulate")
 #: Parts at a time: most wait for processes and clocks half of their time.
-JOBS = min(8, 2 * (os.cpu_count() or 1))
+JOBS = min(8, 5 * (os.cpu_count() or 1) // 2)
 #: Modules whose time is told at the end of a part.
 SLOWEST = 5
 
