@@ -41,6 +41,8 @@ LONG = (
     "tests.cluster",
     "tests.conformance",
     "tests.console",
+    "tests.devices.gateway88",
+    "tests.devices.lorawan",
     "tests.extension",
     "tests.faults",
     "tests.fleet",
