@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, TimeoutError
 
 from broker.applications.http.sign_in import Session, Sessions
 from broker.core import Core
