@@ -127,15 +127,12 @@ class CommandsAcross:
             self._away[command.id] = (command, self._reactor.seconds())
             try:
                 await self._backplane.ask(owner, "cmd.submit", pack_command(command))
-            except Unavailable:
+            except BrokerError as error:
                 self._away.pop(command.id, None)
-                if attempt == SUBMISSIONS - 1:
+                if not isinstance(error, Unavailable) or attempt == SUBMISSIONS - 1:
                     raise
                 await self._pause(AGAIN)
                 continue
-            except BrokerError:
-                self._away.pop(command.id, None)
-                raise
             self.forwarded += 1
             done(None)
             return
@@ -167,11 +164,10 @@ class CommandsAcross:
         )
         try:
             await kept
-        except Conflict:  # it was asked before, and the answer was lost
-            return b""
-        except BrokerError:
-            del self._submitters[command.id]
-            raise
+        except BrokerError as error:
+            self._submitters.pop(command.id, None)  # also of one that has ended: of that no state is to come
+            if not isinstance(error, Conflict):  # else it was asked before, and the answer was lost
+                raise
         return b""
 
     # -- cancelling ------------------------------------------------------------------------------------------------
