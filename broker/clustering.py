@@ -41,6 +41,7 @@ def backplane_of(
     )
     storage.sessions.node = lambda: plane.node
     plane.quiesce = storage.abandon
+    storage.when_fenced(plane.doubted)
     return plane
 
 
@@ -79,8 +80,7 @@ class Clustering:
     async def stop(self) -> None:
         """Write what waits, and leave."""
         if not self.backplane.alone:
-            await self._core.storage.sessions.settle()
-            await self._core.storage.get_product("")  # waits for what was written before
+            await self._core.storage.settle()
         await self.backplane.stop()
 
     def tick(self) -> None:

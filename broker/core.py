@@ -110,7 +110,7 @@ class Core:
 
     def __post_init__(self) -> None:
         self.traces = Traces(self.devices, self.clock)
-        self.lives = LivesAcross(self.backplane, self.devices, self.whereabouts, self.reactor)
+        self.lives = LivesAcross(self.backplane, self.devices, self.whereabouts)
 
     def is_admin(self, token: str) -> bool:
         """Whether this is the administrator's token; takes as long for a wrong one."""

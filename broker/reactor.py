@@ -3,14 +3,15 @@
 Twisted wraps every event in a logging context and several checks. On a plain read event of a connection of ours the
 context is of no use (our log lines name their connection themselves), so ``doRead`` is called directly. Everything else
 (writes, errors, hang-ups, other descriptors) goes Twisted's way. It also runs what is due at the end of a turn
-(`callAtTurnEnd`) without a timer.
+(`callAtTurnEnd`) without a timer. Its timers go by the monotonic clock.
 
-`install` falls back to Twisted's own epoll reactor when this Twisted does not have the parts that are overridden.
+`install` does without the short way when this Twisted does not have the parts that are overridden.
 """
 
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable
 from select import EPOLLIN
 from typing import Any
@@ -24,8 +25,17 @@ from twisted.python import log
 _NEEDED = ("_poller", "_selectables", "_disconnectSelectable", "_doReadOrWrite", "doPoll")
 
 
-class BrokerReactor(EPollReactor):
-    """`EPollReactor` with a short way for plain reads."""
+class SteadyReactor(EPollReactor):
+    """`EPollReactor` whose timers no jump of the wall clock moves.
+
+    Twisted's own go by the wall clock: set back by an hour, it would hold every timer up for an hour.
+    """
+
+    seconds = staticmethod(time.monotonic)
+
+
+class BrokerReactor(SteadyReactor):
+    """The same with a short way for plain reads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +86,7 @@ class BrokerReactor(EPollReactor):
         if self._turn_end:
             self._run_turn_end()
 
-    doIteration = doPoll
+    doIteration = doPoll  # type: ignore[assignment]  # as Twisted has it
 
 
 def suitable() -> bool:
@@ -87,4 +97,4 @@ def suitable() -> bool:
 
 def install() -> None:
     """Install the reactor; called by twistd for ``--reactor=broker``."""
-    installReactor(BrokerReactor() if suitable() else EPollReactor())
+    installReactor(BrokerReactor() if suitable() else SteadyReactor())

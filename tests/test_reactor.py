@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from broker import reactor as module
-from broker.reactor import BrokerReactor, suitable
+from broker.reactor import BrokerReactor, SteadyReactor, suitable
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -72,6 +71,21 @@ say(order)
 """
 
 
+#: The wall clock goes back by an hour while a timer waits.
+SET_BACK = """
+import time
+back, wall = [0.0], time.time
+time.time = lambda: wall() - back[0]
+from broker import reactor as module
+module.install()
+from twisted.internet import reactor
+reactor.callLater(0.1, reactor.stop)
+back[0] = 3600.0
+reactor.run()
+print("it fired")
+"""
+
+
 class ChildTests(TestCase):
     timeout = 120
 
@@ -94,6 +108,13 @@ class ChildTests(TestCase):
     def test_same_as_epoll(self) -> Any:
         """Echo, a fault in dataReceived, timers: word for word the same."""
         return Deferred.fromCoroutine(self.compare())
+
+    async def test_timers_do_not_follow_the_wall_clock(self) -> None:
+        """With or without what we add."""
+        for change in ("", "module.suitable = lambda: False\n"):
+            script = SET_BACK.replace("module.install()", f"{change}module.install()")
+            done = await self.run_child("-c", script)
+            self.assertEqual((done.stdout, done.stderr), ("it fired\n", ""))
 
     def test_the_transport_scenarios_run_under_it(self) -> Any:
         """Which also shows that trial and twistd find the plugin by its name."""
@@ -164,4 +185,4 @@ class InstallTests(TestCase):
 
     def test_fallback(self) -> None:
         self.patch(module, "suitable", lambda: False)
-        self.assertIs(type(self.installed()), EPollReactor)
+        self.assertIs(type(self.installed()), SteadyReactor)

@@ -4,8 +4,9 @@
     check.py test              these and all tests, several parts of them at a time, then those that need quiet
     check.py test NAME...      these and trial on the named modules, in this process
 
-Trial prints its usual tree, the reasons of skipped tests and its summary, for each part. The last line is `N passed, N
-failed`, followed by `, N skipped` if any were; each check counts as one test. A test marked "todo" counts as failed.
+Trial prints its usual tree, the reasons of skipped tests and its summary, for each part. At the end there is a line
+for each test that failed, and the last line is `N passed, N failed`, followed by `, N skipped` if any were; each check
+counts as one test. A test marked "todo" counts as failed.
 The exit status is 0 only if something passed and nothing failed.
 """
 
@@ -70,6 +71,7 @@ JOBS = min(8, 5 * (os.cpu_count() or 1) // 2)
 #: Modules whose time is told at the end of a part.
 SLOWEST = 5
 
+FAILED = "FAILED "
 _COUNTS = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$")
 
 
@@ -92,6 +94,8 @@ def run_checks() -> Counts:
     for command in CHECKS:
         wrong = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=False).returncode != 0  # nosec B603
         print(f"{' '.join(command)} ... {'[FAIL]' if wrong else '[OK]'}", flush=True)
+        if wrong:
+            print(f"{FAILED}{' '.join(command)}", flush=True)
         failed += wrong
     return Counts(len(CHECKS) - failed, failed)
 
@@ -114,9 +118,12 @@ class CountingReporter(TreeReporter):
         module = test.id().rsplit(".", 2)[0]
         self.seconds[module] = self.seconds.get(module, 0.0) + time.monotonic() - self._began
 
-    def counts(self) -> Counts:
+    def failed(self) -> set[Any]:
         bad = (*self.failures, *self.errors, *self.expectedFailures, *self.unexpectedSuccesses)
-        failed = {entry[0] for entry in bad}
+        return {entry[0] for entry in bad}
+
+    def counts(self) -> Counts:
+        failed = self.failed()
         skipped = {entry[0] for entry in self.skips} - failed
         return Counts(self.successes, len(failed), len(skipped))
 
@@ -131,6 +138,8 @@ def run_tests(names: Sequence[str], folder: str = "_trial_temp") -> Counts:
     print("slowest: " + ", ".join(f"{name} {took:.0f} s" for took, name in longest))
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     print(f"CPU time: {sum(one.ru_utime + one.ru_stime for one in used):.0f} s, processes it started counted in")
+    for test in result.failed():
+        print(f"{FAILED}{test.id()}")
     return result.counts()
 
 
@@ -177,7 +186,7 @@ def run_apart(number: int, arguments: Sequence[str]) -> tuple[Counts, str]:
     *lines, last = child.stdout.splitlines() or [""]
     found = _COUNTS.fullmatch(last)
     if found is None:
-        return Counts(0, 1), f"{child.stdout}\n{' '.join(arguments)} ended with status {child.returncode}"
+        return Counts(0, 1), f"{child.stdout}\n{FAILED}{' '.join(arguments)} ended with status {child.returncode}"
     took = f"this part took {time.monotonic() - began:.0f} s"
     return Counts(*(int(count or 0) for count in found.groups())), "\n".join((*lines, took, last))
 
@@ -185,13 +194,18 @@ def run_apart(number: int, arguments: Sequence[str]) -> tuple[Counts, str]:
 def run_everything() -> Counts:
     """The checks and all parts, then what needs quiet."""
     counts = Counts(0, 0)
+    failed: list[str] = []
     with ThreadPoolExecutor(JOBS) as pool:
         jobs = [["lint"], *(["part", *names] for names in parts())]
         for done in as_completed(pool.submit(run_apart, number, job) for number, job in enumerate(jobs)):
             some, output = done.result()
             print(output, flush=True)
             counts += some
-    return counts + run_tests(QUIET)
+            failed += [line for line in output.splitlines() if line.startswith(FAILED)]
+    counts += run_tests(QUIET)
+    for line in failed:
+        print(line)
+    return counts
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -41,7 +41,7 @@ MAX_WAITING: Final = 20_000
 MAX_WAITING_BYTES: Final = 16 * 1024 * 1024
 #: Bytes of notes in one envelope, unless one note is larger.
 HEAVIEST: Final = 1024 * 1024
-#: Seconds that an answer may take.
+#: Seconds that an answer may take, unless who asks has less time.
 PATIENCE: Final = 15.0
 #: Entries that the log keeps at least: who was away for longer than that begins anew.
 LOG_LENGTH: Final = 100_000
@@ -168,11 +168,11 @@ class Bus:
 
     # -- questions -------------------------------------------------------------------------------------------------
 
-    def ask(self, node: str, kind: str, body: bytes) -> Deferred[bytes]:
+    def ask(self, node: str, kind: str, body: bytes, patience: float) -> Deferred[bytes]:
         self._asked += 1
         number = self._asked
         answer: Deferred[bytes] = Deferred()
-        timer = self._reactor.callLater(PATIENCE, self._no_answer, number)
+        timer = self._reactor.callLater(patience, self._no_answer, number)
         self._open[number] = (node, answer, timer)
         self._append("in:" + node, QUESTION, question(number, kind, body))
         return answer

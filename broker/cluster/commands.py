@@ -422,11 +422,10 @@ class CommandsAcross:
     # -- those that are gone ---------------------------------------------------------------------------------------
 
     async def _gone(self, node: str) -> None:
-        mark = getattr(self._storage, "mark_dead_offline", None)
-        if mark is not None:
-            await mark()
-            # Storage believes in a node for some seconds of its own: if our lease is shorter, it has to be asked again.
-            self._reactor.callLater(STORAGE_LEASE, lambda: mark().addErrback(self._not_looked_up))
+        mark = self._storage.mark_dead_offline
+        await mark()
+        # Storage believes in a node for some seconds of its own: if our lease is shorter, it has to be asked again.
+        self._reactor.callLater(STORAGE_LEASE, lambda: mark().addErrback(self._not_looked_up))
         await self.sweep()
 
     async def sweep(self) -> None:

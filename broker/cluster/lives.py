@@ -46,13 +46,12 @@ _devices = msgspec.msgpack.Decoder(list[FarDevice]).decode
 
 
 class LivesAcross:
-    """`begin` before others may ask. ``reactor`` gives callLater."""
+    """`begin` before others may ask."""
 
-    def __init__(self, backplane: IBackplane, devices: LiveDevices, whereabouts: Whereabouts, reactor: Any) -> None:
+    def __init__(self, backplane: IBackplane, devices: LiveDevices, whereabouts: Whereabouts) -> None:
         self._backplane = backplane
         self._devices = devices
         self._whereabouts = whereabouts
-        self._reactor = reactor
 
     def begin(self) -> None:
         self._backplane.answer(KIND, self._asked)
@@ -68,10 +67,9 @@ class LivesAcross:
                 by_node.setdefault(node, []).append(id)
         if not by_node:
             return {}
-        asked: list[Deferred[bytes]] = []
-        for node, some in by_node.items():
-            answer: Deferred[bytes] = self._backplane.ask(node, KIND, _encode(some))
-            asked.append(answer.addTimeout(PATIENCE, self._reactor))
+        asked: list[Deferred[bytes]] = [
+            self._backplane.ask(node, KIND, _encode(some), PATIENCE) for node, some in by_node.items()
+        ]
         answers: Any = await DeferredList(asked, consumeErrors=True)
         return {device.id: device for success, data in answers if success for device in _devices(data)}
 

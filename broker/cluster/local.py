@@ -59,7 +59,7 @@ class LocalBackplane:
     def hear(self, kind: str, call: Callable[[str, bytes], object]) -> None:
         self._hearers.setdefault(kind, []).append(call)
 
-    def ask(self, node: str, kind: str, body: bytes) -> Deferred[bytes]:
+    def ask(self, node: str, kind: str, body: bytes, patience: float = 0.0) -> Deferred[bytes]:
         if node != self.node:
             return fail(NodeGone(node))
         return maybeDeferred(self._answers[kind], node, body)

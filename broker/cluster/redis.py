@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from broker.cluster import scripts
-from broker.cluster.bus import Bus
+from broker.cluster.bus import PATIENCE, Bus
 from broker.cluster.directory import Directory
 from broker.model.cluster import Taken
 from broker.model.errors import Unavailable
@@ -87,7 +87,7 @@ class RedisBackplane:
         self._subscriber = RedisSubscriber(*make, f"{name}-channels", monotonic=monotonic)
         self._commands.on_up.append(self._up)
         self.bus = Bus(self._commands.call, later, reactor, self._prefix, lambda: self.node)
-        self._directory = Directory(self._run, later, lambda: self.node, self._doubted)
+        self._directory = Directory(self._run, later, lambda: self.node, self.doubted)
         self._others: tuple[str, ...] = ()
         self._renewed = 0.0
         self._log_at = b"$"
@@ -202,8 +202,8 @@ class RedisBackplane:
         for name in reply[2]:
             self._inherit(name.decode())
 
-    def _doubted(self) -> None:
-        """Redis says that we are dead."""
+    def doubted(self) -> None:
+        """Redis has refused something as if we were dead: ask it."""
         self._reactor.callLater(0, self._guarded_renew)
 
     def _fence(self) -> None:
@@ -301,10 +301,10 @@ class RedisBackplane:
     def hear(self, kind: str, call: Callable[[str, bytes], object]) -> None:
         self.bus.hear(kind, call)
 
-    def ask(self, node: str, kind: str, body: bytes) -> Deferred[bytes]:
+    def ask(self, node: str, kind: str, body: bytes, patience: float = PATIENCE) -> Deferred[bytes]:
         if node == self.node or not self.node:
             return fail(Unavailable("that is this process"))
-        return self.bus.ask(node, kind, body)
+        return self.bus.ask(node, kind, body, patience)
 
     def answer(self, kind: str, call: Callable[[str, bytes], Any]) -> None:
         self.bus.answer(kind, call)

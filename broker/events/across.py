@@ -105,9 +105,8 @@ class EventsAcross:
             await self._side.close()
 
     async def _begin(self) -> None:
-        mark = getattr(self._storage, "mark_dead_offline", None)
-        if mark is not None and not self._backplane.alone:
-            await mark()  # those who went with the process that had the events before
+        if not self._backplane.alone:
+            await self._storage.mark_dead_offline()  # those who went with the process that had the events before
         self._whereabouts.listeners.append(self._far_presence)
         await self._side.open()
         for change in self._whereabouts.lost():

@@ -274,9 +274,9 @@ class IBackplane(Interface):
     def hear(kind: str, call: Callable[[str, bytes], object]) -> None:
         """``call(node, body)`` for each `cast` and `tell` of this kind."""
 
-    def ask(node: str, kind: str, body: bytes) -> Any:
-        """Deferred of the answer (bytes). Fails with the BrokerError of whoever answers; Unavailable: none came, and
-        the question may have been acted upon."""
+    def ask(node: str, kind: str, body: bytes, patience: float = 15.0) -> Any:
+        """Deferred of the answer (bytes). Fails with the BrokerError of whoever answers; Unavailable: none came within
+        ``patience`` seconds, and the question may have been acted upon."""
 
     def answer(kind: str, call: Callable[[str, bytes], Any]) -> None:
         """``call(node, body)`` gives the answer, or a Deferred of it, or raises a BrokerError."""

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from secrets import token_hex
@@ -161,8 +160,7 @@ class FileStore:
         try:
             await self.in_thread(self._folder.make)
             for area, id in await self.in_thread(self._folder.doubtful):
-                known = await self._names.get(f"{area}/{id}") is not None
-                await self.in_thread(self._folder.trust if known else self._folder.erase, area, id)
+                await self.in_thread(await self._right_end(area, id), area, id)
         except OSError as error:
             self._stop_pool()
             raise Unavailable(f"cannot use the folder {self._folder.path}: {error.strerror or error}") from None
@@ -219,7 +217,8 @@ class FileStore:
         ]
         try:
             await self._storage.write_records(gone)
-        except Conflict:
+        except Conflict:  # somebody was faster, and may have erased it before it was marked here
+            await self._look_again(info)
             raise NotFound(f"no file {info.name!r}"[:300]) from None
         await self._erase(info)
 
@@ -260,9 +259,12 @@ class FileStore:
                 await self._doubt(found[0])
                 changes.append(self._files.change(f"{area}/{name}", info, found[1]))
                 changes.append(self._names.change(f"{area}/{found[0].id}", None))
-            with suppress(Conflict):
+            try:
                 await self._storage.write_records(changes)
                 break
+            except Conflict:
+                if found is not None:
+                    await self._look_again(found[0])
         else:
             raise Unavailable(f"others put files of the name {name!r} in place all the time"[:300])
         await self._tidy(self._folder.trust, info)
@@ -275,6 +277,15 @@ class FileStore:
     async def _doubt(self, info: FileInfo) -> None:
         """Where even a mark finds no room, removing goes on without it: it is what makes room."""
         await self._tidy(self._folder.doubt, info)
+
+    async def _right_end(self, area: str, id: str) -> Callable[[str, str], None]:
+        """What is to be done with a file that was marked as doubtful."""
+        known = await self._names.get(f"{area}/{id}") is not None
+        return self._folder.trust if known else self._folder.erase
+
+    async def _look_again(self, info: FileInfo) -> None:
+        """Marked, and then it was somebody else who removed it."""
+        await self._tidy(await self._right_end(info.area, info.id), info)
 
     async def _erase(self, info: FileInfo) -> None:
         await self._tidy(self._folder.erase, info)

@@ -74,6 +74,12 @@ class IStorage(Interface):
     def health() -> Deferred[str]:
         """Empty when work is taken, else one sentence that says why not."""
 
+    def settle() -> Deferred[None]:
+        """Answers when everything that was asked for before is on disk, or was refused."""
+
+    def mark_dead_offline() -> Deferred[None]:
+        """Mark as offline what broker processes have left online that are gone; nothing where there is one alone."""
+
     # products
 
     def add_product(product: Product) -> Deferred[None]:

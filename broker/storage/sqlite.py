@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from broker.model.errors import Invalid, Unavailable
@@ -97,6 +97,14 @@ class SqliteStorage:
         # The reader first: the last connection that closes empties the log, and that has to be the one that writes.
         await self._read_lane.close()
         await self._write_lane.close()
+
+    @deferred
+    async def settle(self) -> None:
+        await self.sessions.settle()
+        await self._look(lambda db: None)
+
+    def mark_dead_offline(self) -> Deferred[None]:
+        return succeed(None)
 
     @deferred
     async def health(self) -> str:

@@ -75,7 +75,7 @@ class Plane:
     def hear(self, kind: str, call: Callable[[str, bytes], object]) -> None:
         self.hearers.setdefault(kind, []).append(call)
 
-    def ask(self, node: str, kind: str, body: bytes) -> Deferred[bytes]:
+    def ask(self, node: str, kind: str, body: bytes, patience: float = 15.0) -> Deferred[bytes]:
         plane = self._hub.planes.get(node)
         return fail(NodeGone(node)) if plane is None else maybeDeferred(plane.answers[kind], self.node, body)
 

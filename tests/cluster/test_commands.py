@@ -50,7 +50,7 @@ class Plane:
     def cast(self, kind: str, body: bytes, node: str | None = None) -> None:
         self.casts.append((kind, node))
 
-    def ask(self, node: str, kind: str, body: bytes) -> Deferred[bytes]:
+    def ask(self, node: str, kind: str, body: bytes, patience: float = 15.0) -> Deferred[bytes]:
         self.asked.append((node, kind))
         return succeed(b"") if self.reply is None else self.reply
 

@@ -42,7 +42,7 @@ class Plane:
     def leave(self, space: str, key: str, note: str = "") -> None:
         self.left.append((key, note))
 
-    def ask(self, node: str, kind: str, body: bytes) -> Deferred[bytes]:
+    def ask(self, node: str, kind: str, body: bytes, patience: float = 15.0) -> Deferred[bytes]:
         self.questions.append((node, kind))
         return fail(Unavailable("no answer"))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from broker.cluster.lives import LivesAcross
@@ -34,7 +33,7 @@ class Process:
         self.whereabouts.listeners.append(self._told)
         plane = hub.join(node)
         PresenceAcross(plane, self.router, self.devices, self.whereabouts, lambda: 9.0).begin()
-        self.lives = LivesAcross(plane, self.devices, self.whereabouts, Clock())
+        self.lives = LivesAcross(plane, self.devices, self.whereabouts)
         self.lives.begin()
 
     def _told(self, change: Presence) -> None:

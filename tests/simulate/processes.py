@@ -68,7 +68,7 @@ class Running(ProcessProtocol):
 
     def outReceived(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
-        self.lines += [line.decode() for line in lines]
+        self.lines += [line.decode(errors="replace") for line in lines]
         self._look()
 
     def errReceived(self, data: bytes) -> None:

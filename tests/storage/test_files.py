@@ -158,6 +158,24 @@ class WholeFileTests(FilesCase):
             self.assertIsNone(await self.files.get("firmware", key))
         self.assertEqual(self.on_disk(), [f"firmware/{other.id}"])
 
+    async def test_removed_by_another_before_it_was_marked(self) -> None:
+        """Whoever comes second leaves no mark behind."""
+        info = await self.put("f", b"x")
+        real = self.storage.write_records
+        second: list[Deferred[None]] = []
+
+        def write_records(changes: Any) -> Deferred[None]:
+            self.patch(self.storage, "write_records", real)
+            first = self.files.remove(info)
+            second.append(first)
+            return first.addCallback(lambda _: self.files._doubt(info)).addCallback(lambda _: real(changes))
+
+        self.patch(self.storage, "write_records", write_records)
+        with self.assertRaises(NotFound):
+            await self.files.remove(info)
+        await second[0]
+        self.assertEqual(self.on_disk(), [])
+
     async def test_lists(self) -> None:
         for name in ("b2", "a", "b1", "c"):
             await self.put(name, b"")

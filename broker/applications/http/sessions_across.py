@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
-from twisted.internet.defer import Deferred, DeferredList, TimeoutError
+from twisted.internet.defer import Deferred, DeferredList
 
 from broker.applications.http.sign_in import Session, Sessions
 from broker.core import Core
@@ -73,7 +73,7 @@ class SessionsAcross:
             try:
                 self._learn(node, await self._ask(node, "http.session.all", b""))
                 return
-            except (BrokerError, TimeoutError):
+            except BrokerError:
                 continue
 
     @deferred
@@ -86,8 +86,8 @@ class SessionsAcross:
             await DeferredList(asked, consumeErrors=True)
 
     def _ask(self, node: str, kind: str, body: bytes) -> Deferred[bytes]:
-        answer: Deferred[bytes] = self._backplane.ask(node, kind, body)
-        return answer.addTimeout(PATIENCE, self._core.reactor)
+        answer: Deferred[bytes] = self._backplane.ask(node, kind, body, PATIENCE)
+        return answer
 
     def _packed(self, sessions: list[Session]) -> bytes:
         now = self._core.monotonic()

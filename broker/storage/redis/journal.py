@@ -179,7 +179,8 @@ class RedisSessionJournal(BatchJournal):
     @deferred
     async def load_box(self, session: int, after: bytes, limit: int) -> Sequence[tuple[bytes, list[bytes]]]:
         """See `SharedSessionJournal`. An id is what marks the row, behind its place in the box."""
-        flat = await self._write_lane.ask("load_box", str(session), after.partition(b" ")[0] or b"-inf", limit)
+        place = after.partition(b" ")[0] or b"-inf"
+        flat = await self._write_lane.ask("load_box", str(session), place, limit, self.node())
         pairs = zip(flat[::2], flat[1::2], strict=True)
         return [(b"%b %b" % (score, row[:_MARK]), _bodies(row[_MARK:])) for row, score in pairs]
 
@@ -198,7 +199,7 @@ class RedisSessionJournal(BatchJournal):
     async def load_queue(self, session: int, after: int, limit: int) -> Sequence[QueueRow]:
         """See the contract."""
         lane = self._write_lane if self.uncertain else self._read_lane
-        rows = await lane.ask("load_queue", str(session), after, limit)
+        rows = await lane.ask("load_queue", str(session), after, limit, self.node())
         return [unpack_message(int.from_bytes(raw[:SEQ_SIZE], "big"), raw[SEQ_SIZE:]) for raw in rows]
 
     @deferred

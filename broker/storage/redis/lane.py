@@ -40,7 +40,7 @@ MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 #: A look-up; a change; a change that gives back room, which a full Redis is asked for as well.
 LOOK, CHANGE, FREEING = "look", "change", "freeing"
 
-_KINDS: Final = {b"conflict": Conflict, b"not-found": NotFound, b"invalid": Invalid}
+_KINDS: Final = {b"conflict": Conflict, b"not-found": NotFound, b"invalid": Invalid, b"unavailable": Unavailable}
 
 
 class Job:

@@ -144,6 +144,15 @@ class RedisStorage:
         """As `mark_offline`, for other nodes alone."""
         await self._mark_offline([])
 
+    @deferred
+    async def settle(self) -> None:
+        await self.sessions.settle()
+        await self.get_product("")  # whatever is looked up sees what was written before
+
+    def when_fenced(self, call: Callable[[], None]) -> None:
+        """``call`` whenever Redis refuses a change because other processes have taken over what this one had."""
+        self._write_lane.fenced = call
+
     def abandon(self) -> Deferred[None]:
         """Another process has what this one had: what waits is refused. Fires when nothing is under way any more."""
         return self._write_lane.abandon()

@@ -87,6 +87,8 @@ class WriteLane(Lane):
         #: When a batch was last carried out (`time.monotonic`), and whether one was refused since health was proven.
         self.proven_at = float("-inf")
         self.doubtful = False
+        #: Called when a batch is refused because others have taken over what this process had.
+        self.fenced: Callable[[], None] = lambda: None
         #: For the metrics.
         self.batches = 0
         self.failed_batches = 0
@@ -215,6 +217,7 @@ class WriteLane(Lane):
         if reply[0] == b"fenced":
             self._number -= 1
             error = Unavailable("another process has taken over what this one had")
+            self.fenced()
             self._finish([(job, None, error) for job in jobs])
             self._submit()
             return

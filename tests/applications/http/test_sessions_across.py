@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from broker.applications.http.sessions_across import PATIENCE, SessionsAcross
+from broker.model.errors import Unavailable
 
 
 class Plane:
@@ -19,14 +20,16 @@ class Plane:
     node = "here.1"
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.asked: list[tuple[str, float]] = []
+        self.answers: list[Deferred[bytes]] = []
 
     def others(self) -> tuple[str, ...]:
         return ("one.1", "two.1")
 
-    def ask(self, node: str, kind: str, body: bytes) -> Deferred[bytes]:
-        self.asked.append(node)
-        return Deferred()
+    def ask(self, node: str, kind: str, body: bytes, patience: float) -> Deferred[bytes]:
+        self.asked.append((node, patience))
+        self.answers.append(Deferred())
+        return self.answers[-1]
 
     def answer(self, kind: str, call: Any) -> None:
         """Nobody asks."""
@@ -40,8 +43,8 @@ class BeginTests(SynchronousTestCase):
         sessions: Any = SimpleNamespace(on_end=[], on_use=[], every=list)
         core: Any = SimpleNamespace(backplane=plane, reactor=clock, monotonic=clock.seconds)
         begun = SessionsAcross(sessions, core).begin()
-        clock.advance(PATIENCE)
+        plane.answers[0].errback(Unavailable("one has not answered"))
         self.assertNoResult(begun)
-        clock.advance(PATIENCE)
+        plane.answers[1].errback(Unavailable("two has not answered"))
         self.successResultOf(begun)
-        self.assertEqual(plane.asked, ["one.1", "two.1"])
+        self.assertEqual(plane.asked, [("one.1", PATIENCE), ("two.1", PATIENCE)])

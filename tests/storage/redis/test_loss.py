@@ -230,6 +230,25 @@ class SessionLossTests(TroubleCase):
         self.assertEqual([upto for upto, error in told if error is not None], [3])
         self.assertEqual([one.seq for one in await journal.load_queue(1, 0, 9)], [3])
 
+    async def test_who_is_dead_for_the_others_reads_no_further(self) -> None:
+        """It would deliver what is behind that which they have moved on, and before it."""
+        storage = await self.opened()
+        journal = storage.sessions
+        journal.node = lambda: "node-1.7"
+        fenced: list[None] = []
+        storage.when_fenced(lambda: fenced.append(None))
+        for op in ((SESSION, record(1)), put(1, row(1)), (SEND, "box:1", b"body")):
+            journal.append(op)
+        await self.until(lambda: journal.committed == journal.position)
+        self.assertEqual(len(await journal.load_box(1, b"", 9)), len(await journal.load_queue(1, 0, 9)))
+        self.ask("HSET", f"{self.prefix}:writer:node-1", "fence", "node-1.7")
+        self.ask("SET", f"{self.prefix}:c:dead:node-1.7", "1")
+        for read in (journal.load_box(1, b"", 9), journal.load_queue(1, 0, 9)):
+            self.assertIn("taken over", await self.unavailable(read))
+        self.assertEqual(fenced, [])
+        self.assertIn("taken over", await self.unavailable(storage.add_product(product())))
+        self.assertEqual(fenced, [None])
+
     async def test_a_look_goes_behind_what_is_uncertain(self) -> None:
         """What the dead connection still holds may reach Redis until the new one has claimed the name."""
         between = self.between()

@@ -187,8 +187,19 @@ function OPS.sessions()
 end
 
 -- place, row, place ...: up to the limit.
+-- Whether others have taken over what that process had; what it has not read it would deliver too late, behind what
+-- they have moved on. "" is no process: nobody else is there.
+local function has_lost(node)
+    return node ~= '' and call('EXISTS', P .. 'c:dead:' .. node) == 1
+end
+
+local TAKEN_OVER = 'another process has taken over what this one had'
+
 function OPS.load_box()
-    local session, after, limit = text(), text(), number()
+    local session, after, limit, node = text(), text(), number(), text()
+    if has_lost(node) then
+        return refuse('unavailable', TAKEN_OVER)
+    end
     return call('ZRANGEBYSCORE', P .. 'box:' .. session, '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0, limit)
 end
 
@@ -231,7 +242,10 @@ function OPS.sum_queue()
 end
 
 function OPS.load_queue()
-    local session, after, limit = text(), text(), number()
+    local session, after, limit, node = text(), text(), number(), text()
+    if has_lost(node) then
+        return refuse('unavailable', TAKEN_OVER)
+    end
     return call('ZRANGEBYSCORE', P .. 'q:' .. session, '(' .. after, '+inf', 'LIMIT', 0, limit)
 end
 
