@@ -13,9 +13,10 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from tests.mosquitto import free_port
-from tests.real import PATIENCE, eventually
+from tests.real import PATIENCE, START_PATIENCE, eventually
 
 #: What every one of them begins with; a value of "" leaves the key out.
 PLAIN: Mapping[str, str] = {
@@ -23,6 +24,7 @@ PLAIN: Mapping[str, str] = {
     "save": '""',
     "appendonly": "yes",
     "appendfsync": "always",
+    "aof-load-truncated": "no",
     "auto-aof-rewrite-percentage": "0",
     "protected-mode": "no",
     "daemonize": "no",
@@ -72,8 +74,16 @@ class RedisServer:
             self.settings |= settings
             self._write()
         with self.log.open("ab") as log:
+            self._mend(log)
             self._process = subprocess.Popen(self._arguments, stdout=log, stderr=log, cwd=self.folder)
         eventually(self._answers, f"redis-server: {self.log.read_text()}")
+
+    def _mend(self, log: BinaryIO) -> None:
+        """As deploy/redis.sh: a file that ends in the middle of a transaction ends before it."""
+        manifest = self.folder / "appendonlydir" / "appendonly.aof.manifest"
+        if manifest.exists():
+            mend = ["redis-check-aof", "--fix", str(manifest)]
+            subprocess.run(mend, input=b"y\n" * 9, stdout=log, stderr=log, check=True, timeout=START_PATIENCE)
 
     def _answers(self) -> bool:
         assert self._process is not None and self._process.poll() is None, self.log.read_text()

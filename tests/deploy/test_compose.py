@@ -97,16 +97,19 @@ class ComposeTests(SynchronousTestCase):
         self.assertEqual(one, other)
 
     def start_redis(self) -> tuple[subprocess.Popen[bytes], int]:
-        program, *options = self.services["redis"]["command"]
-        binary = shutil.which(program)
-        assert binary is not None, "redis-server is missing: sh tools/environment.sh test"
+        service = self.services["redis"]
+        [script] = service["configs"]
+        shell, path, entry, *command = service["command"]
+        self.assertEqual((path, entry), (script["target"], "docker-entrypoint.sh"))
+        assert shutil.which(command[0]) is not None, "redis-server is missing: sh tools/environment.sh test"
         port = free_port()
-        data = self.folder / "redis"
-        data.mkdir()
-        log = (self.folder / "redis.log").open("wb")
+        self.data = self.folder / "redis"
+        self.data.mkdir(exist_ok=True)
+        log = (self.folder / "redis.log").open("ab")
         self.addCleanup(log.close)
+        arguments = [shell, str(DEPLOY / self.compose["configs"][script["source"]]["file"]), *command]
         process = subprocess.Popen(
-            [binary, *options, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(data)], stdout=log, stderr=log
+            [*arguments, "--port", str(port), "--bind", "127.0.0.1"], stdout=log, stderr=log, cwd=self.data
         )
         self.addCleanup(process.wait, PATIENCE)
         self.addCleanup(process.terminate)
@@ -118,6 +121,30 @@ class ComposeTests(SynchronousTestCase):
             "an answer to the health check of Redis",
         )
         return process, port
+
+    def test_redis_begins_where_a_transaction_ends(self) -> None:
+        """Its file was cut in the middle of one, as by a full disk: nothing of that one is ever carried out."""
+
+        def ask(*words: str) -> list[str]:
+            asked = ["redis-cli", "-p", str(port), *words]
+            return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout.split()
+
+        def kill() -> None:
+            process.kill()
+            process.wait(PATIENCE)
+
+        process, port = self.start_redis()
+        both = "redis.call('SET', 'first', 1) redis.call('SET', 'second', 1)"
+        ask("EVAL", both, "0")
+        kill()
+        (file,) = self.data.glob("appendonlydir/*.incr.aof")
+        file.write_bytes(file.read_bytes().partition(b"second")[0])
+        for _ in range(2):
+            process, port = self.start_redis()
+            ask("EVAL", both.replace("first", "third").replace("second", "fourth"), "0")
+            kill()
+        process, port = self.start_redis()
+        self.assertEqual(sorted(ask("KEYS", "*")), ["fourth", "third"])
 
     def start_broker(self, redis: int, service: str) -> RealBroker:
         """That service: its data are in a folder of its own, with what both share in it."""

@@ -45,15 +45,20 @@ async def _caution(call: Call, info: dict[str, str]) -> str:
     if info.get("aof_enabled") != "1":
         return "Redis does not keep what it has answered (appendonly no): a crash of it loses what was acknowledged"
     try:
-        reply = await call("CONFIG", "GET", "appendfsync")
+        reply = await call("CONFIG", "GET", "appendfsync", "aof-load-truncated")
     except Refused:
         # Many who run Redis for others do not let one ask.
         return ""
-    policy = text_of(reply[1]) if isinstance(reply, list) and len(reply) == 2 else ""
+    words = [text_of(word) for word in reply] if isinstance(reply, list) else []
+    settings = dict(zip(words[::2], words[1::2], strict=True))
+    cautions = []
+    policy = settings.get("appendfsync")
     if policy in ("everysec", "no"):
         lost = "the last second" if policy == "everysec" else "what the system had not written yet"
-        return f"Redis runs with appendfsync {policy}: a crash of its machine may lose {lost}"
-    return ""
+        cautions.append(f"appendfsync {policy}: a crash of its machine may lose {lost}")
+    if settings.get("aof-load-truncated") == "yes":
+        cautions.append("aof-load-truncated yes: after a full disk it may carry out half a change (docs/redis.md)")
+    return f"Redis runs with {', and with '.join(cautions)}" if cautions else ""
 
 
 def parse_info(text: str) -> dict[str, str]:
