@@ -131,12 +131,13 @@ class OrderBook:
                 found.append(f"{self._text(order)}: was sent {order.sends} times and became {len(commands)} commands")
             if order.target.came[order.mark] > len(commands) and not (order.target.at_least_once and commands):
                 found.append(f"{self._text(order)}: came {order.target.came[order.mark]} times")
-            found += [f"{self._text(order)}: {why}" for one in commands if (why := self._wrong(order, one))]
+            left = sum(one["status"] != "expired" for one in commands)
+            found += [f"{self._text(order)}: {why}" for one in commands if (why := self._wrong(order, one, left))]
         return found
 
     @staticmethod
-    def _wrong(order: Order, command: dict[str, Any]) -> str:
-        """Why its end is not what it says; empty if it is."""
+    def _wrong(order: Order, command: dict[str, Any], left: int) -> str:
+        """Why its end is not what it says; empty if it is. ``left``: how many of the order's commands may have left."""
         status, target = command["status"], order.target
         came = target.came[order.mark]
         if status in OPEN or status == "timed_out":
@@ -146,7 +147,8 @@ class OrderBook:
             answers = not target.open_ended or (command.get("result") or {}).get("acknowledged")
             return "" if not answers or order.mark in target.answered else f"succeeded, came {came} times, unanswered"
         if status == "expired":
-            return "" if not came and order.expires == SHORT else f"expired, came {came} times"
+            by_others = came <= left or (left and target.at_least_once)
+            return "" if by_others and order.expires == SHORT else f"expired, came {came} times"
         if status == "failed" and target.open_ended:
             return ""  # for want of a gateway or of an acknowledgement, perhaps behind a fault
         return f"{status} {command.get('result')}, came {came} times"

@@ -151,6 +151,16 @@ class OrderTests(TestCase):
         self.order(self.device, "expired", expires=LONG)
         self.says("expired, came 1 times", "expired, came 0 times")
 
+    def test_one_of_two_commands_of_an_order_expired(self) -> None:
+        """It was sent again, as QoS 1 has it, and came by the other one."""
+        order = self.order(self.device, "expired", "succeeded", via=MQTT, expires=SHORT)
+        order.sends = 2
+        self.device.got(order.mark)
+        self.device.answered.add(order.mark)
+        self.says()
+        self.device.got(order.mark)
+        self.says("expired, came 2 times")
+
     def test_a_device_does_not_fail(self) -> None:
         self.order(self.device, "failed")
         self.says("failed None")
