@@ -2,6 +2,8 @@
 # The interpreter is the newest of Python 3.11 to 3.13 that is found, or the one named: make test PYTHON=/path/to/python3.12
 
 export PYTHON
+# Tests and the demo start the broker again and again: where nothing compiled is kept, each start takes twice as long.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint docs reference bench storm faults campaigns matrix fuzz soak audit coverage clean
