@@ -120,6 +120,8 @@ class Route:
     #: The body may be left out, which says as much as an empty object.
     bodiless: bool = False
     query: Any = None
+    #: A Struct whose fields are the parameters of the path, for the document: the handler has them as texts.
+    path_shape: Any = None
     #: Content types that the body may have; ``*/*`` for any.
     accepts: tuple[str, ...] = (JSON,)
     #: The body is given to the handler unread, as a file (``request.content``); how long it may be the surface says.

@@ -10,10 +10,11 @@ import msgspec
 from msgspec import structs
 
 from broker.listening.settings import Limits, ListenerSettings
+from broker.model.comments import field_comments
 from broker.settings.reading import allowed_values, as_toml
 from broker.settings.tables import GENERAL
 from broker.tap import found_protocols, load_sides
-from tools.reference.comments import cell, field_comments, markdown
+from tools.reference.comments import cell, markdown
 
 _HEAD: Final = """# Configuration
 
@@ -124,21 +125,15 @@ def _in_code(found: re.Match[str]) -> str:
 
 
 def _comments(kind: type[Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Comments and their fields, those of base classes first. What a class sets anew without a word keeps its own."""
-    seen: dict[str, str] = {}
-    for one in reversed(kind.__mro__):
-        if not issubclass(one, msgspec.Struct) or one is msgspec.Struct:
-            continue
-        for comment, names in field_comments(one).items():
-            for name in names:
-                if not comment.startswith("\0") or name not in seen:
-                    seen[name] = "" if comment.startswith("\0") else comment
-    grouped: dict[str, tuple[str, ...]] = {}
-    for name, comment in seen.items():
-        key = comment or f"\0{name}"
-        grouped[key] = (*grouped.get(key, ()), name)
+    """Comments and the fields that each is about, those of base classes first."""
+    grouped: dict[str, list[str]] = {}
+    for name, comment in field_comments(kind).items():
+        if comment:
+            grouped.setdefault(comment, []).append(name)
+        else:
+            grouped[f"\0{name}"] = [name]
     for key, names in grouped.items():
-        yield "" if key.startswith("\0") else key, names
+        yield "" if key.startswith("\0") else markdown(key), tuple(names)
 
 
 def _limits(sides: dict[str, Any]) -> str:

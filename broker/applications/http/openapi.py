@@ -1,17 +1,20 @@
 """The OpenAPI 3.1 document, written from the table of routes and from the types that they name.
 
 Nothing is said here about single calls: summaries are the handlers' docstrings, schemas come from the types
-(`msgspec.json.schema_components`), errors are the catalogue of `broker.web.problems`.
+(`msgspec.json.schema_components`) and what their fields mean from the comments in the source (`broker.model.comments`),
+errors are the catalogue of `broker.web.problems`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import linecache
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
 
 from broker import __version__
+from broker.model.comments import field_comments
 from broker.web.answers import JSON
 from broker.web.problems import CONTENT_TYPE, Problem
 from broker.web.routes import ADMIN, ANYONE, API, Route
@@ -25,6 +28,8 @@ _ACCESS: Final = {
     ADMIN: "Administrator only.",
     ANYONE: "",
 }
+#: What types are made of, as msgspec describes them.
+_TYPES: Final = (msgspec.inspect.Type, msgspec.inspect.Field)
 _APPLICATION: Final = "Administrator, or an application for the devices bound to it."
 
 
@@ -32,11 +37,14 @@ def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
     """The document for these routes, as a JSON object."""
     table = tuple(route for route in routes if not route.hidden)
     types = list(dict.fromkeys(kind for route in table for kind in _types(route)))
+    types = list(dict.fromkeys((*types, *_structs(types))))
     schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
     schema_of = dict(zip(types, schemas, strict=True))
+    _describe_fields(schema_of, components)
     paths: dict[str, dict[str, Any]] = {}
     for route in table:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schema_of, components)
+    linecache.clearcache()  # of the source, which nobody needs any more
     return {
         "openapi": "3.1.0",
         "info": {
@@ -68,6 +76,42 @@ def _types(route: Route) -> list[Any]:
     return [kind for kind in kinds if kind is not None]
 
 
+def _structs(types: Iterable[Any]) -> Iterator[type[msgspec.Struct]]:
+    """Those among the types, and those that they are made of."""
+    waiting: list[Any] = list(msgspec.inspect.multi_type_info(types))
+    seen: set[type[msgspec.Struct]] = set()
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, msgspec.inspect.StructType):
+            if one.cls in seen:
+                continue
+            seen.add(one.cls)
+            yield one.cls
+        parts = (getattr(one, name) for name in one.__struct_fields__)
+        for part in parts:
+            waiting.extend(found for found in _several(part) if isinstance(found, _TYPES))
+
+
+def _several(part: Any) -> tuple[Any, ...]:
+    return part if isinstance(part, tuple) else (part,)
+
+
+def _describe_fields(schema_of: dict[Any, Any], components: dict[str, Any]) -> None:
+    """Give the properties of the components the texts of their fields."""
+    for kind, schema in schema_of.items():
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            properties = components[_name_of(schema)].get("properties", {})
+            comments = field_comments(kind)
+            for field in msgspec.structs.fields(kind):
+                if comments.get(field.name) and field.encode_name in properties:
+                    properties[field.encode_name]["description"] = comments[field.name]
+
+
+def _name_of(schema: dict[str, Any]) -> str:
+    """Types of one name in two modules have longer names in the document."""
+    return str(schema["$ref"].rpartition("/")[2])
+
+
 def _operation(route: Route, schema_of: dict[Any, Any], components: dict[str, Any]) -> dict[str, Any]:
     secured = route.secured or route.access != ANYONE
     operation: dict[str, Any] = {
@@ -81,15 +125,7 @@ def _operation(route: Route, schema_of: dict[Any, Any], components: dict[str, An
         access = _APPLICATION
     if access:
         operation["description"] = access
-    parameters = [
-        {"name": segment[1:-1], "in": "path", "required": True, "schema": {"type": "string"}}
-        for segment in route.path.split("/")
-        if segment.startswith("{")
-    ]
-    if route.query is not None:
-        # By its reference: types of one name in two modules have longer names here.
-        fields = components[schema_of[route.query]["$ref"].rpartition("/")[2]]["properties"]
-        parameters += [{"name": name, "in": "query", "schema": _bare(schema)} for name, schema in fields.items()]
+    parameters = [*_path_parameters(route), *_query_parameters(route, schema_of, components)]
     if parameters:
         operation["parameters"] = parameters
     if route.upload:
@@ -103,6 +139,34 @@ def _operation(route: Route, schema_of: dict[Any, Any], components: dict[str, An
     if not secured:
         operation["security"] = []
     return operation
+
+
+def _path_parameters(route: Route) -> Iterator[dict[str, Any]]:
+    comments = {} if route.path_shape is None else field_comments(route.path_shape)
+    for segment in route.path.split("/"):
+        if segment.startswith("{"):
+            name = segment[1:-1]
+            yield _described(
+                {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}, comments.get(name)
+            )
+
+
+def _query_parameters(route: Route, schema_of: dict[Any, Any], components: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if route.query is None:
+        return
+    shape = components[_name_of(schema_of[route.query])]
+    needed = shape.get("required", ())
+    for name, schema in shape["properties"].items():
+        schema = dict(schema)
+        text = schema.pop("description", None)
+        parameter: dict[str, Any] = {"name": name, "in": "query", "schema": _bare(schema)}
+        if name in needed:
+            parameter["required"] = True
+        yield _described(parameter, text)
+
+
+def _described(parameter: dict[str, Any], text: str | None) -> dict[str, Any]:
+    return {**parameter, "description": text} if text else parameter
 
 
 def _upload_content(route: Route) -> dict[str, Any]:
