@@ -33,17 +33,27 @@ _OPTIONS: Final = ("force", "ack", "port", "confirm", "priority")
 
 
 class CommandBody(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """What an application sends. ``timeout`` and ``expires`` are seconds."""
+    """What an application sends: one of ``payload`` and ``payload_base64``, and how it is to be done."""
 
+    #: What the device is to be told, a JSON object; keys are those of its product's actuators, if it has a product.
     payload: dict[str, Any] | UnsetType = UNSET
+    #: What the device is to be told, as bytes.
     payload_base64: str | UnsetType = UNSET
+    #: The caller's own reference, which comes back with the answer; need not be unique.
     ref: Annotated[str, Meta(max_length=MAX_REF)] | None = None
+    #: Seconds that the device's first answer may take once this is sent; null: as its protocol has it.
     timeout: Annotated[float, Meta(gt=0, le=MAX_TIMEOUT)] | None = None
+    #: Seconds that this may wait for a device that is away; 0: not at all; null: ``commands.default_expires``.
     expires: Annotated[float, Meta(ge=0, le=MAX_EXPIRES)] | None = None
+    #: Send it although the product has no such actuator.
     force: bool = False
+    #: gizwits: wait for the device's answer; left out, the command has succeeded when it is sent.
     ack: bool | UnsetType = UNSET
+    #: lorawan: FPort; left out, that of the mote's last uplink.
     port: Annotated[int, Meta(ge=1, le=255)] | UnsetType = UNSET
+    #: lorawan: send it as a confirmed downlink.
     confirm: bool | UnsetType = UNSET
+    #: lorawan: the greater one goes first, and may use more of the air time; left out, ``default_priority``.
     priority: Annotated[int, Meta(ge=0, le=255)] | UnsetType = UNSET
 
     def content(self) -> Payload:

@@ -9,9 +9,11 @@ from msgspec import Meta
 
 
 class RateLimit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``events`` in ``seconds``; all of them may come at once."""
+    """So many events in so much time; all of them may come at once."""
 
+    #: How many.
     events: Annotated[int, Meta(ge=1, le=1_000_000)]
+    #: Within how many seconds.
     seconds: Annotated[float, Meta(gt=0, le=1e7)]
 
 

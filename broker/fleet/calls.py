@@ -41,41 +41,71 @@ Cursor = Annotated[str, Meta(max_length=512)]
 
 
 class CampaignFilter(msgspec.Struct, kw_only=True):
-    """Which of them, and which page."""
+    """Which campaigns, and which page."""
 
+    #: Only campaigns in this state: draft, running, paused, stopped, finished or cancelled.
     state: Text | None = None
+    #: Entries of one page at most.
     limit: Limit = 100
+    #: The ``next`` of the page before; left out, the first page.
     cursor: Cursor | None = None
 
 
 class LineFilter(msgspec.Struct, kw_only=True):
-    """Which lines, and which page."""
+    """Which devices, and which page."""
 
+    #: Only those in this state: waiting, queued, sent, accepted, rebooted, confirmed, failed, no_answer or skipped.
     state: Text | None = None
+    #: Entries of one page at most.
     limit: Limit = 100
+    #: The ``next`` of the page before; left out, the first page.
     cursor: Cursor | None = None
 
 
 class CampaignPreviewQuery(msgspec.Struct, kw_only=True):
-    """Which page; some are shorter than ``limit`` though there are more."""
+    """Which page."""
 
+    #: Entries of one page at most.
     limit: Limit = 100
+    #: The ``next`` of the page before; left out, the first page.
     cursor: Cursor | None = None
 
 
 class CampaignChange(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """What is left out stays; what is given is given whole. Of a campaign that has begun, name, pace and a greater
+    """What is left out stays; what is given is given whole. Of a campaign that has begun: name, pace, a greater
     percentage.
     """
 
+    #: Its name for people.
     name: Text | UnsetType = UNSET
+    #: How fast, and when.
     pace: Pace | UnsetType = UNSET
+    #: Which devices it is aimed at.
     targets: Targets | UnsetType = UNSET
+    #: Which versions are updated.
     from_versions: FromVersions | UnsetType = UNSET
+    #: Whether a backup of each device is made before; gizwits has none.
     backup: bool | UnsetType = UNSET
+    #: Whether a device that reports the version counts only if it has fetched the image from here.
     require_fetch: bool | UnsetType = UNSET
+    #: What is brought. gateway88: the name or id of a file; gizwits: the number of a firmware image.
     image: Annotated[str, Meta(min_length=1, max_length=255)] | UnsetType = UNSET
+    #: What a device reports that runs the image; null: as the image says, which of gateway88 it does not.
     version: Version | UnsetType | None = UNSET
+
+
+class CampaignPath(msgspec.Struct):
+    """Which campaign."""
+
+    #: The id that the broker gave the campaign.
+    id: str
+
+
+class LinePath(CampaignPath):
+    """Which device of it."""
+
+    #: The id of the device.
+    device: str
 
 
 class Calls:
@@ -204,7 +234,7 @@ class Calls:
         """All of them."""
         refused: dict[int, tuple[Any, str]] = {409: (Problem, "The campaign is in another state")}
         actions = [
-            Route("POST", f"{ONE}/{name}", handler, ADMIN, answers=CampaignShape, also=refused)
+            Route("POST", f"{ONE}/{name}", handler, ADMIN, answers=CampaignShape, also=refused, path_shape=CampaignPath)
             for name, handler in (
                 ("start", self.start_campaign),
                 ("pause", self.pause_campaign),
@@ -224,15 +254,48 @@ class Calls:
                 query=CampaignPreviewQuery,
                 answers=CampaignPreview,
             ),
-            Route("GET", ONE, self.get_campaign, ADMIN, answers=CampaignShape),
-            Route("PATCH", ONE, self.change_campaign, ADMIN, body=CampaignChange, answers=CampaignShape, also=refused),
-            Route("DELETE", ONE, self.delete_campaign, ADMIN, status=204, also=refused),
+            Route("GET", ONE, self.get_campaign, ADMIN, answers=CampaignShape, path_shape=CampaignPath),
             Route(
-                "GET", f"{ONE}/preview", self.preview_draft, ADMIN, query=CampaignPreviewQuery, answers=CampaignPreview
+                "PATCH",
+                ONE,
+                self.change_campaign,
+                ADMIN,
+                body=CampaignChange,
+                answers=CampaignShape,
+                also=refused,
+                path_shape=CampaignPath,
             ),
-            Route("GET", f"{ONE}/lines", self.list_campaign_lines, ADMIN, query=LineFilter, answers=LinePage),
-            Route("GET", f"{ONE}/lines/{{device}}", self.get_campaign_line, ADMIN, answers=LineShape),
+            Route("DELETE", ONE, self.delete_campaign, ADMIN, status=204, also=refused, path_shape=CampaignPath),
+            Route(
+                "GET",
+                f"{ONE}/preview",
+                self.preview_draft,
+                ADMIN,
+                query=CampaignPreviewQuery,
+                answers=CampaignPreview,
+                path_shape=CampaignPath,
+            ),
+            Route(
+                "GET",
+                f"{ONE}/lines",
+                self.list_campaign_lines,
+                ADMIN,
+                query=LineFilter,
+                answers=LinePage,
+                path_shape=CampaignPath,
+            ),
+            Route(
+                "GET", f"{ONE}/lines/{{device}}", self.get_campaign_line, ADMIN, answers=LineShape, path_shape=LinePath
+            ),
             *actions,
-            Route("POST", f"{ONE}/retry", self.retry_campaign, ADMIN, answers=Retried, also=refused),
+            Route(
+                "POST",
+                f"{ONE}/retry",
+                self.retry_campaign,
+                ADMIN,
+                answers=Retried,
+                also=refused,
+                path_shape=CampaignPath,
+            ),
         ]
         return [replace(route, duty=DUTY) for route in routes]

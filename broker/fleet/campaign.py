@@ -41,23 +41,28 @@ Percent = Annotated[float, Meta(gt=0, le=100)]
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Devices of the campaign's protocol; what is left out does not matter. ``q`` is looked for in id and name.
+    """Devices of the campaign's protocol that fit every field; what is left out or null does not matter."""
 
-    ``online`` counts when the campaign is started.
-    """
-
+    #: Only devices of the product with this key.
     product: Text | None = None
+    #: Only devices that have this in id or name, in any case.
     q: Text | None = None
+    #: Only devices that are bound to the application with this id.
     application: Text | None = None
+    #: Only devices that have this tag.
     tag: Text | None = None
+    #: Only devices that are online when the campaign is started, or only those that are not.
     online: bool | None = None
 
 
 class Targets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A list of devices, or a filter; of these so many percent: always the same of a version, and more as it grows."""
+    """Either ``devices`` or ``filter``."""
 
+    #: The ids of the devices; null: there is a filter.
     devices: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=100_000)] | None = None
+    #: Which devices; null: they are listed.
     filter: Filter | None = None
+    #: So many percent of these: always the same ones of a version, and more as it grows.
     percentage: Percent = 100.0
 
     def __post_init__(self) -> None:
@@ -66,9 +71,11 @@ class Targets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class FromVersions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which versions are updated: one of these, and lower than that. Versions are compared as the protocol does."""
+    """Which versions are updated: those that fit every field."""
 
+    #: One of these; empty: any.
     any_of: Annotated[tuple[Version, ...], Meta(max_length=100)] = ()
+    #: Only lower ones than this, compared as the protocol does; null: any.
     lower_than: Version | None = None
 
     def refusal(self, version: str | None, lower: Callable[[str, str], bool]) -> str | None:
@@ -89,12 +96,11 @@ UNKNOWN_VERSION: Final = "its version is not known"
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Stop when so many percent of those that have ended have failed.
+    """When a campaign stops by itself."""
 
-    Fewer than ``minimum`` count as so many: the campaign stops as soon as no success of the others could help it.
-    """
-
+    #: When so many percent of the devices that have ended have failed.
     percent: Percent
+    #: Fewer devices than this count as so many.
     minimum: Annotated[int, Meta(ge=1, le=100_000)] = 20
 
     def reached(self, failed: int, ended: int) -> bool:
@@ -102,44 +108,53 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Retries(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How often a device is tried again that failed or did not answer, and after how many seconds."""
+    """Whether a device that failed, or did not answer, is tried again."""
 
+    #: How often; 0: not.
     count: Annotated[int, Meta(ge=0, le=100)] = 0
+    #: After how many seconds.
     after: Duration = 3_600.0
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What may be changed while a campaign runs.
+    """How fast, and when; may be changed while a campaign runs."""
 
-    ``concurrency``: devices at work at once. ``rate``: begun in any minute. ``spread``: each device begins at a random
-    moment of so many seconds from the start, or from the opening of a window. ``ends_at``: devices that have not had
-    their turn by then, as they were offline, are left out.
-    """
-
+    #: Devices that are at work at once.
     concurrency: Annotated[int, Meta(ge=1)] = 10
+    #: Devices that are begun in any minute; null: no limit.
     rate: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    #: Each device begins at a random moment of so many seconds from the start, or from the opening of a window.
     spread: Duration = 0.0
+    #: When devices may be begun; empty: always.
     windows: Annotated[tuple[Window, ...], Meta(max_length=50)] = ()
+    #: When it stops by itself; null: never.
     stop: Stop | None = None
+    #: Devices that have not had their turn by then are left out (UNIX seconds); null: they are waited for.
     ends_at: Time | None = None
+    #: Whether devices that failed are tried again.
     retries: Retries = Retries()
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a campaign is to do. ``image``: the name or id of a file, or the number of a firmware image.
+    """What a campaign is to do."""
 
-    ``version``: what a device reports that runs it; needed where the image does not say. ``backup``: one of each device
-    before. ``require_fetch``: a device that reports the version counts only if it has fetched the image from here.
-    """
-
+    #: The protocol of its devices: gateway88, gizwits, or that of a plugin.
     protocol: Annotated[str, Meta(min_length=1, max_length=64)]
+    #: What is brought. gateway88: the name or id of a file; gizwits: the number of a firmware image.
     image: Annotated[str, Meta(min_length=1, max_length=255)]
+    #: Which devices it is aimed at.
     targets: Targets
+    #: Its name for people.
     name: Text = ""
+    #: What a device reports that runs the image; null: as the image says, which of gateway88 it does not.
     version: Version | None = None
+    #: Which versions are updated.
     from_versions: FromVersions = FromVersions()
+    #: How fast, and when.
     pace: Pace = Pace()
+    #: Whether a backup of each device is made before; gizwits has none.
     backup: bool = False
+    #: Whether a device that reports the version counts only if it has fetched the image from here.
     require_fetch: bool = True
 
 

@@ -11,102 +11,146 @@ from broker.model.windows import next_opening
 
 
 class CampaignShape(msgspec.Struct, kw_only=True):
-    """A campaign and how it stands. ``reason``: why it has stopped.
+    """A campaign and how it stands."""
 
-    ``counts``: lines by state. ``total``: all of them. ``ended``: of those that were updated it is known how it went.
-    ``failing``: of those, which have failed, be it that they are tried again. ``prepared``: every target has its line.
-    ``closed``: nothing will change any more. ``opens_at``: when the next window opens, while none is open.
-    """
-
+    #: The id that the broker gave it.
     id: str
+    #: Its name for people; may be empty.
     name: str
+    #: The protocol of its devices.
     protocol: str
+    #: The image that it brings: the name of a file, or the number of a firmware image.
     image: str
+    #: What a device reports that runs the image.
     version: str
+    #: Which devices it is aimed at.
     targets: Targets
+    #: Which versions are updated.
     from_versions: FromVersions
+    #: How fast, and when.
     pace: Pace
+    #: Whether a backup of each device is made before.
     backup: bool
+    #: Whether a device that reports the version counts only if it has fetched the image from here.
     require_fetch: bool
+    #: Where it stands.
     state: State
+    #: Why it is in this state, where nobody has asked for that; else empty.
     reason: str
+    #: Whether every target has its line.
     prepared: bool
+    #: Whether nothing of it will change by itself any more.
     closed: bool
+    #: When it was made (UNIX seconds).
     created_at: float
+    #: When it was started (UNIX seconds); null: not yet.
     started_at: float | None
+    #: When it came to its end (UNIX seconds); null: not yet.
     ended_at: float | None
+    #: When the next window opens (UNIX seconds); null: one is open, it needs none, or it is over.
     opens_at: float | None
+    #: How many of its lines are in each state.
     counts: dict[str, int]
+    #: How many lines it has.
     total: int
+    #: Of how many devices that were updated it is known how it went.
     ended: int
+    #: How many of those have failed, be it that they will be tried again.
     failing: int
 
 
 class CampaignPage(msgspec.Struct):
-    """One page of a list, the newest first; ``next`` is the cursor of the following one."""
+    """One page of a list, the newest first."""
 
+    #: The campaigns of this page.
     items: list[CampaignShape]
+    #: The ``cursor`` of the following page; null on the last one.
     next: str | None
 
 
 class StepShape(msgspec.Struct, kw_only=True):
-    """Something that happened: in which state, and what is to be said to it."""
+    """Something that happened to a device of a campaign."""
 
+    #: When (UNIX seconds).
     at: float
+    #: The state that its line was in then.
     state: str
+    #: What is to be said to it, for people; may be empty.
     note: str
 
 
 class LineShape(msgspec.Struct, kw_only=True):
-    """A device of a campaign. ``reason``: why it is in its state, since ``since``.
+    """A device of a campaign."""
 
-    ``attempt``: how often it was begun. ``version``: what it had then; ``reported``: what it has told since.
-    """
-
+    #: Its id.
     device: str
+    #: waiting, queued, sent, accepted, rebooted, confirmed, failed, no_answer or skipped.
     state: str
+    #: Why it is in that state, for people; may be empty.
     reason: str
+    #: Since when it is (UNIX seconds).
     since: float
+    #: How many orders it was given.
     attempt: int
+    #: How many of them have failed, since somebody last had it tried again.
     failures: int
+    #: The version that it had when its turn came; null: not known.
     version: str | None
+    #: The version that it has told since; null: none.
     reported: str | None
+    #: When it began to fetch the image (UNIX seconds); null: it has not.
     fetching_at: float | None
+    #: When it had all of the image (UNIX seconds); null: it has not.
     fetched_at: float | None
+    #: When it may be tried again (UNIX seconds); null: it does not wait for that.
     not_before: float | None
+    #: What happened, the oldest first; of very many the last.
     history: list[StepShape]
 
 
 class LinePage(msgspec.Struct):
-    """One page of a list, by device; ``next`` is the cursor of the following one."""
+    """One page of a list, by device. It may be short though there are more."""
 
+    #: The devices of this page.
     items: list[LineShape]
+    #: The ``cursor`` of the following page; null on the last one.
     next: str | None
 
 
 class CandidateShape(msgspec.Struct, kw_only=True):
-    """A device that a campaign is aimed at. ``touched``: it would be updated; else ``reason`` says why not."""
+    """A device that a campaign is aimed at."""
 
+    #: Its id.
     device: str
+    #: Whether it would be updated.
     touched: bool
+    #: Why it would not be, for people; else empty.
     reason: str
+    #: The version that it has; null: not known.
     version: str | None
+    #: Whether it is online now.
     online: bool
 
 
 class CampaignPreview(msgspec.Struct, kw_only=True):
-    """A dry run. ``touched`` and ``skipped`` count all targets, and are there on the first page only."""
+    """A dry run."""
 
+    #: The devices of this page, by id.
     items: list[CandidateShape]
+    #: The ``cursor`` of the following page; null on the last one.
     next: str | None
+    #: How many would be updated, of all; null on all pages but the first.
     touched: int | None = None
+    #: How many would not be, of all; null on all pages but the first.
     skipped: int | None = None
 
 
 class Retried(msgspec.Struct, kw_only=True):
-    """How many lines wait for another turn."""
+    """Devices that wait for another turn."""
 
+    #: How many.
     retried: int
+    #: The campaign, as it is now.
     campaign: CampaignShape
 
 

@@ -14,17 +14,22 @@ from broker.model.messages import DeviceRef
 
 
 class Sensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a product measures; ``value_key`` is the key in its uplinks."""
+    """What a product measures."""
 
+    #: The key of the value in uplinks, unique among the sensors of a product.
     value_key: str
+    #: Its name for people.
     name: str = ""
+    #: The unit of its values, for people, such as ``°C``.
     unit: str = ""
 
 
 class Actuator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a product can be told; ``command_key`` is the key in its commands."""
+    """What a product can be told."""
 
+    #: The key in the payload of commands, unique among the actuators of a product.
     command_key: str
+    #: Its name for people.
     name: str = ""
 
 

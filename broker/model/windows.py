@@ -39,14 +39,15 @@ MINUTES_A_DAY: Final = 1_440
 class Window(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"begin": "from", "end": "to"}
 ):
-    """``from`` and ``to``: HH:MM on the wall; the same twice is a whole day. ``days``: on which it begins; none: all.
+    """Hours of local days."""
 
-    ``time_zone``: a name of the IANA database.
-    """
-
+    #: When it opens, HH:MM on the wall.
     begin: TimeOfDay
+    #: When it closes, HH:MM on the wall, on the next day if it is not later; the same as ``from`` is a whole day.
     end: TimeOfDay
+    #: On which days it opens; empty: on all.
     days: tuple[Day, ...] = ()
+    #: Whose wall: a name of the IANA database, such as Europe/Berlin.
     time_zone: ZoneName = "UTC"
 
     def __post_init__(self) -> None:

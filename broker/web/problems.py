@@ -19,13 +19,19 @@ CONTENT_TYPE: Final = b"application/problem+json"
 
 
 class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A problem document."""
+    """What is answered when something is refused (RFC 9457)."""
 
+    #: ``urn:broker:`` and the slug.
     type: str
+    #: The slug in words, the same for every refusal of its kind.
     title: str
+    #: The status code of the answer.
     status: int
+    #: What was wrong with this call, for people.
     detail: str
+    #: The kind of refusal, for programs.
     slug: str
+    #: Further facts about the refusal, by name; left out where there are none.
     details: dict[str, Any] | None = None
 
 

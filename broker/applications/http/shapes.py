@@ -6,17 +6,14 @@ Times are UNIX seconds, rounded to milliseconds.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from broker.cluster.lives import FarDevice
 from broker.model.discreet import Discreet
 from broker.model.messages import Command
-from broker.model.records import Actuator, ApplicationRecord, DeviceRecord, Product, Sensor, StoredMessage
-from broker.routing.live import LiveDevice
+from broker.model.records import Actuator, ApplicationRecord, Product, Sensor, StoredMessage
 from broker.storage.files import FileInfo
 from broker.storage.quarantine import Entry
 
@@ -26,306 +23,221 @@ def milliseconds(at: float | None) -> float | None:
     return None if at is None else round(at, 3)
 
 
-class ReadingShape(msgspec.Struct):
-    """A last value and when it was measured."""
-
-    value: Any
-    at: float
-
-
-class PresenceShape(msgspec.Struct, kw_only=True):
-    """What is known of a device's being there, each kept apart. Times are UNIX seconds.
-
-    ``connected``: there is a connection (for LoRaWAN: it was heard lately), since ``connected_at``, from ``peer``; or
-    not since ``disconnected_at``, and why. ``last_frame``: when anything valid came; ``last_heartbeat``: when its
-    protocol's own sign of life did. ``flaps``: how often it went away within events.flap_window. ``state``: online,
-    late (silent for longer than usual), away (gone, and no event yet), offline (told as an event) or flapping.
-    """
-
-    connected: bool
-    connected_at: float | None
-    disconnected_at: float | None
-    reason: str
-    peer: str
-    last_frame: float | None
-    last_heartbeat: float | None
-    flaps: int
-    state: str
-
-
-class DeviceShape(Discreet, msgspec.Struct, kw_only=True):
-    """A device with its presence and last values. ``secret`` is there once: in the answer that made it.
-
-    Of a 0x88 gateway, where they are set: the ``certificate`` that it is bound to, and its own ``backup_every``.
-    """
-
-    id: str
-    protocol: str
-    name: str
-    product: str | None
-    online: bool
-    last_seen: float | None
-    presence: PresenceShape
-    dev_eui: str | None
-    parent: str | None
-    applications: list[str]
-    values: dict[str, ReadingShape]
-    unmapped: dict[str, ReadingShape]
-    info: dict[str, Any]
-    tags: list[str]
-    certificate: str | UnsetType = UNSET
-    backup_every: float | UnsetType = UNSET
-    secret: str | UnsetType = UNSET
-
-
 class CommandShape(msgspec.Struct, kw_only=True):
     """A command and where it stands."""
 
+    #: The id that the broker gave it, a UUID.
     id: str
+    #: The caller's own reference; null: none was given.
     ref: str | None
+    #: The id of the device that it is for.
     device: str
+    #: queued, sent, pending, or in the end succeeded, failed, timed_out, expired or cancelled.
     status: str
+    #: What the device answered, or why the command failed; any JSON, null where there is nothing.
     result: Any
+    #: When it was taken (UNIX seconds).
     created_at: float
+    #: When it came into its present state (UNIX seconds).
     updated_at: float
+    #: Until when it waits for its device (UNIX seconds).
     expires_at: float
+    #: Answers that came after its end, the oldest first: ``{"status", "result", "at"}`` each.
     late: list[dict[str, Any]]
+    #: What the device is told, where that is a JSON object.
     payload: dict[str, Any] | UnsetType = UNSET
+    #: What the device is told, where that is bytes.
     payload_base64: str | UnsetType = UNSET
 
 
 class CommandTaken(msgspec.Struct, kw_only=True):
     """A command that was taken; what becomes of it is seen under its id."""
 
+    #: The id of the command, a UUID.
     id: str
+    #: Where it stands as this is answered: queued, sent, or further.
     status: str
 
 
 class MessageShape(msgspec.Struct, kw_only=True):
-    """Something that a device said; ``at`` is when it arrived, the device's own time is ``meta.sent_at``."""
+    """Something that a device said."""
 
+    #: The id of the device.
     device: str
+    #: The protocol of the device.
     protocol: str
+    #: data, status, event, log or raw.
     kind: str
+    #: When it arrived (UNIX seconds).
     at: float
+    #: What it said, where that is a JSON object.
     payload: dict[str, Any] | UnsetType = UNSET
+    #: What it said, where that is bytes.
     payload_base64: str | UnsetType = UNSET
+    #: What the protocol knows beyond that: ``sent_at`` is the device's own time; of LoRaWAN port, counter, signal.
     meta: dict[str, Any] | UnsetType = UNSET
 
 
 class ProductShape(msgspec.Struct, kw_only=True):
     """A kind of device."""
 
+    #: The key that devices name it by.
     key: str
+    #: Its name for people.
     name: str
+    #: The protocol that its devices speak.
     protocol: str
+    #: What its devices measure.
     sensors: tuple[Sensor, ...]
+    #: What its devices can be told.
     actuators: tuple[Actuator, ...]
 
 
 class ApplicationShape(Discreet, msgspec.Struct, kw_only=True):
-    """An application. ``secret`` is there once: in the answer that made it."""
+    """An application."""
 
+    #: Its id; over MQTT its user name, over HTTP what stands before the colon of its token, in Gizwits apps the appid.
     id: str
+    #: gizwits, loracenter, mqtt or http: the side on which it connects.
     kind: str
+    #: Its name for people; may be empty.
     name: str
+    #: The EUI of a LoRaCenter customer server, 16 upper-case hexadecimal digits; null: it has none.
     cs_eui: str | None
+    #: Whether it is kept out: nobody can log in as it.
     disabled: bool
+    #: The ids of the devices that it is bound to; left out in lists.
     devices: list[str] | UnsetType = UNSET
+    #: Its secret, this once: in the answer to the call that registered it, or in which it was made anew.
     secret: str | UnsetType = UNSET
 
 
-class DevicePage(msgspec.Struct):
-    """One page of a list; ``next`` is the cursor of the following one."""
-
-    items: list[DeviceShape]
-    next: str | None
-
-
 class CommandPage(msgspec.Struct):
-    """One page of a list; ``next`` is the cursor of the following one."""
+    """One page of a list, the newest first."""
 
+    #: The commands of this page.
     items: list[CommandShape]
+    #: The ``cursor`` of the following page; null on the last one.
     next: str | None
 
 
 class MessagePage(msgspec.Struct):
-    """One page of a list, newest first; ``next`` is the cursor of the following one."""
+    """One page of a list, the newest first."""
 
+    #: The messages of this page.
     items: list[MessageShape]
+    #: The ``cursor`` of the following page; null on the last one.
     next: str | None
 
 
 class ProductPage(msgspec.Struct):
-    """All products; ``next`` is always null."""
+    """All products."""
 
+    #: The products.
     items: list[ProductShape]
+    #: Always null: this is the whole list.
     next: str | None
 
 
 class ApplicationPage(msgspec.Struct):
-    """All applications; ``next`` is always null."""
+    """All applications."""
 
+    #: The applications, without their devices.
     items: list[ApplicationShape]
+    #: Always null: this is the whole list.
     next: str | None
 
 
 class FileShape(msgspec.Struct, kw_only=True):
-    """A file that was handed in; the hashes are in hex."""
+    """A file that was handed in."""
 
+    #: The name that it was handed in under.
     name: str
+    #: Made for this content: the next file of the same name has another one.
     id: str
+    #: Bytes.
     size: int
+    #: The MD5 of the content, 32 lower-case hexadecimal digits.
     md5: str
+    #: The SHA-256 of the content, 64 lower-case hexadecimal digits.
     sha256: str
+    #: When it was handed in (UNIX seconds).
     created_at: float
 
 
 class FilePage(msgspec.Struct):
-    """One page of a list, by name; ``next`` is the cursor of the following one."""
+    """One page of a list, by name."""
 
+    #: The files of this page.
     items: list[FileShape]
+    #: The ``cursor`` of the following page; null on the last one.
     next: str | None
 
 
 class QuarantineShape(msgspec.Struct, kw_only=True):
-    """A device or gateway that was seen and is not registered; ``info`` is what it said of itself."""
+    """A device or gateway that was seen and is not registered."""
 
+    #: What it calls itself, in the form of its protocol's ids.
     id: str
+    #: The protocol in which it was seen.
     protocol: str
+    #: Where it was seen from last.
     peer: str
+    #: When it came first (UNIX seconds).
     first_seen: float
+    #: When it came last (UNIX seconds).
     last_seen: float
+    #: How often it came.
     count: int
+    #: What it said of itself; empty where that is nothing, or too much to keep.
     info: dict[str, Any]
 
 
 class QuarantinePage(msgspec.Struct):
-    """One page of a list, by protocol and id; ``next`` is the cursor of the following one."""
+    """One page of a list, by protocol and id."""
 
+    #: The strangers of this page.
     items: list[QuarantineShape]
+    #: The ``cursor`` of the following page; null on the last one.
     next: str | None
 
 
 class ImportFailure(msgspec.Struct):
-    """A line that was refused; the first line is 1."""
+    """A line that was refused."""
 
+    #: Its number in the body; the first line is 1.
     line: int
+    #: Why it was refused, for people.
     error: str
 
 
 class ImportedSecret(Discreet, msgspec.Struct):
     """A secret that was made because the line had none."""
 
+    #: The id of the device.
     id: str
+    #: Its secret, this once.
     secret: str
 
 
 class ImportAnswer(Discreet, msgspec.Struct):
-    """How an import went. ``secrets``: those that were made because their lines had none."""
+    """How an import went."""
 
+    #: How many devices were registered.
     created: int
+    #: The lines that were refused, in their order.
     failed: list[ImportFailure]
+    #: Secrets that were made because their lines had none; left out where there are none.
     secrets: list[ImportedSecret] | UnsetType = UNSET
 
 
 class Health(msgspec.Struct):
-    """``ok``; ``degraded``, and what does not work; ``unavailable``, and what keeps the broker from taking work."""
+    """Whether the broker takes work."""
 
+    #: ``ok``; ``degraded``: it takes work, and something does not work; ``unavailable``: it takes none.
     status: str
+    #: What does not work, or keeps it from taking work, a sentence each; left out where all is well.
     problems: list[str] | UnsetType = UNSET
-
-
-def readings_shape(readings: Mapping[str, tuple[Any, float]]) -> dict[str, ReadingShape]:
-    return {key: ReadingShape(value, round(at, 3)) for key, (value, at) in readings.items()}
-
-
-def device_shape(
-    record: DeviceRecord,
-    live: LiveDevice | None,
-    stored: tuple[Mapping[str, tuple[Any, float]], Mapping[str, tuple[Any, float]]],
-    applications: Iterable[str],
-    state: tuple[str, int] | None = None,
-    far: FarDevice | None = None,
-) -> DeviceShape:
-    """A record together with what is known of the device now. ``stored`` counts only where nothing is live.
-
-    ``far``: it is connected to another process. ``state``: of its presence, and how often it went lately.
-    """
-    values, unmapped = stored
-    online, last_seen, info = record.online, record.last_seen, record.info
-    if far is not None:
-        values, unmapped = far.values, far.unmapped
-        online, last_seen, info = True, far.last_seen, far.info
-    elif live is not None:
-        values, unmapped = live.values.values, live.values.unmapped
-        online, last_seen, info = live.online, live.last_seen, live.info
-    return DeviceShape(
-        id=record.id,
-        protocol=record.protocol,
-        name=record.name,
-        product=record.product,
-        online=online,
-        last_seen=milliseconds(last_seen),
-        presence=presence_shape(record, live, state, far),
-        dev_eui=record.dev_eui,
-        parent=record.attributes.get("parent"),
-        applications=list(applications),
-        values=readings_shape(values),
-        unmapped=readings_shape(unmapped),
-        info=info,
-        tags=record.tags,
-        certificate=_set(record.attributes.get("certificate")),
-        backup_every=_set(record.attributes.get("backup_every")),
-    )
-
-
-def _set(value: Any) -> Any:
-    """Left out where nobody has set it."""
-    return UNSET if value is None else value
-
-
-def presence_shape(
-    record: DeviceRecord, live: LiveDevice | None, known: tuple[str, int] | None, far: FarDevice | None
-) -> PresenceShape:
-    """Of a device that is live, here or elsewhere, or as storage has it."""
-    online = far is not None or (live is not None and live.online) or (live is None and record.online)
-    state, flaps = ("online" if online else "offline", 0) if known is None else known
-    if far is not None:
-        return PresenceShape(
-            connected=True,
-            connected_at=milliseconds(far.since),
-            disconnected_at=None,
-            reason=far.presence_reason,
-            peer=far.peer,
-            last_frame=milliseconds(far.last_seen),
-            last_heartbeat=milliseconds(far.last_heartbeat or None),
-            flaps=flaps,
-            state="late" if far.late and state == "online" else state,
-        )
-    if live is None:
-        return PresenceShape(
-            connected=online,
-            connected_at=milliseconds(record.presence_at) if online else None,
-            disconnected_at=None if online else milliseconds(record.presence_at),
-            reason=record.presence_reason,
-            peer="",
-            last_frame=milliseconds(record.last_seen),
-            last_heartbeat=None,
-            flaps=flaps,
-            state=state,
-        )
-    return PresenceShape(
-        connected=online,
-        connected_at=milliseconds(live.since) if online else None,
-        disconnected_at=None if online else milliseconds(live.since),
-        reason=live.presence_reason,
-        peer=getattr(live.link, "peer", "") if online else "",
-        last_frame=milliseconds(live.last_seen),
-        last_heartbeat=milliseconds(live.last_heartbeat or None),
-        flaps=flaps,
-        state="late" if live.late and state == "online" else state,
-    )
 
 
 def command_shape(command: Command) -> CommandShape:

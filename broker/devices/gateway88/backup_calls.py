@@ -16,36 +16,47 @@ from broker.web.routes import ADMIN, API, Call, Route
 
 
 class BackupsFilter(msgspec.Struct, kw_only=True):
-    """Which gateways; ``q`` is looked for in id and name. ``cursor``: the ``next`` of the page before."""
+    """Which gateways, and which page."""
 
+    #: Only gateways that have this in id or name, in any case.
     q: Annotated[str, Meta(max_length=128)] | None = None
+    #: Entries of one page at most.
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
+    #: The ``next`` of the page before; left out, the first page.
     cursor: Annotated[str, Meta(max_length=255)] | None = None
 
 
 class GatewayBackups(msgspec.Struct, kw_only=True):
-    """A gateway and its newest backup.
+    """A gateway and its newest backup."""
 
-    ``age``: seconds since that was made; ``every``: seconds after which the next one is due, 0 for never. ``failures``
-    in a row, the last one for ``error``. ``warning``: what somebody should look at.
-    """
-
+    #: The id of the gateway.
     gateway: str
+    #: Its name for people; may be empty.
     name: str
+    #: Whether it is connected.
     online: bool
+    #: Its newest backup; null: there is none.
     newest: BackupShape | None
+    #: Seconds since that was made; null: there is none.
     age: float | None
+    #: Seconds between two backups that the broker makes by itself; 0: none.
     every: float
+    #: Whether one is to be made as soon as it can be.
     due: bool
+    #: How many have failed in a row, up to now.
     failures: int
+    #: Why the last of them failed; null: none has.
     error: str | None
+    #: What somebody should look at: there is none, it is too old, or they fail; null: nothing.
     warning: Literal["none", "too_old", "failing"] | None
 
 
 class GatewayBackupsPage(msgspec.Struct):
     """Gateways by id."""
 
+    #: The gateways of this page.
     items: list[GatewayBackups]
+    #: The ``cursor`` of the following page; null on the last one.
     next: str | None
 
 

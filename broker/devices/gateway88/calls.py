@@ -37,17 +37,22 @@ Expires = Annotated[float, Meta(ge=0, le=30 * 86_400)]
 
 
 class Ordering(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """What every operation may say: the caller's own reference, and seconds that it may wait for its gateway."""
+    """What every operation may say."""
 
+    #: The caller's own reference, which comes back with the command; need not be unique.
     ref: Ref | None = None
+    #: Seconds that this may wait for its gateway; 0: not at all; null: ``commands.default_expires``.
     expires: Expires | None = None
 
 
 class FirmwareBody(Ordering, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``file``: name or id of an uploaded file. ``backup``: make one before; left out: as it is configured."""
+    """Which image a gateway is to install."""
 
+    #: The name or id of a file that was handed in.
     file: Name
+    #: What the gateway is told that it is, and reports once it runs the image.
     version: Annotated[str, Meta(min_length=1, max_length=64)]
+    #: Whether a backup is made before, which has to succeed; null: as ``backup_before_update`` says.
     backup: bool | None = None
 
 
@@ -56,50 +61,74 @@ class BackupBody(Ordering, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class RecoveryBody(Ordering, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``backup``: the id of one. ``confirm``: it may be another gateway's."""
+    """Which backup a gateway is to go back to."""
 
+    #: The id of the backup.
     backup: Name
+    #: It may be the backup of another gateway.
     confirm: bool = False
 
 
 class RemoteControlBody(Ordering, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``cmd`` is between the application and the gateway."""
+    """What a gateway is to carry out."""
 
+    #: The command, in the gateway's own language, which the broker does not look into.
     cmd: dict[str, Any]
+    #: Seconds that the gateway's answer may take; null: as the protocol has it.
     timeout: Annotated[float, Meta(gt=0, le=86_400)] | None = None
 
 
 class OperationTaken(msgspec.Struct, kw_only=True):
-    """A command that was taken; ``backup`` is the one that has to succeed before it."""
+    """A command that was taken; what becomes of it is seen under its id."""
 
+    #: The id of the command, a UUID.
     id: str
+    #: Where it stands as this is answered: queued, sent, or further.
     status: str
+    #: The id of the command for the backup that has to succeed before; left out where there is none.
     backup: str | UnsetType = UNSET
 
 
 class BackupShape(msgspec.Struct, kw_only=True):
-    """A backup that has arrived. ``gateway`` is the one that it is of."""
+    """A backup that has arrived."""
 
+    #: Its id, by which a recovery names it.
     id: str
+    #: The id of the gateway that it is of.
     gateway: str
+    #: Bytes.
     size: int
+    #: The MD5 of the content, 32 lower-case hexadecimal digits.
     md5: str
+    #: The SHA-256 of the content, 64 lower-case hexadecimal digits.
     sha256: str
+    #: When it arrived (UNIX seconds).
     created_at: float
 
 
 class BackupPage(msgspec.Struct):
-    """One page of a list, oldest first; ``next`` is the cursor of the following one."""
+    """One page of a list, the oldest first."""
 
+    #: The backups of this page.
     items: list[BackupShape]
+    #: The ``cursor`` of the following page; null on the last one.
     next: str | None
 
 
 class BackupFilter(msgspec.Struct, kw_only=True):
     """Which page."""
 
+    #: Entries of one page at most.
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
+    #: The ``next`` of the page before; left out, the first page.
     cursor: Name | None = None
+
+
+class GatewayPath(msgspec.Struct):
+    """Which gateway."""
+
+    #: The MAC of the gateway, or of the one that stands in for it: 12 hexadecimal digits.
+    mac: str
 
 
 def backup_shape(info: FileInfo) -> BackupShape:
@@ -241,8 +270,17 @@ def routes(core: Core, operations: Operations, succession: Succession) -> list[R
                 answers=OperationTaken,
                 status=202,
                 also=_REFUSED,
+                path_shape=GatewayPath,
             )
             for name, handler, access, body in orders
         ),
-        Route("GET", f"{GATEWAYS}/backups", calls.backups, APPLICATION, query=BackupFilter, answers=BackupPage),
+        Route(
+            "GET",
+            f"{GATEWAYS}/backups",
+            calls.backups,
+            APPLICATION,
+            query=BackupFilter,
+            answers=BackupPage,
+            path_shape=GatewayPath,
+        ),
     ]

@@ -21,6 +21,7 @@ from msgspec import Meta
 
 from broker.core import Core
 from broker.devices.gateway88.backups import BACKUPS, GATEWAY, backups_of
+from broker.devices.gateway88.calls import GatewayPath
 from broker.devices.gateway88.identity import CERTIFICATE, PROTOCOL, canonical_certificate, canonical_mac
 from broker.devices.gateway88.protocol import Gateway88Listener
 from broker.devices.gateway88.succession import Step, Successor
@@ -38,58 +39,69 @@ Text = Annotated[str, Meta(min_length=1, max_length=255)]
 
 
 class ReplacementBody(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """``by``: the MAC of the new gateway. ``backup``: the id of one, "newest", or null for none.
+    """By which gateway, and with what."""
 
-    ``certificate``: what the new gateway is bound to; left out, to nothing (or, with pin_certificates, to the first
-    that it shows).
-    """
-
+    #: The MAC of the new gateway, 12 hexadecimal digits.
     by: Text
+    #: What the new gateway is given: the id of a backup, ``newest``, or null for none.
     backup: Text | None = NEWEST
+    #: What the new gateway is bound to: ``sha256:`` and 64 hexadecimal digits, or a common name; null: nothing, or with
+    #: ``pin_certificates`` the first certificate that it shows.
     certificate: Text | None = None
+    #: Without it nothing is done, and the refusal says what would be.
     confirm: bool = False
 
 
 class PreviewQuery(msgspec.Struct, kw_only=True):
-    """As in the body of the replacement; an empty ``backup`` is none."""
+    """As in the body of the replacement."""
 
+    #: The MAC of the new gateway, 12 hexadecimal digits.
     by: Text
+    #: What the new gateway would be given: the id of a backup, ``newest``, or nothing if this is empty.
     backup: str = NEWEST
 
 
 class PreviewShape(msgspec.Struct):
     """What a replacement would do."""
 
+    #: That, in a sentence.
     text: str
 
 
 class ReplacementShape(msgspec.Struct, kw_only=True):
-    """A replacement in force. ``gateway`` is the device that applications know, ``by`` whose frames are its own now.
+    """A replacement in force."""
 
-    ``backup`` is what the new gateway was given and ``command`` the recovery that gave it; null: none. ``before``: the
-    MACs of the gateways before it, the first one first.
-    """
-
+    #: The id of the device, which applications go on using: the MAC of its first gateway.
     gateway: str
+    #: The MAC of the gateway whose frames are the device's now.
     by: str
+    #: When it took its place (UNIX seconds).
     at: float
+    #: The id of the backup that it was given; null: none.
     backup: str | None
+    #: The id of the recovery command that gave it that; null: none.
     command: str | None
+    #: The MACs of the gateways before it, the first one first.
     before: list[str]
 
 
 class ReplacementTaken(msgspec.Struct, kw_only=True):
-    """The recovery under way (null: none was wanted), and the replacement."""
+    """A replacement that is in force now."""
 
+    #: The id of the recovery command that is under way; null: none was wanted.
     id: str | None
+    #: Where that command stands; none: there is none.
     status: Literal["queued", "sent", "pending", "none"]
+    #: The replacement.
     replacement: ReplacementShape
 
 
 class ReplacementPage(msgspec.Struct):
     """All replacements in force, by gateway."""
 
+    #: The replacements.
     items: list[ReplacementShape]
+    #: Always null: this is the whole list.
     next: None = None
 
 
@@ -234,9 +246,19 @@ def routes(core: Core, listener: Gateway88Listener) -> list[Route]:
             answers=ReplacementTaken,
             status=202,
             also={**also, 429: (Problem, "Too many commands wait for this gateway; nothing was replaced")},
+            path_shape=GatewayPath,
         ),
-        Route("GET", f"{PATH}/preview", calls.preview, ADMIN, query=PreviewQuery, answers=PreviewShape, also=also),
-        Route("GET", PATH, calls.show, ADMIN, answers=ReplacementShape),
-        Route("DELETE", PATH, calls.take_back, ADMIN, status=204, also=also),
+        Route(
+            "GET",
+            f"{PATH}/preview",
+            calls.preview,
+            ADMIN,
+            query=PreviewQuery,
+            answers=PreviewShape,
+            also=also,
+            path_shape=GatewayPath,
+        ),
+        Route("GET", PATH, calls.show, ADMIN, answers=ReplacementShape, path_shape=GatewayPath),
+        Route("DELETE", PATH, calls.take_back, ADMIN, status=204, also=also, path_shape=GatewayPath),
         Route("GET", f"{API}/replacements", calls.every, ADMIN, answers=ReplacementPage),
     ]

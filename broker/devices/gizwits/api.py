@@ -24,67 +24,127 @@ _FILENAME: Final = re.compile(r"[A-Za-z0-9._-]{1,60}\.(bin|hex)")
 
 
 class NewFirmware(msgspec.Struct, kw_only=True, frozen=True):
-    """What an image is for. ``type``: wifi or mcu. ``filename``: what devices see, ``*.bin`` or ``*.hex``."""
+    """What an image is for. No device of the product gets it before it is active."""
 
+    #: The key of the product.
     product: str
+    #: wifi: of the module; mcu: of the device's own processor.
     type: str
+    #: The hardware version that it is for.
     hard_version: Version
+    #: Its own version; versions are compared as texts, and only devices with a lower one get it.
     soft_version: Version
+    #: What devices see: ``*.bin`` or ``*.hex``, before that 1 to 60 of the characters A-Z a-z 0-9 . _ -
     filename: str = "firmware.bin"
 
 
 class FirmwareFilter(msgspec.Struct, kw_only=True, frozen=True):
+    """Which images."""
+
+    #: Only images for the product with this key.
     product: str | None = None
 
 
 class FirmwareChange(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """What is left out stays. Devices that are online and covered are told when an image is, or stays, active."""
+    """What is left out, or null, stays. Devices that are online and covered are told when an image is, or stays,
+    active.
+    """
 
+    #: Whether devices get it.
     active: bool | None = None
+    #: Which devices get it, the whole rule anew.
     rule: Rule | None = None
 
 
 class FirmwareShape(msgspec.Struct, kw_only=True):
-    """An image and who gets it. ``told``: how many devices were told now."""
+    """An image and who gets it."""
 
+    #: Its number.
     id: int
+    #: The key of the product that it is for.
     product: str
+    #: wifi: of the module; mcu: of the device's own processor.
     type: str
+    #: The hardware version that it is for.
     hard_version: str
+    #: Its own version.
     soft_version: str
+    #: What devices see as its name.
     filename: str
+    #: Bytes.
     size: int
+    #: The MD5 of the image, 32 lower-case hexadecimal digits.
     md5: str
+    #: Whether devices get it.
     active: bool
+    #: Which devices get it.
     rule: Rule
+    #: When it was handed in (UNIX seconds).
     created_at: float
+    #: How many devices that are online are told of it now; only in the answer to a change.
     told: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class FirmwareList(msgspec.Struct):
+    """All images, or those for one product."""
+
+    #: The images.
     items: list[FirmwareShape]
+    #: Always null: this is the whole list.
     next: str | None = None
 
 
 class LogSwitches(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """Levels that a device logs, and its LEDs; what is left out stays."""
+    """What a device logs, and its LEDs; what is left out stays."""
 
+    #: Whether it logs errors.
     error: bool | msgspec.UnsetType = msgspec.UNSET
+    #: Whether it logs warnings.
     warning: bool | msgspec.UnsetType = msgspec.UNSET
+    #: Whether it logs what is no trouble.
     info: bool | msgspec.UnsetType = msgspec.UNSET
+    #: Whether its LEDs are on.
     leds: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class LogShape(msgspec.Struct, kw_only=True):
-    """``sent``: not waiting for the device to come back. ``confirmed``: the device has said that it has taken them."""
+    """What a device logs, as far as that is known, and its LEDs."""
 
+    #: Whether it logs errors.
     error: bool = False
+    #: Whether it logs warnings.
     warning: bool = False
+    #: Whether it logs what is no trouble.
     info: bool = False
+    #: Whether its LEDs are on.
     leds: bool = False
+    #: All of that as one number, as devices are sent it.
     bits: Annotated[int, Meta(ge=0)] = 0
+    #: Whether the device was sent it; else it waits for the device to come back.
     sent: bool = False
+    #: Whether the device has said that it has taken it; some never do.
     confirmed: bool = False
+
+
+class FirmwarePath(msgspec.Struct):
+    """Which image."""
+
+    #: The number of the firmware image.
+    id: str
+
+
+class DidPath(msgspec.Struct):
+    """Which device."""
+
+    #: The DID of the device, 22 characters.
+    id: str
+
+
+class ProductPath(msgspec.Struct):
+    """Which product."""
+
+    #: The key of the product.
+    key: str
 
 
 def shape_of(image: Image, told: int | msgspec.UnsetType = msgspec.UNSET) -> FirmwareShape:
@@ -181,10 +241,18 @@ class Calls:
                 answers=FirmwareShape,
             ),
             Route("GET", FIRMWARE, self.list_firmware, ADMIN, query=FirmwareFilter, answers=FirmwareList),
-            Route("GET", one, self.get_firmware, ADMIN, answers=FirmwareShape),
-            Route("PATCH", one, self.change_firmware, ADMIN, body=FirmwareChange, answers=FirmwareShape),
-            Route("DELETE", one, self.delete_firmware, ADMIN, status=204),
-            Route("GET", log, self.get_log, APPLICATION, answers=LogShape),
+            Route("GET", one, self.get_firmware, ADMIN, answers=FirmwareShape, path_shape=FirmwarePath),
+            Route(
+                "PATCH",
+                one,
+                self.change_firmware,
+                ADMIN,
+                body=FirmwareChange,
+                answers=FirmwareShape,
+                path_shape=FirmwarePath,
+            ),
+            Route("DELETE", one, self.delete_firmware, ADMIN, status=204, path_shape=FirmwarePath),
+            Route("GET", log, self.get_log, APPLICATION, answers=LogShape, path_shape=DidPath),
             Route(
                 "PUT",
                 log,
@@ -193,9 +261,10 @@ class Calls:
                 body=LogSwitches,
                 answers=LogShape,
                 also={202: (LogShape, "The device is away; it is told when it is back")},
+                path_shape=DidPath,
             ),
-            Route("GET", switches, self.get_switches, ADMIN, answers=Switches),
-            Route("PUT", switches, self.put_switches, ADMIN, body=Switches, answers=Switches),
+            Route("GET", switches, self.get_switches, ADMIN, answers=Switches, path_shape=ProductPath),
+            Route("PUT", switches, self.put_switches, ADMIN, body=Switches, answers=Switches, path_shape=ProductPath),
         )
 
     def _fid(self, call: Call) -> int:

@@ -44,32 +44,47 @@ Offset = Annotated[int, Meta(ge=0, lt=MAX_VALUES)]
 
 
 class BitPosition(msgspec.Struct, frozen=True):
-    """Where a point stands. ``len`` counts ``unit``s."""
+    """Where a point stands."""
 
+    #: Its byte among the values, from 0; of single bits counted from the end of the bytes that hold them.
     byte_offset: Offset
+    #: What ``len`` counts: bit for bool and enum, byte for the others.
     unit: Literal["bit", "byte"]
+    #: How long it is.
     len: Annotated[int, Meta(ge=1, le=MAX_VALUES)]
+    #: Of bool and enum: its lowest bit in that byte, 0 to 7.
     bit_offset: Annotated[int, Meta(ge=0, le=7)] = 0
 
 
 class UintSpec(msgspec.Struct, frozen=True):
-    """``min`` and ``max`` are of the raw number."""
+    """How the number on the wire becomes the value: ``raw * ratio + addition``."""
 
+    #: What the raw number is multiplied with; not 0.
     ratio: float = 1
+    #: What is added to it then.
     addition: float = 0
+    #: The least raw number that can be set.
     min: int = 0
+    #: The greatest raw number that can be set.
     max: int = 0xFFFFFFFF
 
 
 class DataPoint(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One point, as the console exports it; what else stands there is for people."""
+    """One point, as the Gizwits console exports it; what else stands there is for people."""
 
+    #: Its name in commands, reports and last values; of no other point.
     name: Name
+    #: What its bytes hold.
     data_type: Literal["bool", "enum", "uint8", "uint16", "uint32", "binary"]
+    #: Where it stands among the values.
     position: BitPosition
+    #: Whether it can be set, or is only reported, as a status, an alert or a fault.
     type: Literal["status_writable", "status_readonly", "alert", "fault"] = "status_readonly"
+    #: Of one that can be set: its bit among the flags of a command; of no other such point.
     id: Annotated[int, Meta(ge=0, lt=MAX_POINTS)] = 0
+    #: The texts of an enum, the first one for 0.
     enum: tuple[str, ...] = ()
+    #: Of a number: how it becomes the value.
     uint_spec: UintSpec = UintSpec()
 
     @property

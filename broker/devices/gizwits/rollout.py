@@ -26,13 +26,13 @@ Percent = Annotated[int, Meta(ge=0, le=100)]
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who gets an image: all devices, or those of a list; of these so many percent; of these only from some versions.
+    """Who gets an image: devices that fit every field."""
 
-    The percentage always takes the same devices of an image, and more of them as it grows.
-    """
-
+    #: The DIDs of the devices that may have it; null: all.
     devices: Annotated[tuple[Did, ...], Meta(max_length=10_000)] | None = None
+    #: So many percent of these: always the same devices of an image, and more of them as it grows.
     percentage: Percent = 100
+    #: Only devices that have one of these software versions; empty: any.
     from_versions: Annotated[tuple[Version, ...], Meta(max_length=100)] = ()
 
     @property

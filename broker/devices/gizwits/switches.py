@@ -14,10 +14,11 @@ from msgspec import Meta
 
 
 class Switches(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Of one product."""
+    """What is particular to the agents of one product."""
 
+    #: Whether packets to a device are kept apart; null: if it logs in as an MQTT 3.1 client.
     one_packet: bool | None = None
-    #: Bytes; 0: no limit.
+    #: Bytes of the longest packet that its devices take, a longer command is refused; 0: no limit.
     max_packet: Annotated[int, Meta(ge=0)] = 0
 
 

@@ -31,66 +31,99 @@ Text = Annotated[str, Meta(max_length=128)]
 
 
 class NewGateway(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A gateway to register. ``eui``: 16 hexadecimal digits. ``radio``: its centre frequencies in Hz.
+    """A gateway to register."""
 
-    ``antenna_gain``: dBi, less what the cable loses; it is told to send with so much less.
-    """
-
+    #: Its EUI, 16 hexadecimal digits.
     eui: Text
+    #: Its name for people.
     name: Text = ""
+    #: The channel plan that it works in; null: that of the listener.
     region: RegionName | None = None
+    #: The centre frequencies of its radios, for customer servers.
     radio: Radio | None = None
+    #: Where it stands, for customer servers.
     position: Position | None = None
+    #: dBi of its antenna, less what the cable loses: it is told to send with so much less; null: 0.
     antenna_gain: Gain | None = None
 
 
 class GatewayChanges(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What is to change; what is left out stays, null takes it away."""
 
+    #: Its name for people.
     name: Text | UnsetType = UNSET
+    #: The channel plan that it works in; null: that of the listener.
     region: RegionName | UnsetType | None = UNSET
+    #: The centre frequencies of its radios, both of them anew.
     radio: Radio | UnsetType | None = UNSET
+    #: Where it stands, all of it anew.
     position: Position | UnsetType | None = UNSET
+    #: dBi of its antenna, less what the cable loses: it is told to send with so much less; null: 0.
     antenna_gain: Gain | UnsetType | None = UNSET
 
 
 class GatewayShape(msgspec.Struct, kw_only=True):
-    """A gateway. ``stat`` is the last that it sent, ``stat_at`` when that came. Times are UNIX seconds.
+    """A gateway as it is now."""
 
-    ``last_seen``: any datagram; ``last_pull``: its own sign of life, PULL_DATA. ``duty``: air time by band.
-    """
-
+    #: Its EUI, 16 upper-case hexadecimal digits.
     eui: str
+    #: Its name for people; may be empty.
     name: str
+    #: The channel plan that it is registered with; null: that of the listener.
     region: str | None
+    #: The centre frequencies of its radios; null: nobody has said.
     radio: Radio | None
+    #: Where it stands, as it is registered; null: nobody has said.
     position: Position | None
+    #: dBi of its antenna, less what the cable loses; null: taken to be 0.
     antenna_gain: float | None
+    #: Whether it is registered; others are let in by the settings alone.
     registered: bool
+    #: Whether its PULL_DATA come.
     online: bool
+    #: When any datagram came from it last (UNIX seconds); null: not since the start.
     last_seen: float | None
+    #: When PULL_DATA came from it last (UNIX seconds); null: not since the start.
     last_pull: float | None
+    #: Since when it is online (UNIX seconds); null while it is not.
     online_since: float | None
+    #: Where its last PULL_DATA came from, ``host:port``; empty: none has come.
     address: str
+    #: The version of the packet forwarder's protocol that it speaks.
     version: Literal[1, 2]
+    #: The last that it said of itself; null: nothing yet.
     stat: Stat | None
+    #: When that came (UNIX seconds); null: nothing yet.
     stat_at: float | None
+    #: Air time that it has used, by range of frequencies.
     duty: list[Duty]
 
 
 class GatewayFilter(msgspec.Struct, kw_only=True):
-    """``cursor``: the ``next`` of the page before."""
+    """Which gateways, and which page."""
 
+    #: Only gateways that are online, or only those that are not.
     online: bool | None = None
+    #: Entries of one page at most.
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    #: The ``next`` of the page before; left out, the first page.
     cursor: Text | None = None
 
 
 class GatewayPage(msgspec.Struct, kw_only=True):
     """Gateways by EUI."""
 
+    #: The gateways of this page.
     items: list[GatewayShape]
+    #: The ``cursor`` of the following page; null on the last one.
     next: str | None
+
+
+class GatewayPath(msgspec.Struct):
+    """Which gateway."""
+
+    #: The EUI of the gateway, 16 hexadecimal digits.
+    eui: str
 
 
 class GatewayCalls:
@@ -108,9 +141,17 @@ class GatewayCalls:
         return [
             Route("GET", path, self.list_gateways, ADMIN, query=GatewayFilter, answers=GatewayPage),
             Route("POST", path, self.add_gateway, ADMIN, body=NewGateway, answers=GatewayShape, status=201, also=taken),
-            Route("GET", one, self.get_gateway, ADMIN, answers=GatewayShape),
-            Route("PATCH", one, self.change_gateway, ADMIN, body=GatewayChanges, answers=GatewayShape),
-            Route("DELETE", one, self.delete_gateway, ADMIN, status=204),
+            Route("GET", one, self.get_gateway, ADMIN, answers=GatewayShape, path_shape=GatewayPath),
+            Route(
+                "PATCH",
+                one,
+                self.change_gateway,
+                ADMIN,
+                body=GatewayChanges,
+                answers=GatewayShape,
+                path_shape=GatewayPath,
+            ),
+            Route("DELETE", one, self.delete_gateway, ADMIN, status=204, path_shape=GatewayPath),
         ]
 
     def _tell(self, eui: str) -> None:

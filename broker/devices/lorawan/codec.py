@@ -125,18 +125,29 @@ class Rxpk(msgspec.Struct, gc=False):
 
 
 class Stat(msgspec.Struct):
-    """The state of a gateway (PROTOCOL 1.5, chapter 4)."""
+    """The state of a gateway (PROTOCOL 1.5, chapter 4), as it says it."""
 
+    #: The gateway's own time, as it writes it.
     time: str | None = None
+    #: Degrees north of the equator.
     lati: float | None = None
+    #: Degrees east of the prime meridian.
     long: float | None = None
+    #: Metres above the sea.
     alti: float | None = None
+    #: Packets that it received by radio.
     rxnb: Figure = 0
+    #: Packets of these with a right checksum.
     rxok: Figure = 0
+    #: Packets of these that it passed on.
     rxfw: Figure = 0
+    #: Percentage of its datagrams that were acknowledged.
     ackr: Figure = 0
+    #: Datagrams that it was sent.
     dwnb: Figure = 0
+    #: Packets that it sent by radio.
     txnb: Figure = 0
+    #: Its temperature, degrees Celsius; null: it does not say.
     temp: float | None = None
 
 

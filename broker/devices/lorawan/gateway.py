@@ -22,25 +22,33 @@ Gain = Annotated[float, Meta(ge=-20, le=40)]
 
 
 class Radio(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Centre frequencies of the two radios, Hz: nothing on the wire tells them."""
+    """Centre frequencies of the two radios: nothing on the wire tells them."""
 
+    #: Hz of the first radio; null: not known.
     A: int | None = None
+    #: Hz of the second radio; null: not known.
     B: int | None = None
 
 
 class Position(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where it stands, degrees and metres."""
+    """Where it stands."""
 
+    #: Degrees east of the prime meridian, negative in the west; null: not known.
     long: float | None = None
+    #: Degrees north of the equator, negative in the south; null: not known.
     lati: float | None = None
+    #: Metres above the sea; null: not known.
     alti: float | None = None
 
 
 class Duty(msgspec.Struct, kw_only=True, frozen=True):
-    """Air time in a range of frequencies (MHz): seconds of the last hour, and those that the law allows in any hour."""
+    """Air time in a range of frequencies."""
 
+    #: The range, in MHz.
     band: str
+    #: Seconds that the law allows in any hour.
     limit: float
+    #: Seconds of the last hour that were used, with what is booked.
     used: float
 
 

@@ -27,110 +27,156 @@ Channels = Annotated[list[Hertz], Meta(max_length=MAX_CHANNELS)]
 
 
 class MoteSettings(msgspec.Struct, kw_only=True):
-    """What this mote is to be set to; what is null is as the settings of the network have it.
+    """What this mote is to be set to; what is null is as the settings of the network have it."""
 
-    ``adr``: whether it is told its data rate. ``rx1_delay``: seconds to RX1. ``rx1_offset``: RX1DROffset.
-    ``rx2_frequency``: Hz. ``rx2_rate``: data rate. ``max_duty_cycle``: on air for 1 / 2**this of the time.
-    ``channels``: Hz, beside the region's own.
-    """
-
+    #: Whether it is told its data rate.
     adr: bool | None = None
+    #: Seconds from the end of an uplink to RX1.
     rx1_delay: int | None = None
+    #: RX1DROffset.
     rx1_offset: int | None = None
+    #: Hz of RX2.
     rx2_frequency: int | None = None
+    #: The number of the data rate of RX2.
     rx2_rate: int | None = None
+    #: On air for at most 1 / 2**this of the time.
     max_duty_cycle: int | None = None
+    #: Hz of channels beside the region's own.
     channels: list[int] | None = None
 
 
 class MoteChanges(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What is to change; what is left out stays, null leaves it to the settings of the network."""
 
+    #: Whether it is told its data rate.
     adr: bool | UnsetType | None = UNSET
+    #: Seconds from the end of an uplink to RX1.
     rx1_delay: Annotated[int, Meta(ge=1, le=15)] | UnsetType | None = UNSET
+    #: RX1DROffset.
     rx1_offset: Annotated[int, Meta(ge=0, le=7)] | UnsetType | None = UNSET
+    #: Hz of RX2.
     rx2_frequency: Hertz | UnsetType | None = UNSET
+    #: The number of the data rate of RX2, one of the region.
     rx2_rate: Annotated[int, Meta(ge=0, le=15)] | UnsetType | None = UNSET
+    #: On air for at most 1 / 2**this of the time.
     max_duty_cycle: Annotated[int, Meta(ge=0, le=15)] | UnsetType | None = UNSET
+    #: Hz of channels beside the region's own, all of them anew; not in plans whose channels are fixed.
     channels: Channels | UnsetType | None = UNSET
 
 
 class Dwell(msgspec.Struct, kw_only=True):
-    """Dwell times of 400 ms."""
+    """Whether a frame may take no more than 400 ms."""
 
+    #: From the mote.
     up: bool
+    #: To the mote.
     down: bool
 
 
 class MacShape(msgspec.Struct, kw_only=True):
-    """What the mote has said yes to, or begun with.
+    """What the mote has said yes to, or begun with."""
 
-    ``data_rate``: that of its last frame. ``power``: TXPower index, 0 the loudest. ``pending``: names of commands that
-    it has not answered. ``refused``: those that it has said no to, with their fields. ``enabled``: channel numbers, of
-    a plan that has them fixed.
-    """
-
+    #: The number of the data rate of its last frame; null: not known.
     data_rate: int | None
+    #: TXPower, 0 the loudest.
     power: int
+    #: NbTrans: how often it sends each unconfirmed frame.
     nb_trans: int
+    #: Seconds from the end of an uplink to RX1.
     rx1_delay: int
+    #: RX1DROffset.
     rx1_offset: int
+    #: Hz of RX2.
     rx2_frequency: int
+    #: The number of the data rate of RX2.
     rx2_rate: int
+    #: On air for at most 1 / 2**this of the time; null: not known.
     max_duty_cycle: int | None
+    #: Hz of channels beside the region's own.
     channels: list[int]
+    #: The names of MAC commands that it has not answered.
     pending: list[str]
+    #: MAC commands that it has said no to, with their fields.
     refused: list[str]
+    #: The numbers of the channels that are on, in plans whose channels are fixed; else null.
     enabled: list[int] | None = None
+    #: Its dwell times, in plans that have them; else null.
     dwell_time: Dwell | None = None
 
 
 class StatusShape(msgspec.Struct, kw_only=True):
-    """Its last DevStatusAns. ``battery``: 0 mains, 1 to 254 of full, 255 unknown; ``margin``: dB; ``at``: UNIX time."""
+    """Its last DevStatusAns."""
 
+    #: 0: mains; 1 to 254: from empty to full; 255: it cannot say.
     battery: int
+    #: dB: the signal-to-noise ratio at which it heard the question, -32 to 31.
     margin: int
+    #: When it said so (UNIX seconds).
     at: float
 
 
 class MoteShape(msgspec.Struct, kw_only=True):
-    """A mote. ``dev_addr`` is null without a session, ``mac`` of one that was asked nothing yet.
+    """A mote as it is now."""
 
-    ``joined``: it has a session. ``up`` and ``down``: the next frame counters. ``gateways``: EUIs of those that heard
-    its last frame, the best first. ``queued``: commands that wait for its windows.
-    """
-
+    #: Its DevEUI, 16 upper-case hexadecimal digits: its id as a device.
     dev_eui: str
+    #: Its name for people; may be empty.
     name: str
+    #: A: it listens after its uplinks; C: always.
     device_class: Literal["A", "C"] = msgspec.field(name="class")
+    #: own: this one; chirpstack: that of a ChirpStack, which decides what is not seen here.
     network: Literal["own", "chirpstack"]
+    #: Whether it was heard lately.
     online: bool
+    #: When it was heard last (UNIX seconds); null: never.
     last_seen: float | None
+    #: Whether it has a session.
     joined: bool
+    #: The next frame counter of its uplinks; null: it has no session here.
     up: int | None
+    #: The next frame counter of its downlinks; null: it has no session here.
     down: int | None
+    #: EUIs of the gateways that heard its last frame, the best first.
     gateways: list[str]
+    #: How many commands wait for its windows.
     queued: int
+    #: The channel plan that it is registered with; null: that of the gateway that hears it.
     region: RegionName | None
+    #: Its DevAddr, 8 upper-case hexadecimal digits; null: it has no session here.
     dev_addr: str | None
+    #: What it is to be set to.
     set: MoteSettings
+    #: What it is set to; null: it was asked for nothing yet.
     mac: MacShape | None
+    #: Its last word on battery and signal; null: it was not asked, or has not answered.
     status: StatusShape | None
 
 
 class MoteFilter(msgspec.Struct, kw_only=True):
-    """Which motes; ``q`` is looked for in id and name. ``cursor``: the ``next`` of the page before."""
+    """Which motes, and which page."""
 
+    #: Only motes that have this in id or name, in any case.
     q: Annotated[str, Meta(max_length=128)] | None = None
+    #: Entries of one page at most.
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
+    #: The ``next`` of the page before; left out, the first page.
     cursor: Annotated[str, Meta(max_length=255)] | None = None
 
 
 class MotePage(msgspec.Struct):
     """Motes by DevEUI."""
 
+    #: The motes of this page.
     items: list[MoteShape]
+    #: The ``cursor`` of the following page; null on the last one.
     next: str | None
+
+
+class MotePath(msgspec.Struct):
+    """Which mote."""
+
+    #: The DevEUI of the mote, 16 hexadecimal digits.
+    eui: str
 
 
 class MoteCalls:
@@ -144,8 +190,8 @@ class MoteCalls:
         every = f"{API}/lorawan/motes"
         return [
             Route("GET", every, self.list_motes, ADMIN, query=MoteFilter, answers=MotePage),
-            Route("GET", one, self.get_mote, ADMIN, answers=MoteShape),
-            Route("PATCH", one, self.change_mote, ADMIN, body=MoteChanges, answers=MoteShape),
+            Route("GET", one, self.get_mote, ADMIN, answers=MoteShape, path_shape=MotePath),
+            Route("PATCH", one, self.change_mote, ADMIN, body=MoteChanges, answers=MoteShape, path_shape=MotePath),
         ]
 
     async def list_motes(self, call: Call) -> MotePage:

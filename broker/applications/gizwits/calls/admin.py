@@ -27,21 +27,30 @@ SourceKey = Annotated[str, Meta(min_length=16, max_length=256)]
 
 
 class UserShape(Discreet, msgspec.Struct):
-    """A user of an application; ``names`` by kind: phone_id, username, email, phone, auth."""
+    """A user of an application."""
 
+    #: The id that the broker gave it.
     uid: str
+    #: What it is known by: the name by its kind, which is phone_id, username, email, phone or auth.
     names: dict[str, str]
+    #: What its app has set of it, by name.
     profile: dict[str, str]
+    #: The DIDs of the devices that it has bound, sorted.
     devices: list[str]
+    #: How many tokens it has.
     tokens: int
+    #: When it was made (UNIX seconds).
     created_at: float
+    #: When it was changed last (UNIX seconds).
     updated_at: float
 
 
 class NewUserBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A user to add, who logs in with these."""
+    """A user to add."""
 
+    #: The name that it logs in with, of no other user of the application.
     username: Name
+    #: The password that it logs in with.
     password: Password
 
     def __repr__(self) -> str:
@@ -49,45 +58,85 @@ class NewUserBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class UserPage(msgspec.Struct):
-    """Users by uid, and the cursor of the next page or null."""
+    """Users by uid."""
 
+    #: The users of this page.
     items: list[UserShape]
+    #: The ``cursor`` of the following page; null on the last one.
     next: str | None
 
 
 class UserQuery(msgspec.Struct, kw_only=True):
-    """Which users."""
+    """Which page."""
 
+    #: Entries of one page at most.
     limit: Annotated[int, Meta(ge=1, le=500)] = 100
+    #: The ``next`` of the page before; left out, the first page.
     cursor: Annotated[str, Meta(max_length=64)] | None = None
 
 
 class DataPoints(Discreet, msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What is to change of a Gizwits product; what is left out stays. The secret signs `POST /app/bind_mac`."""
+    """What is to change of a Gizwits product; what is left out stays."""
 
+    #: All of its data points; empty: none, commands and reports are bytes.
     datapoints: Annotated[list[DataPoint], Meta(max_length=MAX_POINTS)] | UnsetType = UNSET
+    #: Signs `POST /app/bind_mac`; empty: none.
     secret: Secret | UnsetType = UNSET
 
 
 class DataPointsShape(Discreet, msgspec.Struct):
-    """A product's data points, and whether it has a secret."""
+    """What a product has besides what every product has."""
 
+    #: Its data points.
     datapoints: list[DataPoint]
+    #: Whether it has a secret.
     secret: bool
 
 
 class ApplicationAuth(Discreet, msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """``secret``: the application's, for `POST /app/request_token`; ``sources``: who vouches for users -> the key."""
+    """How an application and its users are vouched for; what is left out, or null, stays."""
 
+    #: The secret of the application, for `POST /app/request_token`.
     secret: Secret | None = None
+    #: Who vouches for users: the key of each, by its name; all of them anew.
     sources: dict[Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,32}$")], SourceKey] | None = None
 
 
 class ApplicationAuthShape(Discreet, msgspec.Struct):
-    """Whether the application can prove itself, and who vouches for its users."""
+    """How an application and its users are vouched for."""
 
+    #: Whether the application has a secret, and so can prove itself.
     secret: bool
+    #: The names of those who vouch for its users, sorted.
     sources: list[str]
+
+
+class ApplicationPath(msgspec.Struct):
+    """Which application."""
+
+    #: The id of the application, of kind gizwits: the appid.
+    id: str
+
+
+class UserPath(ApplicationPath):
+    """Which user of it."""
+
+    #: The id that the broker gave the user.
+    uid: str
+
+
+class UserDevicePath(UserPath):
+    """Which user, and which device."""
+
+    #: The DID of the device.
+    device: str
+
+
+class ProductPath(msgspec.Struct):
+    """Which product."""
+
+    #: The key of the product.
+    key: str
 
 
 class AdminCalls:
@@ -221,14 +270,40 @@ def admin_routes(side: Side) -> tuple[Route, ...]:
     datapoints = f"{API}/gizwits/products/{{key}}/datapoints"
     auth = f"{API}/gizwits/applications/{{id}}/auth"
     return (
-        Route("POST", users, calls.add_user, ADMIN, body=NewUserBody, answers=UserShape, status=201, also=_REFUSED),
-        Route("GET", users, calls.list_users, ADMIN, answers=UserPage, query=UserQuery),
-        Route("GET", f"{users}/{{uid}}", calls.get_user, ADMIN, answers=UserShape),
-        Route("DELETE", f"{users}/{{uid}}", calls.remove_user, ADMIN, status=204),
-        Route("PUT", binding, calls.bind, ADMIN, answers=UserShape, also=_REFUSED),
-        Route("DELETE", binding, calls.unbind, ADMIN, status=204),
-        Route("GET", datapoints, calls.get_datapoints, ADMIN, answers=DataPointsShape),
-        Route("PUT", datapoints, calls.set_datapoints, ADMIN, body=DataPoints, answers=DataPointsShape),
-        Route("GET", auth, calls.get_auth, ADMIN, answers=ApplicationAuthShape),
-        Route("PUT", auth, calls.set_auth, ADMIN, body=ApplicationAuth, answers=ApplicationAuthShape),
+        Route(
+            "POST",
+            users,
+            calls.add_user,
+            ADMIN,
+            body=NewUserBody,
+            answers=UserShape,
+            status=201,
+            also=_REFUSED,
+            path_shape=ApplicationPath,
+        ),
+        Route("GET", users, calls.list_users, ADMIN, answers=UserPage, query=UserQuery, path_shape=ApplicationPath),
+        Route("GET", f"{users}/{{uid}}", calls.get_user, ADMIN, answers=UserShape, path_shape=UserPath),
+        Route("DELETE", f"{users}/{{uid}}", calls.remove_user, ADMIN, status=204, path_shape=UserPath),
+        Route("PUT", binding, calls.bind, ADMIN, answers=UserShape, also=_REFUSED, path_shape=UserDevicePath),
+        Route("DELETE", binding, calls.unbind, ADMIN, status=204, path_shape=UserDevicePath),
+        Route("GET", datapoints, calls.get_datapoints, ADMIN, answers=DataPointsShape, path_shape=ProductPath),
+        Route(
+            "PUT",
+            datapoints,
+            calls.set_datapoints,
+            ADMIN,
+            body=DataPoints,
+            answers=DataPointsShape,
+            path_shape=ProductPath,
+        ),
+        Route("GET", auth, calls.get_auth, ADMIN, answers=ApplicationAuthShape, path_shape=ApplicationPath),
+        Route(
+            "PUT",
+            auth,
+            calls.set_auth,
+            ADMIN,
+            body=ApplicationAuth,
+            answers=ApplicationAuthShape,
+            path_shape=ApplicationPath,
+        ),
     )

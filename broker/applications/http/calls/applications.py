@@ -17,25 +17,53 @@ Secret = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class NewApplication(Discreet, msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """An application to register. ``id`` and ``secret`` are made when left out; the EUI and key are loracenter's."""
+    """An application to register."""
 
+    #: The side on which it connects, which cannot be changed.
     kind: Annotated[str, Meta(pattern="^(gizwits|loracenter|mqtt|http)$")]
+    #: Its id, which cannot be changed; over MQTT its user name, in Gizwits apps the appid; null: made.
     id: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$")] | None = None
+    #: Its name for people.
     name: Text = ""
+    #: What it logs in with; null: made.
     secret: Secret | None = None
+    #: loracenter: the EUI of the customer server, 1 to 16 hexadecimal digits, that no other application has; null:
+    #: none.
     cs_eui: Text | None = None
+    #: loracenter: the AppKey of the customer server, 32 hexadecimal digits; empty: none.
     app_key: Text = ""
+    #: Whether it is kept out.
     disabled: bool = False
 
 
 class ApplicationChanges(Discreet, msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What is to change; what is left out stays. Null for ``secret`` makes a new one."""
+    """What is to change; what is left out stays."""
 
+    #: Its name for people.
     name: Text | UnsetType = UNSET
+    #: Its new secret; null: one is made, and is in the answer.
     secret: Secret | UnsetType | None = UNSET
+    #: loracenter: the EUI of the customer server, 1 to 16 hexadecimal digits, that no other application has; null:
+    #: none.
     cs_eui: Text | UnsetType | None = UNSET
+    #: loracenter: the AppKey of the customer server, 32 hexadecimal digits; empty: none.
     app_key: Text | UnsetType = UNSET
+    #: Whether it is kept out; what it has open is closed.
     disabled: bool | UnsetType = UNSET
+
+
+class ApplicationPath(msgspec.Struct):
+    """Which application."""
+
+    #: The id of the application.
+    id: str
+
+
+class BindingPath(ApplicationPath):
+    """Which application, and which device."""
+
+    #: The id of the device.
+    device: str
 
 
 async def list_applications(call: Call) -> Any:
@@ -107,7 +135,7 @@ ROUTES = (
         status=201,
         also=_TAKEN,
     ),
-    Route("GET", _ONE, get_application, ADMIN, answers=ApplicationShape),
+    Route("GET", _ONE, get_application, ADMIN, answers=ApplicationShape, path_shape=ApplicationPath),
     Route(
         "PATCH",
         _ONE,
@@ -117,8 +145,9 @@ ROUTES = (
         describes=ApplicationChanges,
         answers=ApplicationShape,
         also=_TAKEN,
+        path_shape=ApplicationPath,
     ),
-    Route("DELETE", _ONE, delete_application, ADMIN, status=204),
-    Route("PUT", _BINDING, bind_device, ADMIN, status=204),
-    Route("DELETE", _BINDING, unbind_device, ADMIN, status=204),
+    Route("DELETE", _ONE, delete_application, ADMIN, status=204, path_shape=ApplicationPath),
+    Route("PUT", _BINDING, bind_device, ADMIN, status=204, path_shape=BindingPath),
+    Route("DELETE", _BINDING, unbind_device, ADMIN, status=204, path_shape=BindingPath),
 )

@@ -14,7 +14,7 @@ from msgspec import Meta
 from twisted.internet.defer import Deferred
 
 from broker.applications.http.api import api_of
-from broker.applications.http.calls.devices import Cursor, Limit, visible_device
+from broker.applications.http.calls.devices import Cursor, DevicePath, Limit, visible_device
 from broker.applications.http.shapes import CommandPage, CommandShape, CommandTaken, command_shape
 from broker.applications.ordering import CommandBody, order
 from broker.cluster.commands import cancel_anywhere
@@ -26,16 +26,26 @@ from broker.web.routes import API, APPLICATION, Call, Route
 
 
 class WaitQuery(msgspec.Struct, kw_only=True):
-    """Seconds to wait for the final state; cut to ``max_wait``."""
+    """Whether to wait."""
 
+    #: Seconds to wait for the command's end, cut to ``max_wait``; left out, it is answered as soon as it is kept.
     wait: Annotated[float, Meta(ge=0, le=1e9)] | None = None
 
 
 class CommandFilter(msgspec.Struct, kw_only=True):
     """Which page."""
 
+    #: Entries of one page at most.
     limit: Limit = 100
+    #: The ``next`` of the page before; left out, the first page.
     cursor: Cursor | None = None
+
+
+class CommandPath(msgspec.Struct):
+    """Which command."""
+
+    #: The id that the broker gave the command, a UUID.
+    id: str
 
 
 async def order_command(call: Call) -> Any:
@@ -127,11 +137,18 @@ ROUTES = (
         answers=CommandTaken,
         status=202,
         also=_TAKEN,
+        path_shape=DevicePath,
     ),
     Route(
-        "GET", f"{API}/devices/{{id}}/commands", list_commands, APPLICATION, answers=CommandPage, query=CommandFilter
+        "GET",
+        f"{API}/devices/{{id}}/commands",
+        list_commands,
+        APPLICATION,
+        answers=CommandPage,
+        query=CommandFilter,
+        path_shape=DevicePath,
     ),
-    Route("GET", f"{API}/commands/{{id}}", get_command, APPLICATION, answers=CommandShape),
+    Route("GET", f"{API}/commands/{{id}}", get_command, APPLICATION, answers=CommandShape, path_shape=CommandPath),
     Route(
         "DELETE",
         f"{API}/commands/{{id}}",
@@ -139,5 +156,6 @@ ROUTES = (
         APPLICATION,
         answers=CommandShape,
         also={409: (Problem, "It has been sent or has ended")},
+        path_shape=CommandPath,
     ),
 )

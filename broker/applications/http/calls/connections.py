@@ -13,33 +13,43 @@ from broker.web.routes import ADMIN, API, Call, Route
 
 
 class ConnectionFilter(msgspec.Struct, kw_only=True):
-    """Which: of one listener; ``q`` is looked for in identity and address."""
+    """Which connections."""
 
+    #: Only connections to the listener of this name.
     listener: Text | None = None
+    #: Only connections that have this in identity or address, in any case.
     q: Text | None = None
+    #: Connections that are answered at most; there is no further page.
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
 
 
 class ConnectionShape(msgspec.Struct, kw_only=True):
-    """One connection. ``identity`` is who it has proven to be, empty until then; ``seconds``: how long it is there.
+    """One connection."""
 
-    ``node``: the name of the process that it is with, where there are several.
-    """
-
+    #: The name of the listener that it came to.
     listener: str
+    #: Who it has proven to be; empty until then.
     identity: str
+    #: The address of the other end.
     host: str
+    #: The port of the other end.
     port: int
+    #: How long it is there.
     seconds: float
+    #: Messages that came through it.
     messages_in: int
+    #: The name of the process that it is with.
     node: str
 
 
 class ConnectionPage(msgspec.Struct):
-    """The first of them in no order, and how many there are."""
+    """The first of them, in no order."""
 
+    #: The connections, as many as ``limit`` allows.
     items: list[ConnectionShape]
+    #: How many there are.
     total: int
+    #: Always null: there is no further page.
     next: None = None
 
 

@@ -12,13 +12,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from twisted.internet.defer import Deferred, FirstError, ensureDeferred, gatherResults, succeed
 
-from broker.applications.http.shapes import (
-    DevicePage,
-    DeviceShape,
-    MessagePage,
-    device_shape,
-    message_shape,
-)
+from broker.applications.http.device_shapes import DevicePage, DeviceShape, device_shape
+from broker.applications.http.shapes import MessagePage, message_shape
 from broker.cluster.lives import FarDevice
 from broker.core import Core
 from broker.model.discreet import Discreet
@@ -37,53 +32,89 @@ Time = Annotated[float, Meta(ge=0, le=1e11)]
 
 
 class NewDevice(Discreet, msgspec.Struct, kw_only=True):
-    """A device to register. Its protocol may ask for further fields. ``id`` and ``secret`` are made when left out."""
+    """A device to register. Its protocol may ask for further fields."""
 
+    #: The protocol that it speaks: gateway88, gizwits, lorawan, novacloud, or that of a plugin.
     protocol: Annotated[str, Meta(min_length=1, max_length=64)]
+    #: Its id: a MAC (gateway88), a DevEUI (lorawan), a DID (gizwits) or a UUID (novacloud); null: made, by the last two
+    #: alone.
     id: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    #: What it logs in with (lorawan: its AppKey, also as ``app_key``); null: made. A gateway88 device has none.
     secret: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    #: The key of its product, which has to be one of its protocol; gizwits devices need one.
     product: Text | None = None
+    #: Its name for people.
     name: Text = ""
+    #: Its alias for LoRaCenter customer servers, 16 hexadecimal digits, that no other device has; null: none.
     dev_eui: Text | None = None
+    #: Whether it is kept out.
     disabled: bool = False
+    #: Words that operators group devices by, at most 32.
     tags: Tags = []
     #: The id of the gateway through which it is reached: while that is away, this one's absence is no event.
     parent: Text | None = None
 
 
 class DeviceChanges(Discreet, msgspec.Struct, kw_only=True):
-    """What is to change; what is left out stays. Null for ``secret`` makes a new one, for the others removes them."""
+    """What is to change; what is left out stays. The fields of its protocol can be changed, too."""
 
+    #: Its new secret; null: one is made, and is in the answer.
     secret: Annotated[str, Meta(min_length=1, max_length=512)] | UnsetType | None = UNSET
+    #: The key of its product, of the same protocol; null: none.
     product: Text | UnsetType | None = UNSET
+    #: Its name for people.
     name: Text | UnsetType = UNSET
+    #: Its alias for LoRaCenter customer servers, 16 hexadecimal digits, that no other device has; null: none.
     dev_eui: Text | UnsetType | None = UNSET
+    #: Whether it is kept out; one that is connected is disconnected.
     disabled: bool | UnsetType = UNSET
+    #: All of its tags, at most 32; null: none.
     tags: Tags | UnsetType | None = UNSET
+    #: The id of the gateway through which it is reached; null: it is reached directly.
     parent: Text | UnsetType | None = UNSET
 
 
 class DeviceFilter(msgspec.Struct, kw_only=True):
-    """``q`` is looked for in id and name."""
+    """Which devices, and which page."""
 
+    #: Only devices of this protocol.
     protocol: Text | None = None
+    #: Only devices that are online, or only those that are not.
     online: bool | None = None
+    #: Only devices of the product with this key.
     product: Text | None = None
+    #: Only devices that have this in id or name, in any case.
     q: Text | None = None
+    #: Only devices that have this tag.
     tag: Text | None = None
+    #: Only devices that are reached through the one with this id.
     parent: Text | None = None
+    #: Entries of one page at most.
     limit: Limit = 100
+    #: The ``next`` of the page before; left out, the first page.
     cursor: Cursor | None = None
 
 
 class MessageFilter(msgspec.Struct, kw_only=True):
-    """since <= at < until, UNIX seconds."""
+    """Which messages, and which page."""
 
+    #: Only messages of this kind: data, status, event, log or raw.
     kind: Text | None = None
+    #: Only messages that arrived at this time or later (UNIX seconds).
     since: Time | None = None
+    #: Only messages that arrived before this time (UNIX seconds).
     until: Time | None = None
+    #: Entries of one page at most.
     limit: Limit = 100
+    #: The ``next`` of the page before; left out, the first page.
     cursor: Cursor | None = None
+
+
+class DevicePath(msgspec.Struct):
+    """Which device."""
+
+    #: The id of the device.
+    id: str
 
 
 def check_fields(fields: dict[str, Any], shape: type[msgspec.Struct]) -> None:
@@ -225,7 +256,7 @@ ROUTES = (
         status=201,
         also=_TAKEN,
     ),
-    Route("GET", f"{API}/devices/{{id}}", get_device, APPLICATION, answers=DeviceShape),
+    Route("GET", f"{API}/devices/{{id}}", get_device, APPLICATION, answers=DeviceShape, path_shape=DevicePath),
     Route(
         "PATCH",
         f"{API}/devices/{{id}}",
@@ -235,9 +266,16 @@ ROUTES = (
         describes=DeviceChanges,
         answers=DeviceShape,
         also=_TAKEN,
+        path_shape=DevicePath,
     ),
-    Route("DELETE", f"{API}/devices/{{id}}", delete_device, ADMIN, status=204),
+    Route("DELETE", f"{API}/devices/{{id}}", delete_device, ADMIN, status=204, path_shape=DevicePath),
     Route(
-        "GET", f"{API}/devices/{{id}}/messages", list_messages, APPLICATION, answers=MessagePage, query=MessageFilter
+        "GET",
+        f"{API}/devices/{{id}}/messages",
+        list_messages,
+        APPLICATION,
+        answers=MessagePage,
+        query=MessageFilter,
+        path_shape=DevicePath,
     ),
 )

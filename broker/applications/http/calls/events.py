@@ -26,116 +26,180 @@ Ids = Annotated[tuple[Text, ...], Meta(max_length=1000)]
 
 
 class EventShape(msgspec.Struct, kw_only=True):
-    """Something that happened; ``at`` is UNIX seconds, ``device`` null where it concerns none."""
+    """Something that happened."""
 
+    #: The same wherever and however often it is told.
     id: str
+    #: What happened, a word of ``GET /event-kinds``.
     kind: str
+    #: info, warning or critical.
     severity: str
+    #: When it happened (UNIX seconds).
     at: float
+    #: The id of the device or gateway that it concerns; null: none.
     device: str | None
+    #: The protocol of that device; null: it concerns none.
     protocol: str | None
+    #: What else there is to say; depends on the kind.
     details: dict[str, Any]
 
 
 class EventPage(msgspec.Struct):
-    """One page, the newest first. It may be short though ``next``, the cursor of the following one, is not null."""
+    """One page, the newest first. It may be short, or empty, though there are more."""
 
+    #: The events of this page.
     items: list[EventShape]
+    #: The ``cursor`` of the following page; null on the last one.
     next: str | None
 
 
 class EventFilter(msgspec.Struct, kw_only=True):
-    """``kind`` may be given more than once; ``since``: UNIX seconds."""
+    """Which events, and which page."""
 
+    #: Only events of this kind; may be given more than once.
     kind: list[str] = []
+    #: Only events about the device with this id.
     device: Text | None = None
+    #: Only events of this time or later (UNIX seconds).
     since: Time | None = None
+    #: Entries of one page at most.
     limit: Limit = 100
+    #: The ``next`` of the page before; left out, the first page.
     cursor: Cursor | None = None
 
 
 class KindShape(msgspec.Struct):
-    """A kind of event. ``clears``: the kind that is over with this one."""
+    """A kind of event."""
 
+    #: Its name.
     kind: str
+    #: info, warning or critical.
     severity: str
+    #: What it means, for people.
     text: str
+    #: The kind that is over with this one; null: none.
     clears: str | None
 
 
 class KindPage(msgspec.Struct):
-    """All kinds; ``next`` is always null."""
+    """All kinds."""
 
+    #: The kinds.
     items: list[KindShape]
+    #: Always null: this is the whole list.
     next: str | None
 
 
 class FilterShape(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Which devices; an empty field stands for all. ``q`` is looked for in id and name, ``parents`` are gateways."""
+    """Which devices: those that fit every field. An empty field fits all."""
 
+    #: Any of these devices.
     ids: Ids = ()
+    #: Devices of any of these protocols.
     protocols: Ids = ()
+    #: Devices of any of these products, by key.
     products: Ids = ()
+    #: Devices that are bound to any of these applications.
     applications: Ids = ()
+    #: Devices that are reached through any of these devices or gateways.
     parents: Ids = ()
+    #: Devices that have this in id or name, in any case.
     q: Text = ""
 
 
 class NewRule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A rule. Without ``kinds`` it is about all kinds but command_failed; what is null is as the settings have it.
+    """A rule to make."""
 
-    ``offline_after``, ``debounce`` and ``flap_window`` are seconds.
-    """
-
+    #: Its name for people.
     name: Text = ""
+    #: The kinds of events that it is about; empty: all but command_failed.
     kinds: Ids = ()
+    #: The devices that it is about; without a filter it is also about what concerns no device.
     devices: FilterShape = msgspec.field(default_factory=FilterShape)
+    #: Seconds that a device may be away before that is an event; null: as the settings have it.
     offline_after: Seconds | None = None
+    #: Seconds for which a device has to be away, or back, before that counts; null: as the settings have it.
     debounce: Pause | None = None
+    #: A device that went away so often within ``flap_window`` flaps; null: as the settings have it.
     flap_count: FlapCount | None = None
+    #: Seconds within which ``flap_count`` counts; null: as the settings have it.
     flap_window: Seconds | None = None
+    #: The ids of the sinks that its events are delivered to.
     sinks: Ids = ()
+    #: How many of its events are told singly, the others being told as one; null: all.
     rate_limit: RateLimit | None = None
+    #: Whether it counts.
     enabled: bool = True
 
 
 class RuleChanges(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What is to change; what is left out stays. ``devices`` is replaced as a whole."""
+    """What is to change; what is left out stays."""
 
+    #: Its name for people.
     name: Text | UnsetType = UNSET
+    #: The kinds of events that it is about; empty: all but command_failed.
     kinds: Ids | UnsetType = UNSET
+    #: The devices that it is about, the whole filter anew.
     devices: FilterShape | UnsetType = UNSET
+    #: Seconds that a device may be away before that is an event; null: as the settings have it.
     offline_after: Seconds | UnsetType | None = UNSET
+    #: Seconds for which a device has to be away, or back, before that counts; null: as the settings have it.
     debounce: Pause | UnsetType | None = UNSET
+    #: A device that went away so often within ``flap_window`` flaps; null: as the settings have it.
     flap_count: FlapCount | UnsetType | None = UNSET
+    #: Seconds within which ``flap_count`` counts; null: as the settings have it.
     flap_window: Seconds | UnsetType | None = UNSET
+    #: The ids of the sinks that its events are delivered to.
     sinks: Ids | UnsetType = UNSET
+    #: How many of its events are told singly, the others being told as one; null: all.
     rate_limit: RateLimit | UnsetType | None = UNSET
+    #: Whether it counts.
     enabled: bool | UnsetType = UNSET
 
 
 class RuleShape(msgspec.Struct, kw_only=True):
     """A rule as it is."""
 
+    #: The id that the broker gave it.
     id: str
+    #: Its name for people; may be empty.
     name: str
+    #: The kinds of events that it is about; empty: all but command_failed.
     kinds: tuple[str, ...]
+    #: The devices that it is about.
     devices: FilterShape
+    #: Seconds that a device may be away before that is an event; null: as the settings have it.
     offline_after: float | None
+    #: Seconds for which a device has to be away, or back, before that counts; null: as the settings have it.
     debounce: float | None
+    #: A device that went away so often within ``flap_window`` flaps; null: as the settings have it.
     flap_count: int | None
+    #: Seconds within which ``flap_count`` counts; null: as the settings have it.
     flap_window: float | None
+    #: The ids of the sinks that its events are delivered to.
     sinks: tuple[str, ...]
+    #: How many of its events are told singly, the others being told as one; null: all.
     rate_limit: RateLimit | None
+    #: Whether it counts.
     enabled: bool
+    #: When it was made (UNIX seconds).
     created_at: float
 
 
 class RulePage(msgspec.Struct):
-    """All rules, the oldest first; ``next`` is always null."""
+    """All rules, the oldest first."""
 
+    #: The rules.
     items: list[RuleShape]
+    #: Always null: this is the whole list.
     next: str | None
+
+
+class RulePath(msgspec.Struct):
+    """Which rule."""
+
+    #: The id that the broker gave the rule.
+    id: str
 
 
 async def list_events(call: Call) -> Any:
@@ -233,7 +297,7 @@ ROUTES = (
     Route("GET", f"{API}/event-kinds", list_kinds, APPLICATION, answers=KindPage),
     Route("GET", _RULES, list_rules, ADMIN, answers=RulePage, duty=DUTY),
     Route("POST", _RULES, add_rule, ADMIN, body=NewRule, answers=RuleShape, status=201, also=_FULL, duty=DUTY),
-    Route("GET", _RULE, get_rule, ADMIN, answers=RuleShape, duty=DUTY),
-    Route("PATCH", _RULE, change_rule, ADMIN, body=RuleChanges, answers=RuleShape, duty=DUTY),
-    Route("DELETE", _RULE, delete_rule, ADMIN, status=204, duty=DUTY),
+    Route("GET", _RULE, get_rule, ADMIN, answers=RuleShape, duty=DUTY, path_shape=RulePath),
+    Route("PATCH", _RULE, change_rule, ADMIN, body=RuleChanges, answers=RuleShape, duty=DUTY, path_shape=RulePath),
+    Route("DELETE", _RULE, delete_rule, ADMIN, status=204, duty=DUTY, path_shape=RulePath),
 )

@@ -25,11 +25,21 @@ Name = Annotated[str, Meta(max_length=255)]
 
 
 class FileFilter(msgspec.Struct, kw_only=True):
-    """``prefix``: what the names begin with."""
+    """Which files, and which page."""
 
+    #: Only files whose names begin with this.
     prefix: Name = ""
+    #: Entries of one page at most.
     limit: Limit = 100
+    #: The ``next`` of the page before; left out, the first page.
     cursor: Name | None = None
+
+
+class FilePath(msgspec.Struct):
+    """Which file."""
+
+    #: The name of the file, at most 255 bytes of UTF-8; where it is there, its id finds it, too.
+    name: str
 
 
 async def list_files(call: Call) -> Any:
@@ -85,8 +95,9 @@ ROUTES = (
         answers=FileShape,
         status=201,
         also={200: (FileShape, "It replaced another one"), 413: (Problem, "Longer than max_upload")},
+        path_shape=FilePath,
     ),
-    Route("GET", f"{API}/files/{{name}}", get_file, ADMIN, answers=FileShape),
+    Route("GET", f"{API}/files/{{name}}", get_file, ADMIN, answers=FileShape, path_shape=FilePath),
     Route(
         "GET",
         f"{API}/files/{{name}}/content",
@@ -95,6 +106,7 @@ ROUTES = (
         answers=str,
         content_type=OCTETS,
         also={416: (Problem, "No such range")},
+        path_shape=FilePath,
     ),
-    Route("DELETE", f"{API}/files/{{name}}", delete_file, ADMIN, status=204),
+    Route("DELETE", f"{API}/files/{{name}}", delete_file, ADMIN, status=204, path_shape=FilePath),
 )

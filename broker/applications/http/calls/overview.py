@@ -16,83 +16,124 @@ MAX_REFUSALS = 50
 
 
 class ListenerShape(msgspec.Struct, kw_only=True):
-    """A listener: where it is bound, who is connected, and what it has counted since the start, by reason."""
+    """A listener of one process, and what it has counted since the start of that."""
 
+    #: Its name in the configuration.
     name: str
+    #: The name of the process that it is of.
     node: str
+    #: Where it is bound.
     bind: list[str]
+    #: How many are connected now.
     connections: int
+    #: Connections that were taken.
     accepted: int
+    #: Log-ins that failed.
     logins_failed: int
+    #: Messages that came.
     messages_in: int
+    #: Messages that were sent.
     messages_out: int
+    #: Bytes that came.
     bytes_in: int
+    #: Bytes that were sent.
     bytes_out: int
+    #: Messages that broke their protocol's rules.
     malformed: int
+    #: How often a client was paused for sending too fast.
     throttled: int
+    #: Connections that were turned away before they began, by close reason.
     refused: dict[str, int]
+    #: Connections that have ended, by close reason.
     closed: dict[str, int]
+    #: Messages that were not taken or not delivered, by drop reason.
     dropped: dict[str, int]
 
 
 class RefusalShape(msgspec.Struct, kw_only=True):
     """A connection that was refused, or ended for something that it did."""
 
+    #: When (UNIX seconds).
     at: float
+    #: The name of the process that it was with.
     node: str
+    #: The name of the listener that it came to.
     listener: str
+    #: Why, a close reason.
     reason: str
+    #: The address that it came from.
     host: str
+    #: Who it had proven to be; may be empty.
     identity: str
 
 
 class DevicesShape(msgspec.Struct, kw_only=True):
-    """How many devices are registered and online, by protocol."""
+    """Devices by protocol."""
 
+    #: How many are registered, by protocol.
     registered: dict[str, int]
+    #: How many are online, by protocol; one without any may be left out.
     online: dict[str, int]
 
 
 class CommandsShape(msgspec.Struct, kw_only=True):
-    """Commands under way, taken and ended (by their final state) since the start."""
+    """Commands since the start."""
 
+    #: How many are under way now.
     open: int
+    #: How many were taken.
     submitted: int
+    #: How many have ended, by final state.
     ended: dict[str, int]
 
 
 class NodeShape(msgspec.Struct, kw_only=True):
     """A process of the broker."""
 
+    #: Its name.
     name: str
+    #: The version of the broker that it runs.
     version: str
+    #: When it was started (UNIX seconds).
     started_at: float
+    #: Why it takes no work, a sentence each; empty when it does.
     problems: list[str]
+    #: What of its surroundings does not work, while it takes work, a sentence each.
     troubles: list[str]
 
 
 class OverviewShape(msgspec.Struct, kw_only=True):
-    """The broker at a glance. ``at`` is its own clock.
+    """The broker at a glance. Of several processes, figures are those of all together."""
 
-    ``problems``: why it takes no work, empty when it does; ``troubles``: what of its surroundings does not work, while
-    it takes work (as ``/healthz`` has it). Of several processes, figures are those of all together; ``name``,
-    ``version`` and ``started_at`` are those of the one that answers, and listeners and refusals say whose they are.
-    """
-
+    #: The broker's own clock (UNIX seconds).
     at: float
+    #: The version of the process that answers.
     version: str
+    #: The name of the process that answers.
     name: str
+    #: When the process that answers was started (UNIX seconds).
     started_at: float
+    #: What storage there is, for people.
     storage: str
+    #: Why it takes no work, a sentence each; empty when it does.
     problems: list[str]
+    #: What of its surroundings does not work, while it takes work, a sentence each, as ``/healthz`` has them.
     troubles: list[str]
+    #: Devices by protocol.
     devices: DevicesShape
+    #: How many applications are registered, by kind.
     applications: dict[str, int]
+    #: Messages of devices since the start.
     uplinks: int
+    #: How many streams are open.
     streams: int
+    #: Commands since the start.
     commands: CommandsShape
+    #: The listeners of all processes.
     listeners: list[ListenerShape]
+    #: The last connections that were refused, or ended for something that they did, the newest first.
     refusals: list[RefusalShape]
+    #: The processes of the broker.
     nodes: list[NodeShape]
 
 

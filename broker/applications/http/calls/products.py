@@ -23,19 +23,34 @@ Actuators = Annotated[list[Actuator], Meta(max_length=512)]
 class NewProduct(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A product to add."""
 
+    #: Its key, which cannot be changed.
     key: Key
+    #: The protocol of its devices, which cannot be changed: gateway88, gizwits, lorawan, novacloud, or a plugin's.
     protocol: Annotated[str, Meta(min_length=1, max_length=64)]
+    #: Its name for people; empty: the key.
     name: Name = ""
+    #: What its devices measure; values under other keys are kept as ``unmapped``.
     sensors: Sensors = []
+    #: What its devices can be told; commands with other keys are refused unless forced (gizwits: they are not).
     actuators: Actuators = []
 
 
 class ProductChanges(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What is to change; what is left out stays."""
 
+    #: Its name for people.
     name: Name | UnsetType = UNSET
+    #: What its devices measure, all of it anew.
     sensors: Sensors | UnsetType = UNSET
+    #: What its devices can be told, all of it anew.
     actuators: Actuators | UnsetType = UNSET
+
+
+class ProductPath(msgspec.Struct):
+    """Which product."""
+
+    #: The key of the product.
+    key: str
 
 
 async def list_products(call: Call) -> Any:
@@ -96,7 +111,23 @@ _HAS_DEVICES = {409: (Problem, "Devices have this product")}
 ROUTES = (
     Route("GET", f"{API}/products", list_products, ADMIN, answers=ProductPage),
     Route("POST", f"{API}/products", add_product, ADMIN, body=NewProduct, answers=ProductShape, status=201),
-    Route("GET", f"{API}/products/{{key}}", get_product, ADMIN, answers=ProductShape),
-    Route("PATCH", f"{API}/products/{{key}}", change_product, ADMIN, body=ProductChanges, answers=ProductShape),
-    Route("DELETE", f"{API}/products/{{key}}", delete_product, ADMIN, status=204, also=_HAS_DEVICES),
+    Route("GET", f"{API}/products/{{key}}", get_product, ADMIN, answers=ProductShape, path_shape=ProductPath),
+    Route(
+        "PATCH",
+        f"{API}/products/{{key}}",
+        change_product,
+        ADMIN,
+        body=ProductChanges,
+        answers=ProductShape,
+        path_shape=ProductPath,
+    ),
+    Route(
+        "DELETE",
+        f"{API}/products/{{key}}",
+        delete_product,
+        ADMIN,
+        status=204,
+        also=_HAS_DEVICES,
+        path_shape=ProductPath,
+    ),
 )

@@ -19,17 +19,28 @@ Cursor = Annotated[str, Meta(max_length=512)]
 
 
 class QuarantineFilter(msgspec.Struct, kw_only=True):
-    """Which of them."""
+    """Which of them, and which page."""
 
+    #: Only those that were seen in this protocol.
     protocol: Text | None = None
+    #: Entries of one page at most.
     limit: Limit = 100
+    #: The ``next`` of the page before; left out, the first page.
     cursor: Cursor | None = None
 
 
 class WhichProtocol(msgspec.Struct, kw_only=True):
-    """Only needed where several protocols have seen the same id."""
+    """Which of several with the same id."""
 
+    #: The protocol in which it was seen; only needed where several have seen the same id.
     protocol: Text | None = None
+
+
+class QuarantinePath(msgspec.Struct):
+    """Which of them."""
+
+    #: What it calls itself; the digits of a MAC or EUI may be written with separators.
+    id: str
 
 
 async def list_quarantine(call: Call) -> Any:
@@ -65,8 +76,16 @@ ROUTES = (
         bodiless=True,
         answers=dict[str, Any],
         also=_SEVERAL,
+        path_shape=QuarantinePath,
     ),
     Route(
-        "DELETE", f"{API}/quarantine/{{id}}", forget_quarantined, ADMIN, query=WhichProtocol, status=204, also=_SEVERAL
+        "DELETE",
+        f"{API}/quarantine/{{id}}",
+        forget_quarantined,
+        ADMIN,
+        query=WhichProtocol,
+        status=204,
+        also=_SEVERAL,
+        path_shape=QuarantinePath,
     ),
 )

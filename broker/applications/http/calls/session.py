@@ -18,8 +18,9 @@ from broker.web.routes import ANYONE, API, Call, Route
 
 
 class SignInBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The administrator's token."""
+    """Who signs in."""
 
+    #: The administrator's token.
     token: Annotated[str, Meta(min_length=1, max_length=1024)]
 
     def __repr__(self) -> str:
@@ -27,10 +28,13 @@ class SignInBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class SessionShape(Discreet, msgspec.Struct):
-    """Who is signed in. ``csrf`` has to come with every call that changes something, as ``X-CSRF-Token``."""
+    """Who is signed in."""
 
+    #: Only the administrator can sign in.
     who: Literal["admin"]
+    #: Has to come with every call of this session that changes something, as ``X-CSRF-Token``.
     csrf: str
+    #: When the session is over at the latest (UNIX seconds).
     expires_at: float
 
 

@@ -6,32 +6,36 @@ import re
 import string
 from collections.abc import Callable
 from secrets import token_hex
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET
 from twisted.internet.defer import CancelledError
 
-from broker.applications.http.calls.devices import Cursor, Limit, Text
-from broker.applications.http.calls.events import EventShape, event_shape
+from broker.applications.http.calls.sink_shapes import (
+    DeadLetterPage,
+    HowMany,
+    LetterQuery,
+    NewSink,
+    PageFilter,
+    SinkChanges,
+    SinkPage,
+    SinkPath,
+    SinkShape,
+    TestResult,
+    WhichLetters,
+    letter_shape,
+    sink_shape,
+)
 from broker.events.across import DUTY
-from broker.events.buckets import RateLimit
 from broker.events.courier import Courier
 from broker.events.side import EventSide, opened
 from broker.events.sinks import EMAIL, WEBHOOK, DeadLetter, Sink
-from broker.model.discreet import Discreet
 from broker.model.errors import Conflict, Invalid, NotFound, Unavailable
 from broker.model.secrets import make_secret
 from broker.web.problems import Problem
 from broker.web.routes import ADMIN, API, Call, Route
-
-Url = Annotated[str, Meta(max_length=2048)]
-Secret = Annotated[str, Meta(min_length=8, max_length=256)]
-HeaderText = Annotated[str, Meta(max_length=1024)]
-Headers = Annotated[dict[Text, HeaderText], Meta(max_length=20)]
-Addresses = Annotated[tuple[Text, ...], Meta(max_length=50)]
-Batch = Annotated[int, Meta(ge=1, le=100)]
 
 #: Headers that are ours.
 TAKEN: Final = frozenset(
@@ -42,133 +46,6 @@ _ADDRESS: Final = re.compile(r"[^@\s<>,;:\"\\\x00-\x1f\x7f]+@[^@\s<>,;:\"\\\x00-
 _SENDER: Final = re.compile(rf"(?:[^<>@\x00-\x1f\x7f]*<)?({_ADDRESS.pattern})>?", re.ASCII)
 #: Of which kind of sink a field is.
 FIELDS: Final = {"url": WEBHOOK, "secret": WEBHOOK, "headers": WEBHOOK, "to": EMAIL, "sender": EMAIL, "subject": EMAIL}
-
-
-class NewSink(Discreet, msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A sink. ``batch``: events in one delivery at most.
-
-    webhook: ``url`` (http or https), ``secret`` (made when left out; shown in the answer, this once), ``headers``.
-    email: ``to``; ``from``, where it is not that of [mail]; ``subject`` with $kind, $severity, $device, $name, $count.
-    """
-
-    kind: Literal["webhook", "email"]
-    name: Text = ""
-    enabled: bool = True
-    batch: Batch = 1
-    rate_limit: RateLimit | None = None
-    url: Url | UnsetType = UNSET
-    secret: Secret | UnsetType = UNSET
-    headers: Headers | UnsetType = UNSET
-    to: Addresses | UnsetType = UNSET
-    sender: Text | UnsetType = msgspec.field(name="from", default=UNSET)
-    subject: Text | UnsetType = UNSET
-
-
-class SinkChanges(Discreet, msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What is to change; what is left out stays. Null for ``secret`` makes a new one.
-
-    While ``enabled`` is false nothing is sent, and what comes waits.
-    """
-
-    name: Text | UnsetType = UNSET
-    enabled: bool | UnsetType = UNSET
-    batch: Batch | UnsetType = UNSET
-    rate_limit: RateLimit | UnsetType | None = UNSET
-    url: Url | UnsetType = UNSET
-    secret: Secret | UnsetType | None = UNSET
-    headers: Headers | UnsetType = UNSET
-    to: Addresses | UnsetType = UNSET
-    sender: Text | UnsetType = msgspec.field(name="from", default=UNSET)
-    subject: Text | UnsetType = UNSET
-
-
-class Trouble(msgspec.Struct, kw_only=True):
-    """Why a sink does not take events, since when, and when it is tried again (UNIX seconds)."""
-
-    detail: str
-    status: int | None
-    since: float
-    next_attempt: float | None
-
-
-class SinkShape(Discreet, msgspec.Struct, kw_only=True):
-    """A sink and how it is doing. Of ``headers`` the names are shown; ``secret`` is there once, when it was made."""
-
-    id: str
-    kind: str
-    name: str
-    enabled: bool
-    batch: int
-    rate_limit: RateLimit | None
-    created_at: float
-    queued: int
-    dead_letters: int
-    delivered: int
-    trouble: Trouble | None
-    url: str | UnsetType = UNSET
-    headers: list[str] | UnsetType = UNSET
-    to: tuple[str, ...] | UnsetType = UNSET
-    sender: str | UnsetType = msgspec.field(name="from", default=UNSET)
-    subject: str | UnsetType = UNSET
-    secret: str | UnsetType = UNSET
-
-
-class SinkPage(msgspec.Struct):
-    """All sinks, the oldest first; ``next`` is always null."""
-
-    items: list[SinkShape]
-    next: str | None
-
-
-class TestResult(msgspec.Struct, kw_only=True):
-    """How a test event fared: ``status`` is the code of HTTP or SMTP."""
-
-    delivered: bool
-    status: int | None
-    detail: str
-    seconds: float
-
-
-class DeadLetterShape(msgspec.Struct, kw_only=True):
-    """An event that was given up, when, after how many attempts, and why."""
-
-    event: EventShape
-    at: float
-    attempts: int
-    reason: str
-    status: int | None
-
-
-class DeadLetterPage(msgspec.Struct):
-    """One page, the oldest first; ``next`` is the cursor of the following one."""
-
-    items: list[DeadLetterShape]
-    next: str | None
-
-
-class PageFilter(msgspec.Struct, kw_only=True):
-    """Which page."""
-
-    limit: Limit = 100
-    cursor: Cursor | None = None
-
-
-class WhichLetters(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """``events``: ids; left out, it stands for all."""
-
-    events: Annotated[list[Text], Meta(max_length=1000)] | None = None
-
-
-class LetterQuery(msgspec.Struct, kw_only=True):
-    """``event`` may be given more than once; left out, it stands for all."""
-
-    event: list[str] = []
-
-
-class HowMany(msgspec.Struct):
-    """How many it were."""
-
-    count: int
 
 
 async def list_sinks(call: Call) -> Any:
@@ -318,46 +195,6 @@ def _check_url(url: str) -> None:
         raise Invalid("url: a name and password do not belong there; use headers")
 
 
-def sink_shape(side: EventSide, sink: Sink) -> SinkShape:
-    courier = side.couriers[sink.id]
-    trouble = None
-    if courier.trouble is not None:
-        trouble = Trouble(
-            detail=courier.trouble.detail,
-            status=courier.trouble.status,
-            since=round(courier.trouble_since or 0.0, 3),
-            next_attempt=None if courier.next_attempt is None else round(courier.next_attempt, 3),
-        )
-    shape = SinkShape(
-        id=sink.id,
-        kind=sink.kind,
-        name=sink.name,
-        enabled=sink.enabled,
-        batch=sink.batch,
-        rate_limit=sink.rate_limit,
-        created_at=round(sink.created_at, 3),
-        queued=courier.queued,
-        dead_letters=courier.dead,
-        delivered=courier.delivered,
-        trouble=trouble,
-    )
-    if sink.kind == WEBHOOK:
-        shape.url, shape.headers = sink.url, sorted(sink.headers)
-    else:
-        shape.to, shape.sender, shape.subject = sink.to, sink.sender, sink.subject
-    return shape
-
-
-def letter_shape(letter: DeadLetter) -> DeadLetterShape:
-    return DeadLetterShape(
-        event=event_shape(letter.event),
-        at=round(letter.at, 3),
-        attempts=letter.attempts,
-        reason=letter.reason,
-        status=letter.status,
-    )
-
-
 _SINKS = f"{API}/sinks"
 _SINK = f"{_SINKS}/{{id}}"
 _LETTERS = f"{_SINK}/dead-letters"
@@ -366,11 +203,29 @@ _FULL = {429: (Problem, "There are as many as events.max_sinks allows")}
 ROUTES = (
     Route("GET", _SINKS, list_sinks, ADMIN, answers=SinkPage, duty=DUTY),
     Route("POST", _SINKS, add_sink, ADMIN, body=NewSink, answers=SinkShape, status=201, also=_FULL, duty=DUTY),
-    Route("GET", _SINK, get_sink, ADMIN, answers=SinkShape, duty=DUTY),
-    Route("PATCH", _SINK, change_sink, ADMIN, body=SinkChanges, answers=SinkShape, duty=DUTY),
-    Route("DELETE", _SINK, delete_sink, ADMIN, status=204, also={409: (Problem, "A rule names it")}, duty=DUTY),
-    Route("POST", f"{_SINK}/test", test_sink, ADMIN, answers=TestResult, duty=DUTY),
-    Route("GET", _LETTERS, list_dead_letters, ADMIN, query=PageFilter, answers=DeadLetterPage, duty=DUTY),
+    Route("GET", _SINK, get_sink, ADMIN, answers=SinkShape, duty=DUTY, path_shape=SinkPath),
+    Route("PATCH", _SINK, change_sink, ADMIN, body=SinkChanges, answers=SinkShape, duty=DUTY, path_shape=SinkPath),
+    Route(
+        "DELETE",
+        _SINK,
+        delete_sink,
+        ADMIN,
+        status=204,
+        also={409: (Problem, "A rule names it")},
+        duty=DUTY,
+        path_shape=SinkPath,
+    ),
+    Route("POST", f"{_SINK}/test", test_sink, ADMIN, answers=TestResult, duty=DUTY, path_shape=SinkPath),
+    Route(
+        "GET",
+        _LETTERS,
+        list_dead_letters,
+        ADMIN,
+        query=PageFilter,
+        answers=DeadLetterPage,
+        duty=DUTY,
+        path_shape=SinkPath,
+    ),
     Route(
         "POST",
         f"{_LETTERS}/retry",
@@ -380,6 +235,9 @@ ROUTES = (
         bodiless=True,
         answers=HowMany,
         duty=DUTY,
+        path_shape=SinkPath,
     ),
-    Route("DELETE", _LETTERS, drop_dead_letters, ADMIN, query=LetterQuery, answers=HowMany, duty=DUTY),
+    Route(
+        "DELETE", _LETTERS, drop_dead_letters, ADMIN, query=LetterQuery, answers=HowMany, duty=DUTY, path_shape=SinkPath
+    ),
 )

@@ -22,11 +22,16 @@ from broker.web.websocket import WebSocketRoute
 
 
 class StreamQuery(Discreet, msgspec.Struct, kw_only=True):
-    """Each may be given more than once; left out, it stands for all. ``access_token``: for browsers."""
+    """What is to be told; each may be given more than once, and stands for all where it is left out."""
 
+    #: Only about the device with this id.
     device: list[str] = []
+    #: Only this: data, status, event, log, raw, presence, command, broker_event, campaign; trace only comes if asked
+    #: for.
     kind: list[str] = []
+    #: Only about devices of this protocol.
     protocol: list[str] = []
+    #: The token, for browsers, which cannot send an Authorization header with a WebSocket; given once.
     access_token: str | None = None
 
 

@@ -7,27 +7,33 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from broker.applications.http.calls.devices import DevicePath
 from broker.web.problems import Problem
 from broker.web.routes import ADMIN, API, Call, Route
 
 
 class TraceBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """``seconds`` from now; called again, it counts anew."""
+    """For how long."""
 
+    #: Seconds from now; if the device is traced already, they count anew.
     seconds: Annotated[float, Meta(gt=0)] = 600.0
 
 
 class TraceShape(msgspec.Struct):
-    """A device that is traced, and until when (UNIX seconds)."""
+    """A device that is traced."""
 
+    #: Its id.
     device: str
+    #: When that ends (UNIX seconds).
     until: float
 
 
 class TracePage(msgspec.Struct):
     """All of them, by id."""
 
+    #: The devices that are traced.
     items: list[TraceShape]
+    #: Always null: this is the whole list.
     next: None = None
 
 
@@ -57,7 +63,8 @@ ROUTES = (
         bodiless=True,
         answers=TraceShape,
         also={429: (Problem, "Too many devices are traced")},
+        path_shape=DevicePath,
     ),
-    Route("DELETE", f"{API}/devices/{{id}}/trace", end_trace, ADMIN, status=204),
+    Route("DELETE", f"{API}/devices/{{id}}/trace", end_trace, ADMIN, status=204, path_shape=DevicePath),
     Route("GET", f"{API}/traces", list_traces, ADMIN, answers=TracePage),
 )
