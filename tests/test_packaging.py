@@ -261,6 +261,16 @@ class ProgramTests(SynchronousTestCase):
         )
         self.assertEqual(self.environment.ask(program), ["all"])
 
+    def test_the_api_describes_itself(self) -> None:
+        """From the comments of the source, which comes along."""
+        program = (
+            "from broker.applications.http.openapi import openapi_document\n"
+            "from broker.applications.http.side import ROUTES\n"
+            "shapes = openapi_document(ROUTES)['components']['schemas'].values()\n"
+            "print(all(field.get('description') for shape in shapes for field in shape['properties'].values()))"
+        )
+        self.assertEqual(self.environment.ask(program), ["True"])
+
     def test_command_lines(self) -> None:
         admin = run(self.environment.home / "bin" / "broker-admin", "--help", cwd=self.environment.home)
         self.assertEqual(admin, self.module("broker.admin", "--help"))

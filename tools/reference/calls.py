@@ -51,13 +51,18 @@ def calls_page(document: dict[str, Any]) -> str:
 def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     lines = [f"### {method.upper()} {path.replace('/api/v1', '', 1) or path}\n"]
     lines.append(" ".join(filter(None, (_sentence(operation["summary"]), operation.get("description", "")))) + "\n")
+    parameters = operation.get("parameters", ())
+    rows = [f"| `{one['name']}` | {_text(one)} |\n" for one in parameters if one["in"] == "path"]
+    if rows:
+        lines.append("| in the path | |\n|---|---|\n" + "".join(rows))
     rows = [
-        f"| `{one['name']}` | {_kind(one['schema'])} |\n"
-        for one in operation.get("parameters", ())
+        f"| `{one['name']}`{'*' if one.get('required') else ''} | {_kind(one['schema'])} | {_default(one['schema'])} |"
+        f" {_text(one)} |\n"
+        for one in parameters
         if one["in"] == "query"
     ]
     if rows:
-        lines.append("| query | |\n|---|---|\n" + "".join(rows))
+        lines.append("| query | | default | |\n|---|---|---|---|\n" + "".join(rows))
     body = operation.get("requestBody")
     if body is not None:
         kinds = ", ".join(
@@ -89,13 +94,17 @@ def _shape(name: str, schema: dict[str, Any]) -> str:
     if "properties" in schema:
         needed = set(schema.get("required", ()))
         rows = [
-            f"| `{field}`{'*' if field in needed else ''} | {_kind(kind)} | {_default(kind)} |\n"
+            f"| `{field}`{'*' if field in needed else ''} | {_kind(kind)} | {_default(kind)} | {_text(kind)} |\n"
             for field, kind in schema["properties"].items()
         ]
-        lines.append("| field | | default |\n|---|---|---|\n" + "".join(rows) if rows else "No fields.\n")
+        lines.append("| field | | default | |\n|---|---|---|---|\n" + "".join(rows) if rows else "No fields.\n")
     else:
         lines.append(f"{_kind(schema)}\n")
     return "\n".join(lines)
+
+
+def _text(described: dict[str, Any]) -> str:
+    return cell(markdown(described.get("description", "")))
 
 
 def _default(schema: dict[str, Any]) -> str:

@@ -21,6 +21,25 @@ OPERATORS = ("campaigns", "sinks", "event-rules", "backups", "replacements", "qu
 OPERATORS_ENDS = ("firmware", "replacement", "preview")
 
 
+def without_text(document: dict[str, Any]) -> Iterator[str]:
+    """What the document does not describe in words of its own: fields of shapes, and parameters of calls."""
+    for name, schema in document["components"]["schemas"].items():
+        if not schema.get("description"):
+            yield name
+        # A comment counts for the lines that follow without one, too: one that was forgotten has its neighbour's text.
+        known = {""}
+        for field, kind in schema.get("properties", {}).items():
+            text = kind.get("description", "")
+            if text in known:
+                yield f"{name}.{field}"
+            known.add(text)
+    for path, calls in document["paths"].items():
+        for method, call in calls.items():
+            for parameter in call.get("parameters", ()):
+                if not parameter.get("description"):
+                    yield f"{method} {path}: {parameter['in']} {parameter['name']}"
+
+
 class AllCallsTests(SynchronousTestCase):
     def setUp(self) -> None:
         folder = Path(self.mktemp()).absolute()
@@ -48,6 +67,7 @@ class AllCallsTests(SynchronousTestCase):
         self.assertEqual([name for name in self.document["components"]["schemas"] if "." in name], [])
         ids = [calls[method]["operationId"] for calls in self.document["paths"].values() for method in calls]
         self.assertEqual(len(ids), len(set(ids)))
+        self.assertEqual(list(without_text(self.document)), [])
 
     def test_rights(self) -> None:
         made = self.broker.made("/applications", {"id": "app", "kind": "http"})

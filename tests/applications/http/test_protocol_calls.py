@@ -16,6 +16,32 @@ class Pet(msgspec.Struct):
     name: str
 
 
+class Litter(msgspec.Struct):
+    """Pets of one day."""
+
+    #: Those that there are.
+    pets: list[Pet]
+    #: The one before.
+    elder: "Litter | None" = None
+
+
+class PetPath(msgspec.Struct):
+    """Which pet."""
+
+    #: The id of its device.
+    id: str
+
+
+class PetQuery(msgspec.Struct, kw_only=True):
+    """How it is shown."""
+
+    #: Seconds since when.
+    since: float
+    #: In which colours.
+    colour: list[str] = msgspec.field(name="color", default_factory=list)
+    size: int = 1
+
+
 async def get_pet(call: Call) -> Any:
     """A pet of a device"""
     call.caller.check_device(call.path["id"])
@@ -58,6 +84,50 @@ class ProtocolCallTests(SiteCase):
         self.assertEqual((await self.api("PUT", "/pets/d", {"name": "x"})).json, {"name": "x"})
         document = (await self.api("GET", "/openapi.json")).json
         self.assertEqual(set(document["paths"][f"{API}/pets/{{id}}"]), {"get", "put"})
+
+    async def test_texts(self) -> None:
+        path = f"{API}/pets/{{id}}/picture/{{number}}"
+        self.core.api_routes.append(
+            Route("GET", path, get_pet, ADMIN, answers=Litter, query=PetQuery, path_shape=PetPath),
+        )
+        document = (await self.api("GET", "/openapi.json")).json
+        validate(document)
+        self.assertEqual(
+            document["paths"][path]["get"]["parameters"],
+            [
+                {
+                    "name": "id",
+                    "in": "path",
+                    "required": True,
+                    "schema": {"type": "string"},
+                    "description": "The id of its device.",
+                },
+                {"name": "number", "in": "path", "required": True, "schema": {"type": "string"}},
+                {
+                    "name": "since",
+                    "in": "query",
+                    "schema": {"type": "number"},
+                    "required": True,
+                    "description": "Seconds since when.",
+                },
+                {
+                    "name": "color",
+                    "in": "query",
+                    "schema": {"type": "array", "items": {"type": "string"}, "default": []},
+                    "description": "In which colours.",
+                },
+                {
+                    "name": "size",
+                    "in": "query",
+                    "schema": {"type": "integer", "default": 1},
+                    "description": "In which colours.",
+                },
+            ],
+        )
+        fields = document["components"]["schemas"]["Litter"]["properties"]
+        self.assertEqual(fields["pets"]["description"], "Those that there are.")
+        self.assertEqual(fields["elder"]["description"], "The one before.")
+        self.assertEqual(document["components"]["schemas"]["Pet"]["properties"], {"name": {"type": "string"}})
 
     async def test_files_both_ways(self) -> None:
         path = f"{API}/pictures/{{id}}"

@@ -83,7 +83,7 @@ class Trouble(msgspec.Struct, kw_only=True):
     status: int | None
     #: Since when no delivery succeeds (UNIX seconds).
     since: float
-    #: When it is tried again (UNIX seconds); null: it is being tried, or nothing waits.
+    #: When it is tried again (UNIX seconds); null: none is waited for.
     next_attempt: float | None
 
 
