@@ -45,7 +45,7 @@ class CommandBody(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fiel
     timeout: Annotated[float, Meta(gt=0, le=MAX_TIMEOUT)] | None = None
     #: Seconds that this may wait for a device that is away; 0: not at all; null: ``commands.default_expires``.
     expires: Annotated[float, Meta(ge=0, le=MAX_EXPIRES)] | None = None
-    #: Send it although the product has no such actuator.
+    #: Send it as it is, although the product has no such actuator; gizwits: although it has no such data point.
     force: bool = False
     #: gizwits: wait for the device's answer; left out, the command has succeeded when it is sent.
     ack: bool | UnsetType = UNSET

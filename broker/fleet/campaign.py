@@ -121,9 +121,9 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     #: Devices that are at work at once.
     concurrency: Annotated[int, Meta(ge=1)] = 10
-    #: Devices that are begun in any minute; null: no limit.
+    #: Devices that are begun in any minute at most; null: no limit.
     rate: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
-    #: Each device begins at a random moment of so many seconds from the start, or from the opening of a window.
+    #: Seconds over which devices are begun, each at a moment of its own, from the start or the opening of a window.
     spread: Duration = 0.0
     #: When devices may be begun; empty: always.
     windows: Annotated[tuple[Window, ...], Meta(max_length=50)] = ()

@@ -124,7 +124,7 @@ class MoteShape(msgspec.Struct, kw_only=True):
     name: str
     #: A: it listens after its uplinks; C: always.
     device_class: Literal["A", "C"] = msgspec.field(name="class")
-    #: own: this one; chirpstack: that of a ChirpStack, which decides what is not seen here.
+    #: Whose network it is in: the broker's own, or that of a ChirpStack.
     network: Literal["own", "chirpstack"]
     #: Whether it was heard lately.
     online: bool

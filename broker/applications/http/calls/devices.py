@@ -36,8 +36,8 @@ class NewDevice(Discreet, msgspec.Struct, kw_only=True):
 
     #: The protocol that it speaks: gateway88, gizwits, lorawan, novacloud, or that of a plugin.
     protocol: Annotated[str, Meta(min_length=1, max_length=64)]
-    #: Its id: a MAC (gateway88), a DevEUI (lorawan), a DID (gizwits) or a UUID (novacloud); null: made, by the last two
-    #: alone.
+    #: Its id: a MAC (gateway88), a DevEUI (lorawan), a DID (gizwits) or a UUID (novacloud); null: made, if it is one of
+    #: the last two.
     id: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
     #: What it logs in with (lorawan: its AppKey, also as ``app_key``); null: made. A gateway88 device has none.
     secret: Annotated[str, Meta(min_length=1, max_length=256)] | None = None

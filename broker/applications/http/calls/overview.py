@@ -22,7 +22,7 @@ class ListenerShape(msgspec.Struct, kw_only=True):
     name: str
     #: The name of the process that it is of.
     node: str
-    #: Where it is bound.
+    #: What it is bound to, as it is configured.
     bind: list[str]
     #: How many are connected now.
     connections: int
@@ -113,7 +113,7 @@ class OverviewShape(msgspec.Struct, kw_only=True):
     name: str
     #: When the process that answers was started (UNIX seconds).
     started_at: float
-    #: What storage there is, for people.
+    #: The storage, for people: ``sqlite``, or ``redis`` and its address.
     storage: str
     #: Why it takes no work, a sentence each; empty when it does.
     problems: list[str]
