@@ -194,6 +194,9 @@ class Commands(OpenCommands):
             if command.final:  # its device was removed meanwhile
                 done(error or NotFound("the command has ended"))
                 return
+            if self._open.get(command.id) is not command:
+                done(error or NotFound("the command is another process's"))
+                return
             if error is not None:
                 self._put_back(command, before)
                 done(error)
