@@ -392,7 +392,8 @@ class Commands(OpenCommands):
         def saved(error: Exception | None) -> None:
             if error is not None and not isinstance(error, NotFound):  # NotFound: removed with its device
                 self.counters.failed_saves += 1
-                self._unsaved[command.id] = command
+                if self.drives(command.device):  # else it would be laid over what its new owner writes
+                    self._unsaved[command.id] = command
 
         self._journal.save_command(command, saved)
 

@@ -259,6 +259,22 @@ class DrivenHereTests(AcrossCase):
         self.assertEqual(sorted(self.plane.casts), [("cmd.state", "there.1"), ("router.command", "third.1")])
 
 
+class FencedTests(AcrossCase):
+    def test_what_could_not_be_written_is_not_written_later(self) -> None:
+        """Others have the command by then."""
+        _, link = self.connect()
+        self.submit("a")
+        self.assertEqual(link.sent, ["a"])
+        self.journal.held = True
+        self.reply("a", SUCCEEDED)
+        self.plane.told["fenced"]()
+        self.journal.failure = Unavailable("another process has taken over")
+        self.journal.go_on()
+        self.journal.failure, self.journal.held = None, False
+        self.commands.tick()
+        self.assertEqual(self.journal.stored["a"].status, SENT)
+
+
 class SweepTests(AcrossCase):
     """Open commands that no living process drives."""
 
