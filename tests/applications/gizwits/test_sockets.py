@@ -318,7 +318,7 @@ class MessageTests(SocketCase):
             told = {"error_code": 9021, "msg": "send command failed!", "did": "plain-1", "detail_message": why}
             self.assertEqual(await client.got(), [("s2c_invalid_msg", {**told, "req_sn": number})])
         client.lose()
-        self.assertEqual(self.bed.side.consumer.refused, {})
+        self.assertEqual(self.bed.side.refusals.told, {})
 
     async def test_a_device_that_is_away(self) -> None:
         client = await self.socket("attrs_v4")
