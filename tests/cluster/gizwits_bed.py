@@ -118,4 +118,3 @@ class ProcessesCase(TestCase):
     async def with_data_points(self, bed: Process, *points: DataPoint) -> None:
         await bed.side.products.set_extra(PRODUCT, ProductExtra("", points))
         await self.settle()
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec.msgpack import encode
+from twisted.trial.unittest import TestCase
 
 from broker.applications.gizwits.users import UserChange
 from broker.devices.gizwits import codec
@@ -62,8 +63,9 @@ class MessagesTests(ProcessesCase):
         app, device = await self.both()
         topic = f"app2dev/{self.did}/{self.only_app(self.a).client_id}"
         raw = codec.encode(codec.Control(b"\1\2"))
+        on = bytes.fromhex("010101000000000000")
         for cmd, data, expected in (
-            ("c2s_write", {"attrs": {"power": True}, "req_sn": 4}, codec.Request(4, bytes.fromhex("010101000000000000"))),
+            ("c2s_write", {"attrs": {"power": True}, "req_sn": 4}, codec.Request(4, on)),
             ("c2s_read", {}, codec.Control(b"\2")),
             ("c2s_raw", {"raw": list(raw)}, codec.Control(b"\1\2")),
             ("c2s_ack", {"req_sn": 7}, codec.Ack(7)),
@@ -107,7 +109,12 @@ class MessagesTests(ProcessesCase):
     async def test_only_what_somebody_wants_is_passed_on(self) -> None:
         casts: list[str] = []
         cast = self.b.plane.cast
-        self.patch(self.b.plane, "cast", lambda kind, body, node=None: (casts.append(kind), cast(kind, body, node)))
+
+        def noted(kind: str, body: bytes, node: str | None = None) -> None:
+            casts.append(kind)
+            cast(kind, body, node)
+
+        self.patch(self.b.plane, "cast", noted)
         device = await self.device(self.b)
         await self.report(device, frame := codec.encode(codec.Report(b"\4\7")))
         self.assertEqual(casts, [])
@@ -254,7 +261,7 @@ class UserTests(ProcessesCase):
         self.assertEqual(await self.app.got(), [("s2c_binding_changed", {"did": self.did, "bind": False})])
 
 
-class AloneTests(ProcessesCase):
+class AloneTests(TestCase):
     async def test_a_single_process_pays_nothing(self) -> None:
         bed = AppBed(self.mktemp())
         await bed.open("plain-1")

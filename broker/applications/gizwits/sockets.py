@@ -142,6 +142,9 @@ class AppSocket(WebSocketPeer):
         return inf
 
     def ended(self, reason: str) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
         for did in list(self._devices):
             self._unsubscribe(did)
         self._side.refusals.told.pop(self.client_id, None)
@@ -249,7 +252,7 @@ class AppSocket(WebSocketPeer):
     def end(self, reason: str) -> None:
         self._say_invalid(*f.LOGGED_OUT)
         self.close(reason)
-        self._side.people.left(self)  # the socket may take its time
+        self._leave()  # the socket may take its time
 
     def binding_changed(self, did: str, bound: bool) -> None:
         self.offer(f.framed("s2c_binding_changed", {"did": did, "bind": bound}))
@@ -297,7 +300,8 @@ class AppSocket(WebSocketPeer):
         record = await self._side.core.registry.find_device(did)
         if record is None:
             return False
-        await self._side.products.table(record.product if record.protocol == PROTOCOL else None)
+        if record.protocol == PROTOCOL and not self._side.core.backplane.alone:
+            await self._side.products.table(record.product)
         # It may have been unbound, and the app may have gone, while that was looked up.
         if self.connection.closing or not self.person.may_see(did):
             return False
