@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec.msgpack import encode
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from broker.applications.gizwits.users import UserChange
@@ -160,6 +161,27 @@ class CountTests(ProcessesCase):
             await self.counts(device)  # an agent that waits for a SUBACK
         await self.subscribe(self.b, device)
         await self.counts(device, 3)
+
+    async def test_a_suback_that_waits_for_the_others(self) -> None:
+        await self.socket(self.a)
+        device = await self.device(self.b, subscribed=False)
+        waiting: list[Deferred[None]] = []
+
+        def known() -> Deferred[None]:
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        self.patch(self.b.server, "known", known)
+        for topic_filter in (f"ser2cli_res/{self.did}", f"app2dev/{self.did}/#"):
+            self.assertEqual(device.subscribe(topic_filter), [])
+            self.b.clock.advance(0)
+            await self.counts(device)
+            for one in list(waiting):
+                one.callback(None)
+                waiting.remove(one)
+            device.bench.flush()
+            self.assertIsInstance(device.got()[0], p.SubAck)
+        await self.counts(device, 1)
 
     async def test_it_moves(self) -> None:
         await self.socket(self.a)

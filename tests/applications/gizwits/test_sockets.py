@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from wsproto.events import BytesMessage, TextMessage
 
 from broker.applications.gizwits.products import ProductExtra
@@ -169,6 +170,25 @@ class SubscriptionTests(SocketCase):
         self.assertEqual((status[0], status[1]["online"]), ("s2c_online_status", True))
         device.send(p.Publish(f"dev2app/{self.did}", report))
         self.assertEqual(await client.got(), [("s2c_raw", {"did": self.did, "raw": list(report)})])
+
+    async def test_it_is_answered_when_other_processes_know(self) -> None:
+        known: Deferred[None] = Deferred()
+        self.patch(self.bed.server, "known", lambda: known)
+        client = SocketClient(self.bed)
+        self.assertEqual(await client.login(self.ann), [])
+        client.say("subscribe_req", [{"did": self.did}])
+        self.assertEqual(await client.got(), [])
+        known.callback(None)
+        self.assertEqual([cmd for cmd, _ in await client.got()].count("subscribe_res"), 1)
+
+    async def test_who_has_gone_by_then(self) -> None:
+        known: Deferred[None] = Deferred()
+        self.patch(self.bed.server, "known", lambda: known)
+        client = SocketClient(self.bed)
+        await client.login(self.ann)
+        client.lose()
+        known.callback(None)
+        self.assertEqual((client.now(), self.bed.core.topics.subscriptions), ([], 0))
 
     async def test_a_device_comes_and_goes(self) -> None:
         client = await self.socket()
