@@ -120,6 +120,7 @@ class MessagesTests(ProcessesCase):
         await self.report(device, frame := codec.encode(codec.Report(b"\4\7")))
         self.assertEqual(casts, [])
         app = await self.socket(self.a, p0_type="custom")
+        self.assertEqual(self.a.core.router.interests(), set())  # what it hears comes over topics
         await self.report(device, frame)
         self.assertEqual(await app.got(), [("s2c_raw", {"did": self.did, "raw": list(frame)})])
         app.lose()
