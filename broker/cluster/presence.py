@@ -48,6 +48,8 @@ class Whereabouts:
         self._lost: dict[str, Presence] = {}
         #: Told of each `Presence` of a device of another process; must not block or raise.
         self.listeners: list[Callable[[Presence], object]] = []
+        #: Told (node, device) of each that has come to another process than it was at; likewise.
+        self.arrivals: list[Callable[[str, DeviceRef], object]] = []
 
     def __len__(self) -> int:
         return len(self._devices)
@@ -59,6 +61,11 @@ class Whereabouts:
         """The process that it is connected to; "" when it is connected to none, or to ours."""
         found = self._devices.get(device_id)
         return "" if found is None else found[0]
+
+    def protocol_of(self, device_id: str) -> str:
+        """That of a device that is connected to another process, else ""."""
+        found = self._devices.get(device_id)
+        return "" if found is None else found[1]
 
     def by_protocol(self) -> dict[str, int]:
         """How many there are."""
@@ -79,6 +86,9 @@ class Whereabouts:
         self._devices[change.device.id] = (node, change.device.protocol)
         if known is None:
             self._tell(change)
+        if known is None or known[0] != node:
+            for told in self.arrivals:
+                told(node, change.device)
 
     def went(self, node: str, change: Presence) -> None:
         known = self._devices.get(change.device.id)

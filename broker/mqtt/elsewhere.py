@@ -363,5 +363,6 @@ class Elsewhere:
         self._sessions.neighbours = self
 
     async def _joined(self) -> None:
+        self.own.tell_all()  # of those who came meanwhile and have no session
         await self.prepare()
         await self._server.load_retained()

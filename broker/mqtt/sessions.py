@@ -19,14 +19,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from heapq import heappop, heappush
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
 from broker.mqtt.bequests import Bequests, pass_on
 from broker.mqtt.delivery import SessionIndex
 from broker.mqtt.journal import DROP, PUT, SEEN, SESSION, SUB, UNSUB, LoadedSession, Op, SessionJournal, SessionRecord
-from broker.mqtt.message import Options, options_of
+from broker.mqtt.message import Options, options, options_of
 from broker.mqtt.persistent import PersistentSession
 from broker.mqtt.session import Session
 from broker.mqtt.shared import SharedGroups
@@ -277,6 +277,20 @@ class Sessions:
         if self.neighbours is not None:
             self.neighbours.left(session, topic_filter, granted)
         return True
+
+    def listen(self, listener: Any, topic_filter: str) -> None:
+        """Subscribe somebody at QoS 0 who has no MQTT session and takes each message itself.
+
+        It has what `broker.mqtt.delivery.Receiver` looks at in a clean session that is not plain.
+        """
+        granted = options(0)
+        if self.topics.subscribe(topic_filter, listener, granted) and self.neighbours is not None:
+            self.neighbours.joined(listener, topic_filter, granted, None)
+
+    def ignore(self, listener: Any, topic_filter: str) -> None:
+        """End that; harmless when there was no such subscription."""
+        if self.topics.unsubscribe(topic_filter, listener) and self.neighbours is not None:
+            self.neighbours.left(listener, topic_filter, options(0))
 
     # -- wills -----------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
@@ -9,6 +10,7 @@ from twisted.trial.unittest import TestCase
 
 from broker.model.errors import Unavailable
 from broker.mqtt import packets as p
+from broker.mqtt.message import Message
 from broker.storage.redis.storage import RedisStorage
 from tests.cluster.bed import Nodes, until
 from tests.cluster.mqtt_bed import Crowd
@@ -56,6 +58,23 @@ class NameTests(TestCase):
         self.assertEqual(await storage.list_products(), [])
         self.ask("HSET", f"{self.prefix}:writer:node-1", "fence", "node-1.2")
         await storage.add_product(product())
+
+
+class Ear:
+    """Somebody without a session."""
+
+    plain = persistent = plain_5 = False
+    detour = None
+
+    def __init__(self) -> None:
+        self.got: list[bytes] = []
+
+    def may_receive(self, topic: str) -> bool:
+        return True
+
+    def take(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> int:
+        self.got.append(message.payload)
+        return 0
 
 
 class RejoinTests(TestCase):
@@ -127,3 +146,22 @@ class RejoinTests(TestCase):
         self.assertEqual(connack.code, 0)
         writer.send(p.Publish("a", b"1", 1, 1))
         yield reader.box.wait(1)
+
+    @inlineCallbacks
+    def test_who_listens_without_a_session(self) -> Any:
+        """Others know of it, also if it came while this process was nobody."""
+        crowd = Crowd(self)
+        a = yield crowd.start("a")
+        b = yield crowd.start("b")
+        writer, _ = yield b.came("writer")
+        ear = Ear()
+        for number in range(2):
+            a.server.sessions.listen(ear, "t")
+            yield until(lambda: a.server.elsewhere._is_ready, "it to serve")
+            yield crowd.settle()
+            payload = b"%d" % number
+            writer.send(p.Publish("t", payload))
+            yield until(partial(ear.got.__contains__, payload), "the message")
+            a.server.sessions.ignore(ear, "t")
+            a.plane._fence()
+        self.assertEqual(ear.got, [b"0", b"1"])

@@ -52,11 +52,11 @@ class Nova:
         while self.hear() is not None:
             pass
 
-    def answer(self, command: Any) -> None:
+    def answer(self, command: Any, status: str = "success") -> None:
         text = {
             "type": "command_response",
             "command_id": command["command_id"],
-            "status": "success",
+            "status": status,
             "payload": {"ok": 1},
         }
         self._socket.sendall(json.dumps(text).encode() + b"\n")

@@ -96,6 +96,10 @@ class Business:
 
         ``frame`` is sound: see `codec.open_business`.
         """
+        if self._core.whereabouts.protocol_of(did) == PROTOCOL:
+            self._devices.send(did, client_id, frame)
+            done(None)
+            return
         command, at = codec.open_business(frame)
         # None: nothing that another protocol's device could be told.
         options: dict[str, Any] | None = None
@@ -128,11 +132,12 @@ class Business:
         Deferred.fromCoroutine(keep()).addCallbacks(kept, refused)
 
     def _pass_on(self, did: str, client_id: str, frame: bytes) -> None:
-        """To a Gizwits device that may be at another process. One that is away hears nothing: it is now or never.
+        """To a Gizwits device that may have come to some process meanwhile. One that is away hears nothing: it is now
+        or never.
 
-        Raises DeviceOffline where that is known.
+        Raises DeviceOffline.
         """
         live = self._core.devices.get(did)
-        if self._core.backplane.alone and (live is None or not live.online):
+        away = self._core.backplane.alone and (live is None or not live.online)
+        if away or not self._devices.send(did, client_id, frame):
             raise DeviceOffline("a Gizwits device that is away hears nothing")
-        self._devices.send(did, client_id, frame)

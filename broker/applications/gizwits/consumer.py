@@ -32,8 +32,7 @@ MAX_ROUTES: Final = 200_000
 class Consumer:
     """The one consumer of this side.
 
-    ``watchers``: device id -> who is told when it comes or goes. ``refused``: client id -> who is told of a command of
-    its own that has failed.
+    ``watchers``: device id -> who is told when it comes or goes.
     """
 
     def __init__(self, topics: SessionIndex, products: Products, presence_log: PresenceLog) -> None:
@@ -42,7 +41,6 @@ class Consumer:
         self._presence_log = presence_log
         self._routes: dict[str, SessionRoute] = {}
         self.watchers: dict[str, set[Callable[[Presence], None]]] = {}
-        self.refused: dict[str, Callable[[Command], None]] = {}
 
     def wants(self, device: DeviceRef, kind: str) -> bool:
         """See `IConsumer`. Those of other protocols come to `uplink`, which looks for subscribers."""
@@ -77,12 +75,7 @@ class Consumer:
 
     def command(self, change: Command) -> None:
         options = change.options
-        if not options or ACK_SN not in options or not change.final:
-            return
-        if change.status != SUCCEEDED:
-            told = self.refused.get(options[ACK_APP])
-            if told is not None:
-                told(change)
+        if not options or ACK_SN not in options or change.status != SUCCEEDED:
             return
         route = self._topics.route(report_topic(change.device, options[ACK_APP]))
         if route.targets:
@@ -92,9 +85,13 @@ class Consumer:
                 data = b""
             deliver(route, codec.encode(codec.Ack(options[ACK_SN], data)), QOS)
 
-    def watch(self, did: str, watcher: Callable[[Presence], None]) -> None:
-        """Have it told when this device comes or goes."""
-        self.watchers.setdefault(did, set()).add(watcher)
+    def watch(self, did: str, product: str | None, watcher: Callable[[Presence], None]) -> None:
+        """Have it told when this device of that product comes or goes."""
+        watchers = self.watchers.get(did)
+        if watchers is None:
+            watchers = self.watchers[did] = set()
+            self._products.follow(did, product)
+        watchers.add(watcher)
 
     def ignore(self, did: str, watcher: Callable[[Presence], None]) -> None:
         watchers = self.watchers.get(did)
@@ -102,3 +99,4 @@ class Consumer:
             watchers.discard(watcher)
             if not watchers:
                 del self.watchers[did]
+                self._products.unfollow(did)

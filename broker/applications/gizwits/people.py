@@ -85,6 +85,9 @@ class People:
         self._timers: dict[Any, Any] = {}
         #: Changes of applications so far, for log-ins under way.
         self._application_changes = 0
+        #: Keys of users that are being read, until another process tells of a change.
+        self._reading: set[str] = set()
+        core.backplane.watch(fenced=self._fenced)
         users.on_change.append(self._user_changed)
         core.registry.on_change.append(self._changed)
 
@@ -106,10 +109,15 @@ class People:
                 raise e.Refused(e.TOKEN_INVALID)
             key = user_key(app, uid)
             async with self.users.lock(key):
-                user = await self.users.get(app, uid)
+                self._reading.add(key)
+                try:
+                    user = await self.users.get(app, uid)
+                    unchanged = key in self._reading
+                finally:
+                    self._reading.discard(key)
                 if user is None or token_key(token) not in user.tokens:
                     raise e.Refused(e.TOKEN_INVALID)
-                if changes == self._application_changes:
+                if unchanged and changes == self._application_changes:
                     # From here on it is told what changes: nothing may be waited for in between.
                     person = self._here.get(key)
                     if person is None or person.gone:
@@ -181,6 +189,35 @@ class People:
             case "user_removed":
                 self._end(person)
 
+    def changed_elsewhere(self, change: UserChange) -> None:
+        """Another process has changed a user. What it binds may have been unbound here since, or the other way round:
+        what is bound is read again. The rest is for good.
+        """
+        key = user_key(change.app, change.uid)
+        self._reading.discard(key)
+        if change.what != "bound":
+            self._user_changed(change)
+        if change.what in ("bound", "unbound") and key in self._here:
+            self._begin(self._read_again(change.app, change.uid))
+
+    async def _read_again(self, app: str, uid: str) -> None:
+        key = user_key(app, uid)
+        async with self.users.lock(key):
+            user = await self.users.get(app, uid)
+            person = self._here.get(key)
+            if user is None or person is None or person.gone:
+                return
+            for did in person.devices - user.bindings.keys():
+                self._unbound(person, did)
+            for did in user.bindings.keys() - person.devices:
+                self._bound(person, did)
+
+    def _fenced(self) -> None:
+        """For the others this process is dead, and what they have changed since was not heard here."""
+        for person in list(self._here.values()):
+            for app in list(person.apps):
+                app.end("unavailable")
+
     def _bound(self, person: Person, did: str) -> None:
         if did in person.devices:
             return
@@ -231,6 +268,6 @@ class People:
     def _left_undone(self, failure: Failure) -> None:
         """Storage is away: the next start finds what is left."""
         if isinstance(failure.value, BrokerError):
-            self.log.warn("users were not tidied up: {why}", why=failure.value.message)
+            self.log.warn("users were not looked after: {why}", why=failure.value.message)
         else:
             self.log.failure("fault while users were tidied up", failure)

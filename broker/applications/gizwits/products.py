@@ -56,6 +56,8 @@ class Products:
         self._tables: dict[str, Table | None] = {}
         #: Whether any product that was asked for has data points: others pay nothing for those.
         self.in_use = False
+        #: Devices that apps here listen to -> their products, where they may be connected to other processes.
+        self._followed: dict[str, str | None] = {}
         core.registry.on_change.append(self._changed)
         core.backplane.hear("giz.product", self._heard)
 
@@ -76,8 +78,11 @@ class Products:
     def _heard(self, node: str, body: bytes) -> None:
         """Another process has given a product other data points: they are read when they are asked for."""
         if node != self._core.backplane.node:
-            self._tables.pop(body.decode(), None)
+            product = body.decode()
+            self._tables.pop(product, None)
             self._tell_devices()
+            for did in [did for did, followed in self._followed.items() if followed == product]:
+                self._look_up(did)
 
     def _tell_devices(self) -> None:
         for live in self._core.devices:
@@ -98,21 +103,39 @@ class Products:
         self.in_use = any(self._tables.values())
 
     def table_of(self, did: str) -> Table | None:
-        """That of a device which is connected; at once."""
+        """That of a device which is connected, or which somebody here follows; at once."""
         live = self._core.devices.get(did)
-        return None if live is None else live.bridges.get(BRIDGE)
+        if live is not None:
+            table: Table | None = live.bridges.get(BRIDGE)
+            return table
+        product = self._followed.get(did)
+        return None if product is None else self._tables.get(product)
 
     def arrived(self, device: DeviceRef) -> None:
         """A Gizwits device is connected: have its table ready."""
-        looking = Deferred.fromCoroutine(self._prepare(device.id))
+        self._look_up(device.id)
+
+    def follow(self, did: str, product: str | None) -> None:
+        """Have the table of a device at hand, also while another process has it; `table` was asked for it."""
+        if not self._core.backplane.alone:
+            self._followed[did] = product
+
+    def unfollow(self, did: str) -> None:
+        """That is not needed any more."""
+        self._followed.pop(did, None)
+
+    def _look_up(self, did: str) -> None:
+        looking = Deferred.fromCoroutine(self._prepare(did))
         looking.addErrback(lambda failure: failure.trap(BrokerError))
         looking.addErrback(lambda failure: self.log.failure("fault while data points were read", failure))
 
     async def _prepare(self, did: str) -> None:
         record = await self._core.registry.find_device(did)
         table = None if record is None else await self.table(record.product)
+        if did in self._followed:
+            self._followed[did] = None if record is None else record.product
         live = self._core.devices.get(did)
-        if live is not None:
+        if live is not None and live.ref.protocol == PROTOCOL:
             live.bridges[BRIDGE] = table
 
     def uplink(self, message: Uplink) -> None:
@@ -129,8 +152,8 @@ class Products:
     def _changed(self, change: Change) -> None:
         if change.what == "device_updated":
             live = self._core.devices.get(change.id)
-            if live is not None and live.ref.protocol == PROTOCOL:
-                self.arrived(live.ref)
+            if change.id in self._followed or (live is not None and live.ref.protocol == PROTOCOL):
+                self._look_up(change.id)
         elif change.what == "application_removed":
             self._applications.remove(change.id).addErrback(lambda failure: failure.trap(BrokerError))
 

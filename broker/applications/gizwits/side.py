@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.threads import deferToThreadPool
 
 from broker.applications.gizwits.app_topics import AppTopics
+from broker.applications.gizwits.audience import Audience
 from broker.applications.gizwits.business import Business
 from broker.applications.gizwits.consumer import Consumer
 from broker.applications.gizwits.identities import AppIdentities
@@ -15,11 +16,13 @@ from broker.applications.gizwits.people import People
 from broker.applications.gizwits.presence_log import PresenceLog
 from broker.applications.gizwits.products import Products
 from broker.applications.gizwits.proofs import Proofs
+from broker.applications.gizwits.refusals import Refusals
 from broker.applications.gizwits.settings import UserLimits
 from broker.applications.gizwits.surface import AppCaller, GserviceSurface
 from broker.applications.gizwits.translation import Translation
 from broker.applications.gizwits.user_records import UserRecord
 from broker.applications.gizwits.users import Users
+from broker.applications.gizwits.users_across import UsersAcross
 from broker.core import Core
 from broker.devices.gizwits import errors as e
 from broker.devices.gizwits.hosts import m2m_address
@@ -50,18 +53,22 @@ class Side:
         self.devices = devices
         self.users = Users(records, core.clock, limits, passwords)
         self.people = People(core, self.users, devices.online)
+        UsersAcross(core.backplane, self.users, self.people.changed_elsewhere)
         self.products = Products(core, records)
         self.proofs = Proofs(core.clock)
         self.newcomers = Newcomers(core.monotonic)
         self.translation = Translation(core, self.products)
         self.presence_log = PresenceLog()
         self.business = Business(core, devices)
+        self.audience = Audience(core)
+        self.refusals = Refusals()
         self.topics = AppTopics(core, self.people, self.business)
         self.surface = GserviceSurface(self.people)
         self.consumer = Consumer(core.topics, self.products, self.presence_log)
         core.mqtt_identities.append(AppIdentities(self.people, self.topics))
         core.mqtt_spaces.update(dict.fromkeys(ROOTS, self.topics))
         core.router.listen(self.consumer)
+        core.router.listen_quietly(self.refusals)
         core.whereabouts.listeners.append(self.consumer.presence_elsewhere)
 
     async def user(self, caller: AppCaller) -> UserRecord:

@@ -7,7 +7,8 @@
                      └ wrong: success false; too many wrong messages in a row: closed
 
 It hears what an app on MQTT hears: it is a subscriber of ``dev2app/<did>`` and ``dev2app/<did>/<its client id>`` in the
-topic index, for devices that its user has bound. What it sends goes the way of MQTT apps' messages (`business`).
+topic index, for devices that its user has bound, and the other processes know of that (`audience`). What it sends goes
+the way of MQTT apps' messages (`business`).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from broker.devices.gizwits.topics import report_topic, split
 from broker.model.errors import BrokerError
 from broker.model.jsontext import decode_object
 from broker.model.messages import Command, Presence
-from broker.mqtt.message import Message, options
+from broker.mqtt.message import Message
 from broker.web.routes import ANYONE, Call
 from broker.web.websocket import WebSocketPeer, WebSocketRoute
 
@@ -141,9 +142,12 @@ class AppSocket(WebSocketPeer):
         return inf
 
     def ended(self, reason: str) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
         for did in list(self._devices):
             self._unsubscribe(did)
-        self._side.consumer.refused.pop(self.client_id, None)
+        self._side.refusals.told.pop(self.client_id, None)
         if self.person is not _NOBODY:
             self._side.people.left(self)
 
@@ -206,15 +210,14 @@ class AppSocket(WebSocketPeer):
         self.connection.identity = self.name
         self.send_text(f.message("login_res", {"success": True}))
         self._side.people.arrived(self, expires_at)
-        self._side.consumer.refused[self.client_id] = self._failed_command
+        self._side.refusals.told[self.client_id] = self._failed_command
         if self.connection.closing:  # the token ended while it was looked at
             return
         early, self._early = self._early, []
         for verb, data in early:
             self._do(verb, data)
         if self._auto:
-            for did in sorted(person.devices):
-                await self._subscribe(did)
+            await self._hear_of(sorted(person.devices))
 
     def _not_logged_in(self, number: int, text: str) -> None:
         self._logging_in = False
@@ -249,14 +252,14 @@ class AppSocket(WebSocketPeer):
     def end(self, reason: str) -> None:
         self._say_invalid(*f.LOGGED_OUT)
         self.close(reason)
-        self._side.people.left(self)  # the socket may take its time
+        self._leave()  # the socket may take its time
 
     def binding_changed(self, did: str, bound: bool) -> None:
         self.offer(f.framed("s2c_binding_changed", {"did": did, "bind": bound}))
         if not bound:
             self._unsubscribe(did)
         elif self._auto:
-            self._begin(self._subscribe(did))
+            self._begin(self._hear_of([did]))
 
     # -- subscriptions ---------------------------------------------------------------------------------------------
 
@@ -267,41 +270,53 @@ class AppSocket(WebSocketPeer):
         self._begin(self._subscribe_all([one.did for one in wanted]))
 
     async def _subscribe_all(self, wanted: list[str]) -> None:
-        success, failed = [], []
-        for did in wanted:
-            if await self._subscribe(did, told=False):
-                success.append({"did": did, "error_code": 0, "msg": ""})
-            else:
-                failed.append({"did": did, "error_code": e.NOT_BOUND.number, "msg": e.NOT_BOUND.text})
+        heard = set(await self._subscribe_to(wanted))
         if self.connection.closing:
             return
+        success = [{"did": did, "error_code": 0, "msg": ""} for did in wanted if did in heard]
+        refusal = {"error_code": e.NOT_BOUND.number, "msg": e.NOT_BOUND.text}
+        failed = [{"did": did, **refusal} for did in wanted if did not in heard]
         self.send_text(f.message("subscribe_res", {"success": success, "failed": failed}))
         for one in success:
             self._tell_presence(str(one["did"]))
 
-    async def _subscribe(self, did: str, told: bool = True) -> bool:
-        """Listen to a device; ``told``: whether the app hears at once if it is online. False without the right."""
+    async def _hear_of(self, devices: list[str]) -> None:
+        """Listen to devices without having been asked to, and say whether they are online."""
+        for did in await self._subscribe_to(devices):
+            self._tell_presence(did)
+
+    async def _subscribe_to(self, devices: list[str]) -> list[str]:
+        """Listen to those that the app may see, which are returned when all processes know."""
+        heard = [did for did in devices if await self._subscribe(did)]
+        known = self._side.audience.known()
+        if known is not None:
+            await known
+        return heard
+
+    async def _subscribe(self, did: str) -> bool:
+        """Listen to a device. False without the right."""
         if not self.person.may_see(did):
             return False
         record = await self._side.core.registry.find_device(did)
+        if record is None:
+            return False
+        if record.protocol == PROTOCOL and not self._side.core.backplane.alone:
+            await self._side.products.table(record.product)
         # It may have been unbound, and the app may have gone, while that was looked up.
-        if record is None or self.connection.closing or not self.person.may_see(did):
+        if self.connection.closing or not self.person.may_see(did):
             return False
         if did not in self._devices:
-            topics = self._side.core.topics
             for app in ("", self.client_id):
-                topics.subscribe(report_topic(did, app), self, options(0))
-            self._side.consumer.watch(did, self._presence)
+                self._side.audience.join(self, report_topic(did, app))
+            self._side.consumer.watch(did, record.product, self._presence)
         passcode = record.secret if record.protocol == PROTOCOL else ""
         self._devices[did] = (passcode, str(record.attributes.get("mac", "")))
-        if told:
-            self._tell_presence(did)
         return True
 
     def _unsubscribe(self, did: str) -> None:
         if self._devices.pop(did, None) is not None:
             for app in ("", self.client_id):
-                self._side.core.topics.unsubscribe(report_topic(did, app), self)
+                self._side.audience.leave(self, report_topic(did, app))
             self._side.consumer.ignore(did, self._presence)
 
     def _presence(self, change: Presence) -> None:
@@ -376,7 +391,7 @@ class AppSocket(WebSocketPeer):
         self._business.send(did, self.client_id, self.name, frame, sent)
 
     def _failed_command(self, command: Command) -> None:
-        """See `Consumer.refused`."""
+        """See `broker.applications.gizwits.refusals`."""
         result = command.result
         why = result.get("error") if isinstance(result, dict) else None
         text = why if isinstance(why, str) else command.status

@@ -69,7 +69,7 @@ class Translation:
         """What tells a device these. Raises Refused."""
         if not self._is_gizwits(did):
             return encode(attrs)
-        if self._core.devices.get(did) is None:
+        if self._core.devices.get(did) is None and not self._core.whereabouts.online(did):
             raise e.Refused(e.DEVICE_OFFLINE)
         table = self._products.table_of(did)
         if table is None:
@@ -88,4 +88,5 @@ class Translation:
     def _is_gizwits(self, did: str) -> bool:
         """Of a device that is away it is not known at once, but then it hears nothing in any case."""
         live = self._core.devices.get(did)
-        return live is None or live.ref.protocol == PROTOCOL
+        protocol = self._core.whereabouts.protocol_of(did) if live is None else live.ref.protocol
+        return protocol in (PROTOCOL, "")

@@ -204,7 +204,6 @@ class Users:
             if not users:
                 break
             await self._storage.write_records([change for user in users for change in _all_of(user)])
-            self._tell(UserChange("user_removed", app, user.uid) for user in users)
         self._counts.pop(app, None)
 
     # -- tokens ----------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, Final
 
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from broker.devices.gizwits import codec as g
@@ -119,7 +120,8 @@ class DevicePrincipal:
         self._close: Callable[[str], None] | None = None
         self._live: LiveDevice | None = None
         self._malformed = 0
-        self._greeted = False
+        #: Whether it listens to what it is told, and was told how many apps there are.
+        self.greeted = False
         self._to_all = report_topic(record.id)
         self._to_one = self._to_all + "/"
         self._commands = command_topic(record.id)
@@ -186,8 +188,17 @@ class DevicePrincipal:
             self._core.devices.detach(self._live, self, reason)
 
     def _later(self, call: Callable[[], None]) -> None:
-        """Once what is being done (a log-in, a subscription) is done."""
-        self._core.reactor.callLater(0, call)
+        """Once what is being done (a log-in, a subscription) is done and answered."""
+        self._core.reactor.callLater(0, self._once_known, call)
+
+    def _once_known(self, call: Callable[[], None]) -> None:
+        """Where there are other processes, a SUBACK waits for them, and nothing may come before it."""
+        server = self._core.listeners.get("mqtt")
+        known: Deferred[None] | None = None if server is None else server.known()
+        if known is None:
+            call()
+        else:
+            known.addCallback(lambda _: call())
 
     def _subscribed(self) -> None:
         """Say what there is to say, once it listens. Agents subscribe one by one, the commands last."""
@@ -199,8 +210,8 @@ class DevicePrincipal:
             log = remembered(live.info)
             if log is not None and not log["sent"]:
                 self.set_log(log["bits"])
-        if not self._greeted and self._session(response_topic(self.did)) is not None:
-            self._greeted = True
+        if not self.greeted and self._session(response_topic(self.did)) is not None:
+            self.greeted = True
             self.side.subscribed(self.did)
 
     # -- what it says ----------------------------------------------------------------------------------------------

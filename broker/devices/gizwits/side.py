@@ -10,6 +10,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from broker.core import Core
+from broker.devices.gizwits.apps_across import AppsAcross
 from broker.devices.gizwits.apps_online import AppsOnline
 from broker.devices.gizwits.errors import DEVICE_NOT_FOUND, Refused
 from broker.devices.gizwits.firmware import FirmwareStore
@@ -85,6 +86,9 @@ class GizwitsDevices:
         self._info_lock = DeferredLock()
         #: DID -> (when, what has changed in its info), of devices that were not connected then.
         self._news: dict[str, tuple[float, dict[str, Any]]] = {}
+        if not core.backplane.alone:
+            AppsAcross(core, self.online, self._is_greeted).begin()
+            core.backplane.hear("giz.log", self._heard_of_log)
         core.backplane.hear("giz.switches", self._switched)
         core.updaters[PROTOCOL] = self.updates
         core.registry.protocols[PROTOCOL] = DeviceRules(self.index)
@@ -108,8 +112,12 @@ class GizwitsDevices:
     # -- for the application side ----------------------------------------------------------------------------------
 
     def apps_online(self, did: str, count: int) -> None:
-        """So many bound apps are online; the device is told when it changes."""
+        """So many bound apps are online here; the device is told when it changes."""
         self.online.change(did, count)
+
+    def _is_greeted(self, did: str) -> bool:
+        link = self.link(did)
+        return link is not None and link.greeted
 
     def send(self, did: str, app: str, payload: bytes) -> bool:
         """Give the device a business message as coming from the app with this client id; whether it is there.
@@ -148,6 +156,16 @@ class GizwitsDevices:
         if live is not None:
             live.info["log"] = setting(bits, sent=True)
             live.info_changed = True
+            return
+        node = self.core.whereabouts.node_of(did)
+        if node:
+            self.core.backplane.cast("giz.log", msgspec.msgpack.encode((did, bits)), node)
+
+    def _heard_of_log(self, node: str, body: bytes) -> None:
+        """An app at another process has."""
+        did, bits = msgspec.msgpack.decode(body, type=tuple[str, int])
+        if self.core.devices.get(did) is not None:
+            self.log_was_set(did, bits)
 
     # -- for the rest of the device side ---------------------------------------------------------------------------
 

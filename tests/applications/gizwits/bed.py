@@ -64,12 +64,24 @@ class Device:
 
 
 class AppBed(Bed):
-    """With the application `APP`, whose users are made by `user`."""
+    """With the application `APP`, whose users are made by `user`. ``records`` and ``backplane`` are shared with other
+    beds; the MQTT side knows of none.
+    """
 
-    def __init__(self, folder: str, limits: UserLimits | None = None, journal: Any = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        folder: str,
+        limits: UserLimits | None = None,
+        journal: Any = None,
+        records: MemoryRecords | None = None,
+        backplane: Any = None,
+        **settings: Any,
+    ) -> None:
         super().__init__(folder, journal, **settings)
         self.core.listeners["mqtt"] = self.server
-        self.records = MemoryRecords()
+        if backplane is not None:
+            self.core.backplane = backplane
+        self.records = records or MemoryRecords()
         self.devices = GizwitsDevices(self.core, DeviceSettings())
         self.apps_online = self.devices.online
         self.registry.protocols["gizwits"] = ReadableRules()  # ids that can be read

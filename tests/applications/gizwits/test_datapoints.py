@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -115,6 +115,7 @@ class LampTests(SynchronousTestCase):
         ):
             self.assertRaises(ValueError, self.table.control, attrs)
 
+    @settings(suppress_health_check=[HealthCheck.too_slow])
     @given(ATTRS)
     def test_whatever_a_program_gives(self, attrs: dict[str, Any]) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from wsproto.events import BytesMessage, TextMessage
 
 from broker.applications.gizwits.products import ProductExtra
@@ -170,6 +171,25 @@ class SubscriptionTests(SocketCase):
         device.send(p.Publish(f"dev2app/{self.did}", report))
         self.assertEqual(await client.got(), [("s2c_raw", {"did": self.did, "raw": list(report)})])
 
+    async def test_it_is_answered_when_other_processes_know(self) -> None:
+        known: Deferred[None] = Deferred()
+        self.patch(self.bed.server, "known", lambda: known)
+        client = SocketClient(self.bed)
+        self.assertEqual(await client.login(self.ann), [])
+        client.say("subscribe_req", [{"did": self.did}])
+        self.assertEqual(await client.got(), [])
+        known.callback(None)
+        self.assertEqual([cmd for cmd, _ in await client.got()].count("subscribe_res"), 1)
+
+    async def test_who_has_gone_by_then(self) -> None:
+        known: Deferred[None] = Deferred()
+        self.patch(self.bed.server, "known", lambda: known)
+        client = SocketClient(self.bed)
+        await client.login(self.ann)
+        client.lose()
+        known.callback(None)
+        self.assertEqual((client.now(), self.bed.core.topics.subscriptions), ([], 0))
+
     async def test_a_device_comes_and_goes(self) -> None:
         client = await self.socket()
         device = await self.device()
@@ -318,7 +338,7 @@ class MessageTests(SocketCase):
             told = {"error_code": 9021, "msg": "send command failed!", "did": "plain-1", "detail_message": why}
             self.assertEqual(await client.got(), [("s2c_invalid_msg", {**told, "req_sn": number})])
         client.lose()
-        self.assertEqual(self.bed.side.consumer.refused, {})
+        self.assertEqual(self.bed.side.refusals.told, {})
 
     async def test_a_device_that_is_away(self) -> None:
         client = await self.socket("attrs_v4")
