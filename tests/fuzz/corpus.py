@@ -19,6 +19,7 @@ from broker.mqtt import packets as p
 from broker.mqtt import properties as props
 from broker.mqtt.encode import encode as packet
 from tests.devices.gateway88.vectors import ACK_A, HB, HB_FRAME, INFO, INFO_PLAIN, INFO_WRITTEN, MAC, NEWDEVICES
+from tests.fuzz.gizwits_seeds import gizwits_seeds
 from tests.fuzz.listeners import CUT, WAIT
 from tests.hostile.test_loracenter import COMMANDS
 from tests.hostile.test_stream import masked
@@ -122,6 +123,7 @@ def seeds() -> dict[str, list[bytes]]:
         b"\1" + masked(0x82, packet(p.Connect("c", user="u", password=b"secret"))) + CUT + masked(0x82, b"".join(talk)),
         b"\0" + REQUEST,
     ]
+    found.update(gizwits_seeds())
     return {name: list(dict.fromkeys(inputs)) for name, inputs in found.items()}
 
 
