@@ -6,8 +6,8 @@
               413 at once                    401, 403    400, 415                  or a refusal, as the surface words it
 
 A body that is too long is refused as soon as that is known, from the head where the head says it. A route that reads
-its body while it comes is called when the head is there (`broker.web.uploads`). A request that has come is carried through
-even if its client goes away, be it while its caller is proven; only waiting ends with the client.
+its body while it comes is called when the head is there (`broker.web.uploads`). A request that has come is carried
+through even if its client goes away, be it while its caller is proven; only waiting ends with the client.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from tests.applications.http.test_fuzz import masked
 from tests.applications.mqtt.bed import NOW, SECRET
 from tests.devices.gizwits.bed import DID, MAC, PASSCODE, PRODUCT
 from tests.devices.gizwits.site import asking, checking, disabling, provision, registration
-from tests.fuzz import gizwits as client
+from tests.fuzz import clients as client
 from tests.fuzz.listeners import CUT, WAIT
 from tests.fuzz.world import (
     ANN,
@@ -65,17 +65,15 @@ def _published(topic: str, payload: bytes, qos: int = 0, number: int = 0) -> byt
 def _device() -> Iterator[bytes]:
     log_in = [encode(packet, p.MQTT_3_1) for packet in device_packets()]
     yield _first(client.COMPANY | client.RIGHT) + CUT.join(log_in)
-    yield _first(client.COMPANY | client.SLOW) + CUT.join((*log_in, _published(report_topic(DID), g.encode(g.Report()))))
-    reports = [
-        g.encode(packet)
-        for packet in (
-            g.Report(b"\4" + bytes(13)),
-            g.Request(7, b"\4\1"),
-            g.Ack(7, b"\3"),
-            g.LogSet(),
-            g.Log(1, b"tag", b"source", b"a line"),
-        )
-    ]
+    packets = (
+        g.Report(b"\4" + bytes(13)),
+        g.Request(7, b"\4\1"),
+        g.Ack(7, b"\3"),
+        g.LogSet(),
+        g.Log(1, b"t", b"s", b"x"),
+    )
+    reports = [g.encode(packet) for packet in packets]
+    yield _first(client.COMPANY | client.SLOW) + CUT.join((*log_in, _published(report_topic(DID), reports[0])))
     for topic in (report_topic(DID), report_topic(DID, "usrann"), report_topic(DID, "broker")):
         yield _first(THERE) + CUT.join(_published(topic, one) for one in reports) + WAIT + b"\xc0\0"
     yield _first(THERE) + _published("ser2cli_req", g.encode(g.AskApps())) + CUT + b"\xc0\0" + WAIT * 2
@@ -94,9 +92,8 @@ def _device() -> Iterator[bytes]:
 def _app() -> Iterator[bytes]:
     log_in = [encode(packet, p.MQTT_3_1) for packet in app_packets(ANN, ANN_TOKEN, "usrann", DID, PLAIN)]
     yield _first(client.COMPANY | client.RIGHT) + CUT.join(log_in)
-    orders = [
-        g.encode(packet) for packet in (g.Control(b"\1\1\1" + bytes(6)), g.Request(9, b'{"a":1}'), g.Ack(3), g.SetLog(7))
-    ]
+    packets = (g.Control(b"\1\1\1" + bytes(6)), g.Request(9, b'{"a":1}'), g.Ack(3), g.SetLog(7))
+    orders = [g.encode(packet) for packet in packets]
     for flags in (THERE, THERE | client.SLOW, client.LOGGED_IN | client.RIGHT, THERE | client.DEAF):
         for did in (DID, PLAIN):
             said = (_published(command_topic(did, "usrann"), one, 1, 1 + at) for at, one in enumerate(orders))
@@ -134,8 +131,8 @@ def _calls() -> Iterator[bytes]:
     for number in (FIRST_FID, FIRST_FID + 2):
         yield _first(client.RIGHT) + asking(f"/dev/ota/download/{number}/firmware.bin")
     token = sha256(f"download {ORDER}".encode()).hexdigest()[:TOKEN_LENGTH]
-    part = asking(f"/dev/ota/v4.1/download/{FIRST_FID + 2}/{token}").replace(b"\r\n\r\n", b"\r\nRange: bytes=9-\r\n\r\n")
-    yield _first(client.RIGHT) + part
+    part = asking(f"/dev/ota/v4.1/download/{FIRST_FID + 2}/{token}")
+    yield _first(client.RIGHT) + part.replace(b"\r\n\r\n", b"\r\nRange: bytes=9-\r\n\r\n")
     yield _first(client.DEAF) + asking(f"/dev/ota/v4.1/download/{FIRST_FID}") + WAIT * 7
     for line, body in _open_api():
         yield _first(client.COMPANY | client.RIGHT) + _call(line, body)

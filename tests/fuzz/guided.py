@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.fuzz.corpus import CORPUS
+from tests.fuzz import CORPUS, forget_logs
 
 
 def missing() -> str:
@@ -43,6 +43,7 @@ def main(target: str, *options: str) -> None:
 
     with atheris.instrument_imports(include=["broker"]):
         from tests.fuzz.targets import TARGETS
+    forget_logs()
     atheris.Setup([sys.argv[0], *options], TARGETS[target].run)
     atheris.Fuzz()
 

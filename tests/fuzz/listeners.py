@@ -18,7 +18,7 @@ from tests.behaviour import StreamBehaviour
 from tests.devices.gateway88.test_behaviour import AsWrittenTests as Gateway88Behaviour
 from tests.devices.lorawan.bed import Bed as LorawanBed
 from tests.devices.novacloud.test_behaviour import FlatBehaviourTests as NovaCloudBehaviour
-from tests.fuzz import gizwits
+from tests.fuzz import clients
 from tests.fuzz.world import check_over
 from tests.hostile.test_websocket import REQUEST as WEBSOCKET_REQUEST
 from tests.mqtt.test_behaviour import MqttBehaviour
@@ -38,7 +38,7 @@ BEHAVIOURS: Final[dict[str, Callable[[], StreamBehaviour]]] = {
 }
 LISTENERS: Final = (
     *BEHAVIOURS,
-    *gizwits.CLIENTS,
+    *clients.CLIENTS,
     *("mqtt-websocket-listener", "http-listener", "http-stream-listener", "lorawan-listener"),
 )
 
@@ -78,8 +78,8 @@ def converse(name: str, data: bytes) -> None:
     with _Faults() as faults:
         if name.startswith("http"):
             _http(name == "http-stream-listener", chunks_of(data))
-        elif name in gizwits.CLIENTS:
-            gizwits.converse(name, data[0] if data else 0, chunks_of(data[1:]))
+        elif name in clients.CLIENTS:
+            clients.converse(clients.CLIENTS[name], data[0] if data else 0, chunks_of(data[1:]))
         elif name == "lorawan-listener":
             _lorawan(chunks_of(data))
         elif name == "mqtt-websocket-listener":
@@ -154,4 +154,3 @@ def _lorawan(chunks: list[bytes]) -> None:
         else:
             bed.advance(PAUSE)
     bed.advance(PAUSE)
-

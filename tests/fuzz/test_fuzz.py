@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import StringIO
@@ -12,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.fuzz import CORPUS
 from tests.fuzz import __main__ as command
-from tests.fuzz.corpus import CORPUS, inputs, seeds
+from tests.fuzz.corpus import inputs, seeds
 from tests.fuzz.listeners import CUT, WAIT, chunks_of
 from tests.fuzz.mutation import LONGEST, mutated
 from tests.fuzz.targets import TARGETS, Target
@@ -51,6 +53,11 @@ class CorpusTests(SynchronousTestCase):
 
 
 class TargetTests(SynchronousTestCase):
+    def test_the_manual_has_all_of_them(self) -> None:
+        page = (CORPUS.parent.parent / "docs" / "threat-model.md").read_text("utf-8")
+        rows = page.partition("| as a decoder |")[2].partition("\n\n")[0]
+        self.assertEqual(set(re.findall(r"`([^`]+)`", rows)), {*TARGETS})
+
     def test_nearly_right(self) -> None:
         for name, target in TARGETS.items():
             random = Random(f"7 {name}")

@@ -1,4 +1,4 @@
-"""A broker in memory for the fuzzers' Gizwits listeners: GService and MQTT on a real registry and storage (`memory`).
+"""A broker in memory for the fuzzers: GService, MQTT and the API on a real registry and storage (`memory`).
 
 Ann has bound two devices, the lamp and one of another protocol, and is whom inputs speak for. Bob has bound a device of
 his own, and is connected; no input knows his token or his device's passcode, so nothing of that may be heard.
@@ -6,9 +6,11 @@ his own, and is connected; no input knows his token or his device's passcode, so
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable
 from functools import cache
 from pathlib import Path
+from shutil import copytree
 from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeVar
 
@@ -36,6 +38,8 @@ from broker.applications.gizwits.user_records import (
     user_key,
     written,
 )
+from broker.applications.http.side import Settings as HttpSettings
+from broker.applications.http.side import build as build_http
 from broker.applications.mqtt import Settings as MqttSettings
 from broker.applications.mqtt import build as build_mqtt
 from broker.core import Core
@@ -67,6 +71,7 @@ from tests.fuzz.memory import Files, MemorySqlite, Rounds
 from tests.transports import ADDRESS, Peer, turn_of
 
 APP: Final = "gizapp"
+ADMIN_TOKEN: Final = "admin-token"
 PLAIN: Final = "plain-1"
 ANN: Final = "a" * 32
 ANN_TOKEN: Final = "0123456789abcdef0123456789abcdef"
@@ -80,10 +85,12 @@ HARD_VERSION: Final = "000LINUX"
 ORDER: Final = "5f0c3b8a-7a55-4b86-9d5e-2d7b1a3f9c10"
 
 _BOB: Final = "b" * 32
-_BOB_TOKEN: Final = "f7c1d9340be84e7f9ab2c6d501e3f8a4"
+BOB_TOKEN: Final = "f7c1d9340be84e7f9ab2c6d501e3f8a4"
 _OTHER_PASSCODE: Final = "QZVXKWJYHG"
 _COMPANY: Final = "198.51.100.1"
 _BYSTANDERS: Final = "198.51.100.2"
+#: Seconds between two ticks: more than usual, as time that passes is what takes the longest here.
+STEP: Final = 5.0
 #: Small enough to be reached.
 LIMITS: Final = Limits(max_message_size=8_192, max_message_rate=100, message_burst=200, max_outbox=200_000)
 #: Long enough for more than one read of the file.
@@ -148,13 +155,18 @@ def _folder() -> TemporaryDirectory[str]:
 
 
 class World:
-    """``image``: the database to begin with."""
+    """``image``: the database to begin with; ``listener``: the one that matters: the API's is made for itself alone."""
 
-    def __init__(self, image: bytes) -> None:
+    def __init__(self, image: bytes, listener: str = "gservice") -> None:
         reactor = self.reactor = Rounds()
         reactor.advance(NOW)
         clock = reactor.seconds
         self.faults: list[str] = []
+        #: Of files; only callers of the API change any.
+        self._own = TemporaryDirectory(prefix="fuzz-") if listener == "http" else None
+        folder = _folder().name if self._own is None else self._own.name
+        if self._own is not None:
+            copytree(_folder().name, folder, copy_function=os.link, dirs_exist_ok=True)
         storage = self.storage = MemorySqlite(reactor, image)
         router = Router(lambda what, error: self.faults.append(f"{what}: {error!r}"))
         devices = LiveDevices(router, clock)
@@ -169,9 +181,10 @@ class World:
             storage=storage,
             registry=Registry(storage, clock, {"plain": PlainRules()}),
             topics=TopicIndex(),
-            files=Files(storage, Path(_folder().name), reactor),
+            files=Files(storage, Path(folder), reactor),
             quarantine=Quarantine(storage, clock),
             ports=lambda name: (("tcp", 1883),),
+            admin_token=ADMIN_TOKEN,
         )
         settings = GserviceSettings(limits=LIMITS)
         self.devices = build_devices(self.core, settings)
@@ -181,6 +194,8 @@ class World:
         self.gservice = GserviceListener(self.core, settings, self.side)
         self.mqtt = build_mqtt(self.core, MqttSettings(limits=LIMITS, sys_interval=0))
         self.core.listeners = {"gservice": self.gservice, "mqtt": self.mqtt}
+        if listener == "http":
+            self.core.listeners["http"] = build_http(self.core, HttpSettings(limits=LIMITS, console=False))
         self.bystanders: list[Peer] = []
         for listener in self.core.listeners.values():
             self.done(listener.prepare())
@@ -197,9 +212,9 @@ class World:
         return found[0]
 
     def pass_time(self, seconds: float, *peers: Peer) -> None:
-        """In steps of a second, as listeners tick; these clients go on sending what they have."""
-        for _ in range(int(seconds)):
-            self.reactor.advance(1.0)
+        """In steps of `STEP`, in which listeners tick; these clients go on sending what they have."""
+        for _ in range(round(seconds / STEP)):
+            self.reactor.advance(STEP)
             for peer in peers:
                 peer.pump()
             self.core.commands.tick()
@@ -227,7 +242,7 @@ class World:
     def settle_in(self) -> None:
         """The lamp has its turn in a campaign; Bob's device and app come."""
         self.done(self.devices.updates.begin(self._order()))
-        packets = (*device_packets(OTHER, _OTHER_PASSCODE), *app_packets(_BOB, _BOB_TOKEN, "usrbob", OTHER))
+        packets = (*device_packets(OTHER, _OTHER_PASSCODE), *app_packets(_BOB, BOB_TOKEN, "usrbob", OTHER))
         half = len(packets) - 2
         self.bystanders = [self.arrive(*some, address=_BYSTANDERS) for some in (packets[:half], packets[half:])]
         for peer in self.bystanders:
@@ -236,7 +251,7 @@ class World:
     def check(self, said: bytes) -> None:
         """What holds whatever a client does; ``said`` is what it was told. Raises AssertionError."""
         assert not self.faults, self.faults[0]
-        assert _BOB_TOKEN.encode() not in said and _OTHER_PASSCODE.encode() not in said, "a secret of somebody else"
+        assert BOB_TOKEN.encode() not in said and _OTHER_PASSCODE.encode() not in said, "a secret of somebody else"
         for peer in self.bystanders:
             # What is said of Bob's app to his device follows from his app alone.
             wrong = [one for one in heard(peer) if one.topic != response_topic(OTHER)]
@@ -249,6 +264,8 @@ class World:
                 connection.abort("shutdown")
         self.pass_time(30.0)
         self.storage.database.close()
+        if self._own is not None:
+            self._own.cleanup()
         for listener in self.core.listeners.values():
             check_over(listener)
 
@@ -304,7 +321,7 @@ def prepared() -> bytes:
     world.done(world.side.products._applications.put(APP, extra))
     password = world.done(world.side.users.passwords.hash(PASSWORD))
     world.done(world.storage.write_records(_user(ANN, "ann", password, ANN_TOKEN, DID, PLAIN)))
-    world.done(world.storage.write_records(_user(_BOB, "bob", password, _BOB_TOKEN, OTHER)))
+    world.done(world.storage.write_records(_user(_BOB, "bob", password, BOB_TOKEN, OTHER)))
     said = StoredMessage(device=DID, protocol="gizwits", kind=RAW, at=NOW - 60, payload=b"\4\1")
     world.done(world.storage.add_messages([said]))
     for kind, version, active in ((g.WIFI, "04020009", True), (g.MCU, "2", True), (g.WIFI, "04020010", False)):

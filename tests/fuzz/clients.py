@@ -1,4 +1,4 @@
-"""What clients of the Gizwits listeners do: devices and apps over MQTT, both over HTTP, apps over WebSocket.
+"""What clients do in a whole broker (`world`): Gizwits devices and apps over MQTT, HTTP and WebSocket, the API's too.
 
 ::
 
@@ -47,7 +47,7 @@ LOGIN: Final = masked(
 )
 
 
-class _Client:
+class Client:
     """One client; ``listener`` is the one that it comes to."""
 
     right: Callable[[bytes], bytes] = staticmethod(lengths.of_packet)
@@ -104,7 +104,7 @@ class _Client:
         return self.said
 
 
-class _MqttClient(_Client):
+class _MqttClient(Client):
     packets: tuple[p.Packet, ...] = ()
 
     def log_in(self) -> None:
@@ -131,7 +131,7 @@ class App(_MqttClient):
     packets = app_packets(ANN, ANN_TOKEN, "usrann", DID, PLAIN)
 
 
-class Caller(_Client):
+class Caller(Client):
     """A device or an app, over HTTP."""
 
     right = staticmethod(lengths.of_request)
@@ -143,7 +143,13 @@ class Caller(_Client):
         return said
 
 
-class Socket(_Client):
+class ApiCaller(Caller):
+    """The administrator's programs, and applications, at the API."""
+
+    listener = "http"
+
+
+class Socket(Client):
     """Ann's app on its WebSocket; it is open before the first chunk."""
 
     right = staticmethod(lengths.of_frame)
@@ -165,19 +171,11 @@ class Socket(_Client):
         assert websocket is None or len(websocket._early) <= MAX_EARLY
 
 
-CLIENTS: Final[dict[str, type[_Client]]] = {
-    "gizwits-device-listener": Device,
-    "gizwits-app-listener": App,
-    "gservice-listener": Caller,
-    "gizwits-websocket-listener": Socket,
-}
-
-
-def begun(name: str, flags: int) -> _Client:
+def begun(kind: type[Client], flags: int) -> Client:
     """The client in its world, before it sends anything of its own."""
-    world = World(prepared())
+    world = World(prepared(), kind.listener)
     world.settle_in()
-    return CLIENTS[name](world, flags)
+    return kind(world, flags)
 
 
 @contextmanager
@@ -193,13 +191,13 @@ def collected() -> Iterator[None]:
             gc.enable()
 
 
-def converse(name: str, flags: int, chunks: list[bytes]) -> None:
+def converse(kind: type[Client], flags: int, chunks: list[bytes]) -> None:
     """Let the client say it. Raises AssertionError for a fault."""
     with collected():
-        _converse(begun(name, flags), chunks)
+        _converse(begun(kind, flags), chunks)
 
 
-def _converse(client: _Client, chunks: list[bytes]) -> None:
+def _converse(client: Client, chunks: list[bytes]) -> None:
     world = client.world
     for chunk in chunks:
         if chunk:
@@ -211,3 +209,12 @@ def _converse(client: _Client, chunks: list[bytes]) -> None:
     world.reactor.settle()
     world.check(client.heard())
     world.end()
+
+
+CLIENTS: Final[dict[str, type[Client]]] = {
+    "gizwits-device-listener": Device,
+    "gizwits-app-listener": App,
+    "gservice-listener": Caller,
+    "gizwits-websocket-listener": Socket,
+    "api-listener": ApiCaller,
+}
