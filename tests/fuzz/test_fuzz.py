@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fuzz import CORPUS
 from tests.fuzz import __main__ as command
+from tests.fuzz.clients import CLIENTS
 from tests.fuzz.corpus import inputs, seeds
 from tests.fuzz.listeners import CUT, WAIT, chunks_of
 from tests.fuzz.mutation import LONGEST, mutated
@@ -23,6 +24,11 @@ from tests.fuzz.targets import TARGETS, Target
 #: Inputs for each target: by mutation, and by Hypothesis, which shortens what fails.
 MUTATED = 60
 EXAMPLES = 15
+
+
+def share(count: int, target: str) -> int:
+    """Half of it where an input is the whole life of a broker (10 ms)."""
+    return count // 2 if target in CLIENTS else count
 
 
 def near(target: str) -> st.SearchStrategy[bytes]:
@@ -62,14 +68,19 @@ class TargetTests(SynchronousTestCase):
         for name, target in TARGETS.items():
             random = Random(f"7 {name}")
             known = [data for _, data in inputs(name)]
-            for _ in range(MUTATED):
+            for _ in range(share(MUTATED, name)):
                 data = mutated(random, known)
                 self.assertIsNone(command.failure(target, data), f"{name}: {data.hex()}")
 
     def test_pieces_of_what_is_right(self) -> None:
         for name, target in TARGETS.items():
 
-            @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+            @settings(
+                max_examples=share(EXAMPLES, name),
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+                database=None,
+            )
             @given(st.just(target.run), near(name))
             def fed(run: Callable[[bytes], None], data: bytes) -> None:
                 run(data)
