@@ -345,6 +345,9 @@ class CommandsAcross:
         live = self._devices.get(device_id)
         if device_id in self._claiming or device_id not in self.owned or (live is not None and live.link is not None):
             return
+        if device_id in self._taking:  # what is given back behind that would be ours all the same
+            self._reactor.callLater(AGAIN, self._let_go_if_idle, device_id)
+            return
         if not self._commands.holds(device_id):
             self.owned.discard(device_id)
             self._backplane.leave(SPACE, device_id)

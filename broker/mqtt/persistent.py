@@ -72,6 +72,7 @@ class PersistentSession(Session):
         "_spilled",
         "_start",
         "_wait_for",
+        "_welcome",
         "detour",
         "disconnected_at",
         "incoming_known",
@@ -103,6 +104,8 @@ class PersistentSession(Session):
         self.incoming_known = True
         #: packet id in flight -> (seq, bytes)
         self._rows: dict[int, tuple[int, int]] = {}
+        #: The client has its CONNACK, or is about to: nothing may be sent before that.
+        self._welcome = False
         self._spilled = True
         #: The seq that was last taken into memory, the highest one that was ever sent, whether a page is on its way.
         self._loaded = 0
@@ -127,6 +130,10 @@ class PersistentSession(Session):
         self.incoming_known = False
 
     @property
+    def connected(self) -> bool:
+        return self._welcome
+
+    @property
     def position(self) -> int:
         return self._last_position
 
@@ -148,6 +155,7 @@ class PersistentSession(Session):
     def go_away(self) -> None:
         """The connection is gone: from now on it owes to the disk alone."""
         self.connection = None
+        self._welcome = False
         self.retained = None
         self._sent = self.sent[0]
         self.inflight.clear()
@@ -160,6 +168,7 @@ class PersistentSession(Session):
     def come_back(self, position: int) -> None:
         """There is a connection, and everything before ``position`` is to be on disk before anything is read there."""
         self._start = self._last_position = max(position, self._last_position)
+        self._welcome = True
         self._spilled = True
         self._loaded = 0
         if not self.owed:
@@ -197,16 +206,16 @@ class PersistentSession(Session):
     # -- to the client ---------------------------------------------------------------------------------------------
 
     def offer(self, packet: bytes, count: int = 1) -> None:
-        if self.connection is not None:
+        if self._welcome:
             super().offer(packet, count)
 
     def offer_alone(self, packet: bytes) -> None:
-        if self.connection is not None:
+        if self._welcome:
             super().offer_alone(packet)
 
     def take(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...], group: Any = None) -> int:
         if not qos:
-            return 0 if self.connection is None else super().take(message, qos, retain, identifiers)
+            return super().take(message, qos, retain, identifiers) if self._welcome else 0
         settings = self._settings
         size = message.size
         waiting = self.owed - len(self.inflight)
@@ -226,7 +235,7 @@ class PersistentSession(Session):
         journal.append((PUT, self.number, seq, qos, message.expires_at, message.topic, message.payload, shared, retain))
         position = self._last_position = self._put_at = journal.position
         if self._spilled:
-            if self.connection is not None and not self._loading:
+            if not self._loading:
                 self._load()
             return position
         self._loaded = seq
@@ -410,7 +419,7 @@ class PersistentSession(Session):
 
     def _load(self) -> None:
         """Have the next page read, once everything that we said is on disk and there is nothing left in memory."""
-        if not self._spilled or self._loading or self._queue or self.connection is None:
+        if not self._spilled or self._loading or self._queue or not self._welcome or self.connection is None:
             return
         if self._journal.committed < self._start:
             self._wait_for(self)

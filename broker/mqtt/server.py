@@ -270,8 +270,6 @@ class MqttListener(Listener):
         session.outbox = connection.outbox
         self.sessions.wills.back(session.key, principal)
         self.sessions.seen(session)
-        if self.elsewhere is not None:
-            self.elsewhere.came_or_went(session)
         if (session.expiry, session.version) != (expiry, connect.version):
             if session.version != connect.version:
                 self.topics.rights_changed()  # plans go by the version
@@ -315,6 +313,8 @@ class MqttListener(Listener):
         """See `broker.mqtt.host.Server`."""
         if isinstance(session, PersistentSession):
             session.come_back(self.journal.position)
+            if self.elsewhere is not None:
+                self.elsewhere.came_or_went(session)
 
     def detach(self, session: Session, connection: MqttConnection) -> None:
         """The connection is over: so is its session, or it is away now."""

@@ -194,6 +194,9 @@ class Commands(OpenCommands):
             if command.final:  # its device was removed meanwhile
                 done(error or NotFound("the command has ended"))
                 return
+            if self._open.get(command.id) is not command:
+                done(error or NotFound("the command is another process's"))
+                return
             if error is not None:
                 self._put_back(command, before)
                 done(error)
@@ -389,7 +392,8 @@ class Commands(OpenCommands):
         def saved(error: Exception | None) -> None:
             if error is not None and not isinstance(error, NotFound):  # NotFound: removed with its device
                 self.counters.failed_saves += 1
-                self._unsaved[command.id] = command
+                if self.drives(command.device):  # else it would be laid over what its new owner writes
+                    self._unsaved[command.id] = command
 
         self._journal.save_command(command, saved)
 

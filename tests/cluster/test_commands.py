@@ -72,7 +72,13 @@ class Plane:
         return taken
 
     def leave(self, space: str, key: str, note: str = "") -> None:
-        self.entries.pop(key, None)
+        def left() -> None:
+            self.entries.pop(key, None)
+
+        if self.takes is None:
+            left()
+        else:
+            self.takes.append(left)
 
     def find(self, space: str, key: str) -> Deferred[Taken]:
         return succeed(Taken(False, *self.entries.get(key, ("", ""))))
@@ -253,6 +259,22 @@ class DrivenHereTests(AcrossCase):
         self.assertEqual(sorted(self.plane.casts), [("cmd.state", "there.1"), ("router.command", "third.1")])
 
 
+class FencedTests(AcrossCase):
+    def test_what_could_not_be_written_is_not_written_later(self) -> None:
+        """Others have the command by then."""
+        _, link = self.connect()
+        self.submit("a")
+        self.assertEqual(link.sent, ["a"])
+        self.journal.held = True
+        self.reply("a", SUCCEEDED)
+        self.plane.told["fenced"]()
+        self.journal.failure = Unavailable("another process has taken over")
+        self.journal.go_on()
+        self.journal.failure, self.journal.held = None, False
+        self.commands.tick()
+        self.assertEqual(self.journal.stored["a"].status, SENT)
+
+
 class SweepTests(AcrossCase):
     """Open commands that no living process drives."""
 
@@ -277,6 +299,18 @@ class SweepTests(AcrossCase):
         self.successResultOf(sweeping)
         _, link = self.connect()
         self.assertEqual((link.sent, self.commands.open), ([], 0))
+
+    def test_let_go_while_it_is_taken_again(self) -> None:
+        """The link has gone before the device was ours, and a command waits to have it: what is given back behind that
+        would be another's as well."""
+        self.plane.takes = []
+        live, link = self.connect()
+        self.submit("a")
+        self.devices.detach(live, link, "connection_lost")
+        while self.plane.takes:
+            self.plane.takes.pop(0)()
+        self.assertIsNone(self.error_of("a"))
+        self.assertEqual((self.across.owned, set(self.plane.entries)), ({"d"}, {"d"}))
 
     def test_a_link_and_a_sweep_at_once(self) -> None:
         """Both take the device; what is open of it is sent once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from broker.model.errors import Unavailable
@@ -402,6 +403,28 @@ class Restart(Case):
         self.sender.send(p.Publish("c", b"5", 1, 1))
         self.assertEqual(publishes(client.got()), [("c", b"5", 1)])
         self.assertEqual(publishes(self.sender.subscribe("kept")), [("kept", b"k", 0)])
+
+    def test_what_comes_before_its_state_is_read(self) -> None:
+        """A page that was read before the client is welcome would be read, and sent, again."""
+        self.client.lose()
+        self.publish((b"1", 2), (b"2", 2))
+        self.bench.restart()
+        self.sender = self.bench.connect("sender", "v")
+        state: Deferred[list[int]] = Deferred()
+        self.patch(self.journal, "load_incoming", lambda number: state)
+        client, answer = self.back()
+        self.assertEqual(answer, [])
+        self.publish((b"3", 2), (b"0", 0))
+        self.assertEqual(client.got(), [])
+        state.callback([])
+        self.bench.flush()
+        answer = client.got()
+        self.assertEqual(answer[0], p.ConnAck(0, True))
+        self.assertEqual([payload for _, payload, _ in ids(answer)], [b"1", b"2", b"3"])
+        client.send(*[p.PubRec(number) for number in (1, 2, 3)])
+        again = client.ask(*[p.PubComp(number) for number in (1, 2, 3)])
+        self.assertEqual(ids(again), [])
+        self.assertEqual(self.journal.queues[1], {})
 
     def test_rights_that_were_lost_meanwhile(self) -> None:
         self.client.lose()

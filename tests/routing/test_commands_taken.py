@@ -74,6 +74,19 @@ class TakenTests(CommandsCase):
         self.assertIsInstance(self.done[0], NotFound)
         self.assertEqual(self.watching.of("a"), [QUEUED, FAILED])
 
+    def test_given_up_while_it_is_written(self) -> None:
+        """Another process has the device's commands by then."""
+        for failure in (None, Unavailable("others have taken over")):
+            self.setUp()
+            self.submit("a")
+            self.journal.held = True
+            self.commands.take("a", self.done.append)
+            self.commands.give_up("d")
+            self.journal.failure = failure
+            self.journal.go_on()
+            self.assertIsInstance(self.done[0], NotFound if failure is None else Unavailable)
+            self.assertEqual(self.commands.open, 0)
+
     def test_times_out_like_any_other(self) -> None:
         self.connect(window=0)
         self.submit("a")
