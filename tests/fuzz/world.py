@@ -197,8 +197,8 @@ class World:
         if listener == "http":
             self.core.listeners["http"] = build_http(self.core, HttpSettings(limits=LIMITS, console=False))
         self.bystanders: list[Peer] = []
-        for listener in self.core.listeners.values():
-            self.done(listener.prepare())
+        for one in self.core.listeners.values():
+            self.done(one.prepare())
 
     def done(self, job: Awaitable[T]) -> T:
         """Its result, once nothing is under way."""
