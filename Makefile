@@ -69,7 +69,7 @@ audit: ## look for known faults in the code (bandit) and in what it depends on (
 coverage: ## run the tests and show the lines that none of them reaches
 	@sh tools/environment.sh test
 	@.venv/bin/coverage erase
-	@.venv/bin/coverage run tools/check.py test $(or $(TESTS),tests)
+	@.venv/bin/coverage run tools/check.py test $(TESTS)
 	@.venv/bin/coverage combine --quiet
 	@.venv/bin/coverage report
 

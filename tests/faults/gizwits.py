@@ -167,14 +167,14 @@ class GizwitsKind(Kind):
         return sum(target.came[mark] for target in self.targets)
 
     def faults(self) -> list[str]:
-        twice = [number for number, mark in self._asked.items() if self._times(mark) > 1]
+        twice = [number for number, mark in list(self._asked.items()) if self._times(mark) > 1]
         found = [f"Gizwits app: requests {twice[:NAMED]} came to their devices twice"] if twice else []
-        again = [number for number, count in self._acknowledged.items() if count > 1]
+        again = [number for number, count in list(self._acknowledged.items()) if count > 1]
         return found + ([f"Gizwits app: it was told twice of requests {again[:NAMED]}"] if again else [])
 
     def accounts(self) -> list[Account]:
-        came = sum(1 for mark in self._asked.values() if self._times(mark))
-        twice = sum(1 for mark in self._asked.values() if self._times(mark) > 1)
+        came = sum(1 for mark in list(self._asked.values()) if self._times(mark))
+        twice = sum(1 for mark in list(self._asked.values()) if self._times(mark) > 1)
         account = Account("Gizwits app, QoS 0", len(self._acknowledged), came, twice=twice)
         account.note = f"of {len(self._asked)} requests, best effort"
         return [account]

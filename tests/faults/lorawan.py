@@ -219,7 +219,7 @@ class LorawanKind(Kind):
         self._crowd.call(hush)
 
     def faults(self) -> list[str]:
-        twice = [key for key, count in self.uploads.items() if count > self.times_said(*key)]
+        twice = [key for key, count in list(self.uploads.items()) if count > self.times_said(*key)]
         return [f"uplinks came to the customer server twice: {twice[:NAMED]}"] if twice else []
 
     def times_said(self, dev_eui: str, number: int) -> int:
@@ -230,8 +230,8 @@ class LorawanKind(Kind):
         said = sum(mote.tally.messages for mote in self._motes)
         confirmed = sum(mote.tally.acknowledged for mote in self._motes)
         account = Account("lorawan, uplinks to LoRaCenter", confirmed, len(self.uploads))
-        account.twice = sum(max(0, count - self.times_said(*key)) for key, count in self.uploads.items())
-        again = sum(count > 1 for count in self.uploads.values()) - account.twice
+        account.twice = sum(max(0, count - self.times_said(*key)) for key, count in list(self.uploads.items()))
+        again = sum(count > 1 for count in list(self.uploads.values())) - account.twice
         account.note = f"of {said} said, best effort, {again} of them came as often as they were said"
         return [account]
 

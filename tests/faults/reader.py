@@ -107,12 +107,12 @@ class StreamKind(Kind):
         self._staying = True
 
     def faults(self) -> list[str]:
-        twice = [key for key, count in self._numbers.items() if count > self._times_said(*key)]
+        twice = [key for key, count in list(self._numbers.items()) if count > self._times_said(*key)]
         return [f"the stream told twice of {twice[:NAMED]}"] if twice else []
 
     def accounts(self) -> list[Account]:
         account = Account("stream, uplinks", 0, len(self._numbers))
-        account.twice = sum(max(0, count - self._times_said(*key)) for key, count in self._numbers.items())
+        account.twice = sum(max(0, count - self._times_said(*key)) for key, count in list(self._numbers.items()))
         account.note = f"{self._messages:,} messages over {self.opened} connections, best effort"
         return [account]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 from tempfile import mkdtemp
@@ -19,6 +20,7 @@ from broker.mqtt.client import Message, MqttClient
 from broker.mqtt.client_endpoint import endpoint_of, parse_url
 from tests.client_certificates import Authority
 from tests.mosquitto import PATH, Mosquitto
+from tests.real import eventually
 
 
 class UrlTests(TestCase):
@@ -94,6 +96,11 @@ class Case(TestCase):
         self.assertEqual(got, [b"over there and back"])
 
 
+def takes_connections(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as one:
+        return one.connect_ex(str(path)) == 0
+
+
 class PlainTests(Case):
     async def test_both_versions(self) -> None:
         server = await self.server("allow_anonymous true")
@@ -106,6 +113,7 @@ class PlainTests(Case):
         self.addCleanup(shutil.rmtree, folder)
         path = folder / "mqtt.sock"
         await self.server("allow_anonymous true", f"listener 0 {path}")
+        await deferToThread(eventually, lambda: takes_connections(path), f"a listener at {path}")
         await self.round_trip(endpoint_of(reactor, f"mqtt+unix://{path}"))
 
     async def test_nobody_listens_there(self) -> None:
