@@ -15,7 +15,6 @@ from typing import Final
 
 from tests.fuzz import CORPUS, forget_logs
 
-
 #: Seconds that the broker takes to be loaded and instrumented, anew for each target.
 START: Final = 5.0
 
