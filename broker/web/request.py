@@ -6,8 +6,8 @@
               413 at once                    401, 403    400, 415                  or a refusal, as the surface words it
 
 A body that is too long is refused as soon as that is known, from the head where the head says it. A route that reads
-its body while it comes is called when the head is there (`broker.web.uploads`). A call that has begun is carried
-through even if its client goes away; only waiting ends with the client.
+its body while it comes is called when the head is there (`broker.web.uploads`). A request that has come is carried
+through even if its client goes away, be it while its caller is proven; only waiting ends with the client.
 """
 
 from __future__ import annotations
@@ -309,7 +309,9 @@ class WebRequest(http.Request):
 
     def connectionLost(self, reason: Failure) -> None:
         self.gone = True
+        content, self.content = self.content, None  # Twisted would close it, and the call may not have read it yet
         http.Request.connectionLost(self, reason)
+        self.content = content
         if self._upload is not None and not self.complete:
             self._upload.fail(UploadAborted("the client went away"))
         self.stop_waiting()

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from random import Random
 
-from tests.fuzz import guided
+from tests.fuzz import forget_logs, guided
 from tests.fuzz.corpus import inputs
 from tests.fuzz.mutation import mutated
 from tests.fuzz.targets import TARGETS, Target
@@ -113,4 +113,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    forget_logs()
     sys.exit(main())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any, Final
 
 from broker.cluster.wire import envelope, question
@@ -19,13 +18,15 @@ from broker.mqtt import packets as p
 from broker.mqtt import properties as props
 from broker.mqtt.encode import encode as packet
 from tests.devices.gateway88.vectors import ACK_A, HB, HB_FRAME, INFO, INFO_PLAIN, INFO_WRITTEN, MAC, NEWDEVICES
+from tests.fuzz import CORPUS
+from tests.fuzz.api_seeds import api_seeds
+from tests.fuzz.gizwits_seeds import gizwits_seeds
 from tests.fuzz.listeners import CUT, WAIT
 from tests.hostile.test_loracenter import COMMANDS
 from tests.hostile.test_stream import masked
 from tests.hostile.test_websocket import REQUEST
 from tests.mqtt.samples import SAMPLES
 
-CORPUS: Final = Path(__file__).resolve().parent.parent / "corpus"
 NOBODY: Final = bytes.fromhex("4001020304000100") + b"\5payload" + bytes(4)
 
 _CONNECT5: Final = p.Connect(
@@ -122,6 +123,8 @@ def seeds() -> dict[str, list[bytes]]:
         b"\1" + masked(0x82, packet(p.Connect("c", user="u", password=b"secret"))) + CUT + masked(0x82, b"".join(talk)),
         b"\0" + REQUEST,
     ]
+    found.update(gizwits_seeds())
+    found.update(api_seeds())
     return {name: list(dict.fromkeys(inputs)) for name, inputs in found.items()}
 
 

@@ -12,13 +12,14 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublish
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from broker.listening.listener import Listener
 from tests.applications.http import test_fuzz as http
 from tests.applications.loracenter.test_registration import BehaviourTests as LoraCenterBehaviour
 from tests.behaviour import StreamBehaviour
 from tests.devices.gateway88.test_behaviour import AsWrittenTests as Gateway88Behaviour
 from tests.devices.lorawan.bed import Bed as LorawanBed
 from tests.devices.novacloud.test_behaviour import FlatBehaviourTests as NovaCloudBehaviour
+from tests.fuzz import clients
+from tests.fuzz.world import check_over
 from tests.hostile.test_websocket import REQUEST as WEBSOCKET_REQUEST
 from tests.mqtt.test_behaviour import MqttBehaviour
 from tests.transports import CHUNK, Peer
@@ -35,7 +36,11 @@ BEHAVIOURS: Final[dict[str, Callable[[], StreamBehaviour]]] = {
     "gateway88-listener": Gateway88Behaviour,
     "loracenter-listener": LoraCenterBehaviour,
 }
-LISTENERS: Final = (*BEHAVIOURS, "mqtt-websocket-listener", "http-listener", "http-stream-listener", "lorawan-listener")
+LISTENERS: Final = (
+    *BEHAVIOURS,
+    *clients.CLIENTS,
+    *("mqtt-websocket-listener", "http-listener", "http-stream-listener", "lorawan-listener"),
+)
 
 
 def chunks_of(data: bytes) -> list[bytes]:
@@ -73,6 +78,8 @@ def converse(name: str, data: bytes) -> None:
     with _Faults() as faults:
         if name.startswith("http"):
             _http(name == "http-stream-listener", chunks_of(data))
+        elif name in clients.CLIENTS:
+            clients.converse(clients.CLIENTS[name], data[0] if data else 0, chunks_of(data[1:]))
         elif name == "lorawan-listener":
             _lorawan(chunks_of(data))
         elif name == "mqtt-websocket-listener":
@@ -100,7 +107,7 @@ def _stream(case: Any, first: bytes, chunks: list[bytes]) -> None:
     if peer.open:
         peer.hang_up()
     case.clock.advance(30.0)
-    _check(case.listener)
+    check_over(case.listener)
 
 
 def _websocket(first: bytes, chunks: list[bytes]) -> None:
@@ -120,7 +127,7 @@ def _websocket(first: bytes, chunks: list[bytes]) -> None:
             case.clock.advance(0)
     protocol.connectionLost(Failure(ConnectionDone()))
     case.clock.advance(30.0)
-    _check(case.listener)
+    check_over(case.listener)
 
 
 def _http(stream: bool, chunks: list[bytes]) -> None:
@@ -136,7 +143,7 @@ def _http(stream: bool, chunks: list[bytes]) -> None:
         listener.turn.flush()
     assert b"HTTP/1.1 500 " not in transport.value(), transport.value()[:500]
     protocol.connectionLost(Failure(ConnectionDone()))
-    _check(listener)
+    check_over(listener)
 
 
 def _lorawan(chunks: list[bytes]) -> None:
@@ -147,9 +154,3 @@ def _lorawan(chunks: list[bytes]) -> None:
         else:
             bed.advance(PAUSE)
     bed.advance(PAUSE)
-
-
-def _check(listener: Listener) -> None:
-    for reasons in (listener.stats.closed, listener.stats.refused):
-        assert "internal_error" not in reasons, reasons
-    assert not listener.connections, "a connection is left"

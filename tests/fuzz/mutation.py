@@ -18,6 +18,21 @@ WORDS: Final = (
 #: Bytes of an input at most.
 LONGEST: Final = 16_384
 _NUMBER: Final = re.compile(rb"-?\d+")
+#: A value, or a name, in JSON; a value in a query or a form.
+_VALUE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|(?<==)[^&\s"]+|\b(?:true|false|null)\b')
+VALUES: Final = (
+    *(b"null", b"true", b"[]", b"{}", b'""', b'["a"]', b'{"a":{"b":[1]}}', b"-1", b"0.5", b"1e308", b"1e999", b"nan"),
+    *(
+        b'"%s"' % (b"x" * 300),
+        b'"\\ud800"',
+        b'"\\u0000"',
+        b'"\xc3\xa9\xe2\x82\xac"',
+        b'"a/b"',
+        b"%ff",
+        b"%ed%a0%80",
+        b"9" * 400,
+    ),
+)
 
 
 def mutated(random: Random, known: Sequence[bytes]) -> bytes:
@@ -81,4 +96,12 @@ def _number(random: Random, data: bytearray, known: Sequence[bytes]) -> None:
         data[one.start() : one.end()] = b"%d" % random.choice((0, -1, 1 << 31, 1 << 63, 1 << 64, 10**30, 65_536))
 
 
-_STEPS: Final = (_flip, _set, _cut, _double, _insert, _replace, _splice, _noise, _number)
+def _value(random: Random, data: bytearray, known: Sequence[bytes]) -> None:
+    """Another value, of another type, in the place of one."""
+    found = list(_VALUE.finditer(bytes(data[:LONGEST])))
+    if found:
+        one = random.choice(found)
+        data[one.start() : one.end()] = random.choice(VALUES)
+
+
+_STEPS: Final = (_flip, _set, _cut, _double, _insert, _replace, _splice, _noise, _number, _value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import StringIO
@@ -12,8 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.fuzz import CORPUS
 from tests.fuzz import __main__ as command
-from tests.fuzz.corpus import CORPUS, inputs, seeds
+from tests.fuzz.clients import CLIENTS
+from tests.fuzz.corpus import inputs, seeds
 from tests.fuzz.listeners import CUT, WAIT, chunks_of
 from tests.fuzz.mutation import LONGEST, mutated
 from tests.fuzz.targets import TARGETS, Target
@@ -21,6 +24,11 @@ from tests.fuzz.targets import TARGETS, Target
 #: Inputs for each target: by mutation, and by Hypothesis, which shortens what fails.
 MUTATED = 60
 EXAMPLES = 15
+
+
+def share(count: int, target: str) -> int:
+    """Half of it where an input is the whole life of a broker (10 ms)."""
+    return count // 2 if target in CLIENTS else count
 
 
 def near(target: str) -> st.SearchStrategy[bytes]:
@@ -51,18 +59,28 @@ class CorpusTests(SynchronousTestCase):
 
 
 class TargetTests(SynchronousTestCase):
+    def test_the_manual_has_all_of_them(self) -> None:
+        page = (CORPUS.parent.parent / "docs" / "threat-model.md").read_text("utf-8")
+        rows = page.partition("| as a decoder |")[2].partition("\n\n")[0]
+        self.assertEqual(set(re.findall(r"`([^`]+)`", rows)), {*TARGETS})
+
     def test_nearly_right(self) -> None:
         for name, target in TARGETS.items():
             random = Random(f"7 {name}")
             known = [data for _, data in inputs(name)]
-            for _ in range(MUTATED):
+            for _ in range(share(MUTATED, name)):
                 data = mutated(random, known)
                 self.assertIsNone(command.failure(target, data), f"{name}: {data.hex()}")
 
     def test_pieces_of_what_is_right(self) -> None:
         for name, target in TARGETS.items():
 
-            @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+            @settings(
+                max_examples=share(EXAMPLES, name),
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+                database=None,
+            )
             @given(st.just(target.run), near(name))
             def fed(run: Callable[[bytes], None], data: bytes) -> None:
                 run(data)

@@ -24,7 +24,16 @@ APP: Final = "gizwits application"
 USER: Final = "gizwits user"
 
 #: Refusals that only HTTP knows, and of a path that is none.
-_OF_HTTP: Final = {"not-found": e.NOT_FOUND, "method-not-allowed": e.NOT_ALLOWED, "too-large": e.TOO_LARGE}
+_OF_HTTP: Final = {
+    "not-found": e.NOT_FOUND,
+    "method-not-allowed": e.NOT_ALLOWED,
+    "too-slow": e.TOO_SLOW,
+    "too-large": e.TOO_LARGE,
+    "unsupported-media-type": e.MEDIA_TYPE,
+    "range-not-satisfiable": e.NOT_IN_FILE,
+    "upgrade-required": e.WEBSOCKET_ONLY,
+    "head-too-large": e.HEAD_TOO_LARGE,
+}
 
 
 class AppCaller(Caller):

@@ -58,7 +58,12 @@ DEVICE_OFFLINE: Final = Code(9042, 400, "device offline!")
 #: Statuses that HTTP has and the table has not.
 NOT_FOUND: Final = Code(9999, 404, "there is no such call!")
 NOT_ALLOWED: Final = Code(9999, 405, "this call has another method!")
+TOO_SLOW: Final = Code(9999, 408, "the request took too long!")
 TOO_LARGE: Final = Code(9999, 413, "the body is too large!")
+MEDIA_TYPE: Final = Code(9999, 415, "the body is of another type!")
+NOT_IN_FILE: Final = Code(9999, 416, "the range is not in the file!")
+WEBSOCKET_ONLY: Final = Code(9999, 426, "this is a WebSocket!")
+HEAD_TOO_LARGE: Final = Code(9999, 431, "the head is too large!")
 NOT_BUILT: Final = Code(9999, 501, "not implemented!")
 UNAVAILABLE: Final = Code(9008, 503, "server error!")
 

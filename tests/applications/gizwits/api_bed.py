@@ -34,8 +34,32 @@ class ApiBed(AppBed):
         headers: dict[str, str] | None = None,
         step: float = 0.0,
     ) -> tuple[int, Any]:
-        """Status and JSON of one call. ``body``: bytes as they are, or what is to be JSON. ``step``: seconds that go by
-        with each look whether the answer is there."""
+        """Status and JSON of one call, as `called` makes it. ``step``: seconds that go by with each look whether the
+        answer is there."""
+        connection = self.called(line, body, app=app, user=user, token=token, headers=headers)
+        transport = connection.transport
+        for _ in range(200 if step else PATIENCE):
+            await self.settle()
+            if b"\r\n\r\n" in transport.value():
+                break
+            self.core.commands.tick()
+            self.clock.advance(step)
+        answered, _, text = transport.value().partition(b"\r\n\r\n")
+        connection.connectionLost()
+        return int(answered.split()[1]), decode(text) if text else None
+
+    def called(
+        self,
+        line: str,
+        body: Any = None,
+        *,
+        app: str | None = APP,
+        user: Session | None = None,
+        token: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Any:
+        """A connection that has brought one request, whose answer is not there yet. ``body``: bytes as they are, or
+        what is to be JSON."""
         token = user.token if user is not None else token
         fields = {
             "Host": "iot.example.org:8081",
@@ -50,18 +74,9 @@ class ApiBed(AppBed):
         head = "\r\n".join([f"{line} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""])
         connection = self.gservice.buildProtocol(None)
         assert connection is not None
-        transport = StringTransport()
-        connection.makeConnection(transport)
+        connection.makeConnection(StringTransport())
         connection.dataReceived(head.encode() + content)
-        for _ in range(200 if step else PATIENCE):
-            await self.settle()
-            if b"\r\n\r\n" in transport.value():
-                break
-            self.core.commands.tick()
-            self.clock.advance(step)
-        answered, _, text = transport.value().partition(b"\r\n\r\n")
-        connection.connectionLost()
-        return int(answered.split()[1]), decode(text) if text else None
+        return connection
 
     async def refused(self, line: str, body: Any = None, **more: Any) -> tuple[int, int]:
         """Status and number of a refusal."""

@@ -10,7 +10,9 @@ from twisted.trial.unittest import TestCase
 
 from broker.applications.gizwits.settings import Settings, UserLimits
 from broker.applications.gizwits.vouching import signed
+from broker.model.jsontext import decode
 from broker.model.messages import DATA, Uplink
+from broker.web.problems import KINDS, HttpError
 from tests.applications.gizwits.api_bed import ApiBed
 from tests.applications.gizwits.bed import APP, NOW, SECRET
 
@@ -54,6 +56,16 @@ class WhoCallsTests(ApiCase):
         ann = await self.bed.user("ann")
         self.assertEqual(await self.bed.refused("GET /app/users", app="other", user=ann), (400, 9004))
 
+    async def test_a_client_that_goes_while_it_is_proven(self) -> None:
+        """Its request has come whole, so it is carried through; the answer goes to nobody."""
+        ann = await self.bed.user("ann")
+        for line, body in (("PUT /app/users", {"name": "Ann"}), ("GET /app/users", None)):
+            connection = self.bed.called(line, body, user=ann)
+            connection.connectionLost()
+            await self.bed.settle()
+            self.assertEqual((connection.transport.value(), self.flushLoggedErrors()), (b"", []))
+        self.assertEqual((await self.bed.http("GET /app/users", user=ann))[1]["name"], "Ann")
+
     async def test_paths_methods_and_bodies_that_are_none(self) -> None:
         ann = await self.bed.user("ann")
         for line, body, expected in (
@@ -84,6 +96,18 @@ class WhoCallsTests(ApiCase):
 
     async def test_a_body_that_is_too_long(self) -> None:
         self.assertEqual(await self.bed.refused("POST /app/users", b" " * 600_000), (413, 9999))
+
+    async def test_what_only_http_refuses(self) -> None:
+        """A client's fault is no server error, whatever it is: each has the status that the API has for it."""
+        kinds = HttpError.__subclasses__()
+        self.assertGreater(len(kinds), 5)
+        for kind in kinds:
+            status, _ = KINDS[kind.slug]
+            answer = self.bed.side.surface.refusal(None, kind("why"))
+            number = decode(answer.body)["error_code"]
+            self.assertEqual((answer.status, number), (status, 9008 if status == 500 else 9999), kind)
+        self.assertEqual(await self.bed.refused("GET /ws/app/v1"), (426, 9999))
+        self.assertEqual(await self.bed.refused("GET /" + "x" * 20_000), (431, 9999))
 
     async def test_what_is_not_built(self) -> None:
         ann = await self.bed.user("ann")
