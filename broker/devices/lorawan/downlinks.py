@@ -34,7 +34,7 @@ from broker.devices.lorawan.settings import Settings
 from broker.devices.lorawan.store import Store
 from broker.devices.lorawan.transmitter import CODES, Transmission, Transmitter
 from broker.devices.lorawan.windows import FRAME_OVER_PAYLOAD, RX2_AFTER_RX1, Plan, Rx, rx2
-from broker.model.messages import FAILED, PENDING, SUCCEEDED, Reply, payload_bytes
+from broker.model.messages import FAILED, PENDING, SUCCEEDED, Command, Reply, payload_bytes
 
 #: Seconds until another look when counters are not on disk yet.
 NOT_YET: Final = 0.02
@@ -179,6 +179,7 @@ class Downlinks:
                     self._answering.end(mote, delivery, FAILED, {"error": error, "code": code, "gateway": gateway})
             elif delivery.confirmed:
                 delivery.handed = True
+                delivery.ends = transmission.ends
                 self._answering.end(mote, delivery, PENDING, {"gateway": gateway, "transmission": delivery.tries})
                 if mote.class_c:
                     when = max(now, transmission.ends) + self.settings.class_c_timeout
@@ -200,19 +201,22 @@ class Downlinks:
             mote.free_at = self._monotonic()
             self.wake(mote)
 
-    def acknowledged(self, mote: Mote, at: float) -> None:
-        """An uplink had the ACK bit."""
+    def acknowledged(self, mote: Mote, heard: Heard) -> None:
+        """An uplink had the ACK bit. What was on the air while the mote spoke it cannot have heard."""
         delivery = mote.delivery
-        if delivery is not None and delivery.confirmed and delivery.tries:
+        if delivery is not None and delivery.confirmed and delivery.tries and heard.arrived >= delivery.ends:
             mote.delivery = None
             mote.free_at = self._monotonic()
-            self._commands.reply(mote.dev_eui, Reply(delivery.command.id, SUCCEEDED, {"acknowledged": True}, at))
+            self._acknowledged(mote, delivery.command, heard)
             return
-        # Sent before the broker was started again.
+        # Sent before the broker was started again, or by another process.
         for command in self._commands.unanswered(mote.dev_eui):
-            if command.options.get("confirm"):
-                self._commands.reply(mote.dev_eui, Reply(command.id, SUCCEEDED, {"acknowledged": True}, at))
+            if command.options.get("confirm") and (delivery is None or command.id != delivery.command.id):
+                self._acknowledged(mote, command, heard)
                 return
+
+    def _acknowledged(self, mote: Mote, command: Command, heard: Heard) -> None:
+        self._commands.reply(mote.dev_eui, Reply(command.id, SUCCEEDED, {"acknowledged": True}, heard.at))
 
     def session_over(self, mote: Mote) -> None:
         """The mote has joined anew, or has other keys: a frame of before will not be acknowledged any more."""

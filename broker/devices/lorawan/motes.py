@@ -28,7 +28,7 @@ FIRST_RX: Final = Rx(1.0, 0)
 class Delivery:
     """The command that is on its way to a mote, from being taken off the queue to its final state."""
 
-    __slots__ = ("command", "confirmed", "fcnt", "handed", "payload", "port", "tries")
+    __slots__ = ("command", "confirmed", "ends", "fcnt", "handed", "payload", "port", "tries")
 
     def __init__(self, command: Command, port: int, payload: bytes, confirmed: bool, fcnt: int) -> None:
         self.command = command
@@ -38,8 +38,9 @@ class Delivery:
         #: The same for all transmissions: it is the same frame.
         self.fcnt = fcnt
         self.tries = 0
-        #: A gateway has taken the last transmission.
+        #: A gateway has taken the last transmission, which ends then (monotonic seconds).
         self.handed = False
+        self.ends = 0.0
 
 
 @implementer(ITracedLink)

@@ -124,7 +124,7 @@ class Uplinks:
         self._store.changed(mote)
         self.present(mote, heard)
         if frame.ack:
-            self._downlinks.acknowledged(mote, heard.at)
+            self._downlinks.acknowledged(mote, heard)
         mote.ack = frame.confirmed
         mote.prompt = frame.adr_ack_req
         mote.answers = b""

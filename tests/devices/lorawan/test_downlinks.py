@@ -411,6 +411,20 @@ class ClassCTests(Case):
         self.keep_alive(40)
         self.assertEqual((command.status, len(self.gateway.sent())), ("succeeded", 1))
 
+    def test_an_acknowledgement_that_was_on_its_way_is_of_another_one(self) -> None:
+        """Such as the frame of the process that had the network before."""
+        mote = self.mote()
+        command = self.bed.command(b"do", mote, confirm=True)
+        self.bed.advance(0.2)
+        self.assertEqual(command.status, "pending")
+        mote.says(b"ok", self.gateway, ack=True)
+        self.bed.advance(0.2)
+        self.assertEqual(command.status, "pending")
+        self.keep_alive(5)
+        mote.says(b"ok", self.gateway, ack=True)
+        self.bed.advance(0.5)
+        self.assertEqual(command.status, "succeeded")
+
     def test_a_window_after_its_own_uplink(self) -> None:
         mote = self.mote()
         heard_at = self.gateway.tmst

@@ -197,6 +197,7 @@ class IndependentTests(TestCase):
             down = mote.reads(air["frame"])
             self.assertEqual((air["tmst"], down["fcnt"]), (self.after(at, 1), 2), tries)
             self.assertEqual((down["type"], down["port"], down["payload"]), ("Confirmed Data Down", 42, b"go".hex()))
+        time.sleep(RX2_AFTER_RX1)  # a mote listens to the end before it acknowledges
         near.hears(mote.says(b"three", ack=True))
         self.assertEqual(eventually(lambda: self.ended(confirmed), "the acknowledgement"), "succeeded")
         self.assertTrue(near.quiet() and far.quiet())

@@ -14,6 +14,7 @@ from pamoja import lorawan as pamoja
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from broker.devices.lorawan.windows import RX2_AFTER_RX1
 from tests.devices.lorawan.bed import APP_KEY, APP_S_KEY, GATEWAY, JOIN_EUI, NWK_S_KEY
 from tests.real import PATIENCE, RealBroker, eventually
 
@@ -146,6 +147,7 @@ class RealTests(TestCase):
         self.assertGreater((packet["tmst"] - forwarder.tmst) % (1 << 32), 300_000)
         down = session.decode(frame, 0)
         self.assertEqual((down.fport, down.payload, down.confirmed), (231, b"\xff", True))
+        time.sleep(RX2_AFTER_RX1)  # a mote listens to the end before it acknowledges
         forwarder.hears(session.encode_uplink(2, 7, b"\x04", False, False, True))
         eventually(lambda: self.call("GET", f"/commands/{command}")["status"] == "succeeded", "the acknowledgement")
 
