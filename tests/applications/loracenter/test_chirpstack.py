@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from broker.devices.lorawan.windows import RX2_AFTER_RX1
 from tests.applications.loracenter.played_chirpstack import PlayedChirpStack
 from tests.applications.loracenter.socket_customer import SocketCustomer, add_customer
 from tests.devices.lorawan.bed import APP_KEY, APP_S_KEY, GATEWAY, JOIN_EUI, NWK_S_KEY
@@ -132,6 +133,8 @@ class OwnRadio:
         expects: bool = False,
         refusal: str = "",
     ) -> None:
+        if ack:
+            time.sleep(RX2_AFTER_RX1)  # it listens to the end before it acknowledges
         fopts = b"\x06\xc0\x0a" if status else None
         frame = self.sessions[mote].encode_uplink(self.counters[mote], 5, payload, False, False, ack, fopts)
         self.counters[mote] += 1

@@ -57,6 +57,7 @@ class Case(SynchronousTestCase):
 
     def reborn(self) -> None:
         self.bed.network.agenda.stop()
+        self.chirpstack.network.client._service.stopService()  # it comes to this server no more
         bed, self.server.connection = self.bed, None
         self.bed = self.born(bed)
         self.chirpstack.bed = self.bed

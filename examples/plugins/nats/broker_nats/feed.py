@@ -20,12 +20,15 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Thread
-from typing import Any
+from typing import Any, Final
 
 from nats.aio.client import Client
 from nats.errors import Error, MaxPayloadError
 
 from broker_nats.settings import Settings
+
+#: Seconds between two attempts to cancel what has to end.
+AGAIN: Final = 0.1
 
 
 class Feed:
@@ -99,8 +102,10 @@ class Feed:
         self._loop.call_later(self._settings.drain_timeout, self._cancel)
 
     def _cancel(self) -> None:
-        if self._work is not None:
+        if self._work is not None and not self._work.done():
             self._work.cancel()
+            # Until it has ended: `asyncio.wait_for` loses a cancellation that comes in the moment of its result.
+            self._loop.call_later(AGAIN, self._cancel)
 
     async def _live(self) -> None:
         client = Client()
