@@ -171,6 +171,7 @@ class Broker(Child):
             "limits.max_connections": "100000",
             "listeners.http.bind": f'["tcp:{self.http_port}:{local}"]',
             "listeners.mqtt.bind": f'["tcp:{self.mqtt_port}:{local}"]',
+            "listeners.mqtt.max_sessions": "200000",  # growth has as many as the default allows, and some
             "listeners.novacloud.bind": f'["tcp:{self.novacloud_port}:{local}"]',
             "listeners.gservice.bind": f'["tcp:{self.gservice_port}:{local}"]',
             "listeners.gservice.users.max_new_users_per_address": "1000000",
