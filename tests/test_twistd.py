@@ -391,7 +391,7 @@ class DaemonTests(TwistdCase):
             parent = self.spawn("broker", BROKER__LISTENERS__ECHO__BIND=f'["{bind}"]')
             self.assertEqual(await parent.ended, 1)
         self.assertIn(b"listeners.echo.bind", parent.err)
-        self.assertFalse((self.home / "twistd.pid").exists())
+        await self.until(lambda: not (self.home / "twistd.pid").exists())
         log = (self.home / "twistd.log").read_text()
         self.assertIn("cannot listen: Address already in use", log)
         self.assertNotIn("Traceback", log)
