@@ -13,6 +13,9 @@ from tests.real import eventually
 ATTEMPTS = 8
 
 
+PINGRESP = b"\xd0\0"
+
+
 class AgentCase(SynchronousTestCase):
     def agent(self, mac: str | None = None) -> Agent:
         agent = stage().agent(mac)
@@ -20,9 +23,15 @@ class AgentCase(SynchronousTestCase):
         return agent
 
     def assertUnderstood(self, agent: Agent) -> None:
-        """Nothing came that a real agent does not understand."""
+        """Nothing came that a real agent does not understand.
+
+        What an agent that gets no processor finds behind another packet may be a PINGRESP: it asks for that again.
+        """
         for event in ("lost", "segfault", "error", "failed", "refused"):
-            self.assertEqual([one for one in agent.seen if one["event"] == event], [], agent.seen)
+            found = [one for one in agent.seen if one["event"] == event]
+            if event == "lost":
+                found = [one for one in found if one["received"] - one["packet"] != len(PINGRESP)]
+            self.assertEqual(found, [], agent.seen)
 
 
 class LifeTests(AgentCase):
