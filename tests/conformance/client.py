@@ -37,6 +37,8 @@ class Client:
         self.messages: deque[p.Publish] = deque()
         self.answers: deque[Packet] = deque()
         self.closed = False
+        #: QoS 2 messages that the server has released.
+        self.releases = 0
         self._ids = 0
         self._decoder = Decoder(LARGEST_PACKET, "client", version)
         self._socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
@@ -95,6 +97,13 @@ class Client:
     def ping(self) -> None:
         self.send(p.PingReq())
         self.expect(p.PingResp)
+
+    def released(self, count: int) -> None:
+        """Wait until so many QoS 2 messages are: their PUBREL waits for the disk."""
+        until = time.monotonic() + PATIENCE
+        while self.releases < count:
+            if self.closed or not self._read(until):
+                raise Difference(f"{self.releases} of {count} messages were released")
 
     def disconnect(self, reason: int = 0, properties: Properties | None = None) -> None:
         """The orderly end; returns once the server has closed."""
@@ -199,6 +208,7 @@ class Client:
             if self.acknowledging and packet.qos:
                 self.send(p.PubAck(packet.packet_id) if packet.qos == 1 else p.PubRec(packet.packet_id))
         elif isinstance(packet, p.PubRel) and self.acknowledging:
+            self.releases += 1
             self.send(p.PubComp(packet.packet_id))
         else:
             self.answers.append(packet)

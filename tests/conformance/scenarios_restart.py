@@ -59,6 +59,7 @@ def acknowledged_messages(room: Room) -> Iterator[None]:
     for n in range(5):
         b.publish(room.topic("t"), b"%d" % n, 2)
     expect(a.payloads(5), [b"%d" % n for n in range(5)], "messages")
+    a.released(5)
     a.ping()
     a.disconnect()
     yield
