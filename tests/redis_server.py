@@ -13,18 +13,18 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
 
 from tests.mosquitto import free_port
-from tests.real import PATIENCE, START_PATIENCE, eventually
+from tests.real import PATIENCE, eventually
 
+#: How a server is started: a file that was cut in a transaction is mended first.
+START = Path(__file__).resolve().parent.parent / "deploy" / "redis.sh"
 #: What every one of them begins with; a value of "" leaves the key out.
 PLAIN: Mapping[str, str] = {
     "bind": "127.0.0.1",
     "save": '""',
     "appendonly": "yes",
     "appendfsync": "always",
-    "aof-load-truncated": "no",
     "auto-aof-rewrite-percentage": "0",
     "protected-mode": "no",
     "daemonize": "no",
@@ -42,7 +42,8 @@ class RedisServer:
         folder.mkdir(parents=True, exist_ok=True)
         binary = shutil.which("redis-server")
         assert binary is not None, "redis-server is missing: sh tools/environment.sh test"
-        self._arguments = [binary, str(folder / "redis.conf"), *(["--sentinel"] if mode == "sentinel" else [])]
+        plain = [binary, str(folder / "redis.conf")]
+        self._arguments = [*plain, "--sentinel"] if mode == "sentinel" else ["sh", str(START), *plain]
         self.folder = folder
         self.log = folder / "redis.log"
         self.port = free_port()
@@ -74,16 +75,8 @@ class RedisServer:
             self.settings |= settings
             self._write()
         with self.log.open("ab") as log:
-            self._mend(log)
             self._process = subprocess.Popen(self._arguments, stdout=log, stderr=log, cwd=self.folder)
         eventually(self._answers, f"redis-server: {self.log.read_text()}")
-
-    def _mend(self, log: BinaryIO) -> None:
-        """As deploy/redis.sh: a file that ends in the middle of a transaction ends before it."""
-        manifest = self.folder / "appendonlydir" / "appendonly.aof.manifest"
-        if manifest.exists():
-            mend = ["redis-check-aof", "--fix", str(manifest)]
-            subprocess.run(mend, input=b"y\n" * 9, stdout=log, stderr=log, check=True, timeout=START_PATIENCE)
 
     def _answers(self) -> bool:
         assert self._process is not None and self._process.poll() is None, self.log.read_text()

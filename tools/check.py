@@ -71,7 +71,8 @@ JOBS = min(8, 5 * (os.cpu_count() or 1) // 2)
 #: Modules whose time is told at the end of a part.
 SLOWEST = 5
 
-FAILED = "FAILED "
+#: Begins a line about a test or check that failed; trial has no such lines.
+FAILED = "failed: "
 _COUNTS = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from broker.devices.gizwits.codec import HEADER
+from broker.mqtt.fields import length_bytes
 from tests.applications.http.test_fuzz import masked
 
 _CONTENT_LENGTH = re.compile(rb"(?i)(?<=\r\ncontent-length:) *\d+")
@@ -29,7 +30,7 @@ def of_packet(chunk: bytes) -> bytes:
     body = chunk[begin:]
     if chunk[0] >> 4 == _PUBLISH:
         body = _publish(body, chunk[0] >> 1 & 3)
-    return chunk[:1] + _varlen(len(body)) + body
+    return chunk[:1] + length_bytes(len(body)) + body
 
 
 def of_frame(chunk: bytes) -> bytes:
@@ -47,7 +48,7 @@ def _publish(body: bytes, qos: int) -> bytes:
     begin = _after_varlen(payload, len(HEADER)) if payload.startswith(HEADER) else None
     if begin is None:
         return body
-    return body[:topic_ends] + HEADER + _varlen(len(payload) - begin) + payload[begin:]
+    return body[:topic_ends] + HEADER + length_bytes(len(payload) - begin) + payload[begin:]
 
 
 def _after_varlen(data: bytes, at: int) -> int | None:
@@ -55,12 +56,3 @@ def _after_varlen(data: bytes, at: int) -> int | None:
         if data[place] < 128:
             return place + 1
     return None
-
-
-def _varlen(value: int) -> bytes:
-    found = bytearray()
-    while value > 127:
-        found.append(value & 127 | 128)
-        value >>= 7
-    found.append(value)
-    return bytes(found)

@@ -22,6 +22,16 @@ let link = null; // the MQTT connection
 let run = 0; // counts power-ons: what belongs to an earlier one stops
 
 const tell = (event, more = {}) => process.stdout.write(JSON.stringify({ event, ...more }) + "\n");
+// When this process last had the processor, and for how long it had none before that, in milliseconds: what it finds
+// together after a while without may have been sent apart.
+let alive = performance.now();
+let held = 0;
+setInterval(() => {
+  const now = performance.now();
+  held = now - alive;
+  alive = now;
+}, 1).unref();
+
 const wait = (seconds) => new Promise((resolve) => setTimeout(resolve, (seconds * 1000) / tempo));
 
 function makePasscode() {
@@ -219,7 +229,10 @@ class Link {
       size |= (data[at] & 127) << shift;
       if (data[at++] < 128) break;
     }
-    if (at + size !== data.length) tell("lost", { received: data.length, packet: at + size });
+    if (at + size !== data.length) {
+      const late = Math.max(held, performance.now() - alive);
+      tell("lost", { received: data.length, packet: at + size, late });
+    }
     if (at + size > data.length) return;
     const body = data.subarray(at, at + size);
     const kind = data[0] >> 4;

@@ -8,7 +8,7 @@ Apps at other processes count as well (`broker.devices.gizwits.apps_across`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from broker.devices.gizwits.codec import Apps, encode
 
@@ -59,9 +59,9 @@ class AppsOnline:
 
     # -- other processes -------------------------------------------------------------------------------------------
 
-    def far(self) -> Iterator[tuple[str, str]]:
+    def far(self) -> list[tuple[str, str]]:
         """(device, node) of those with apps at other processes."""
-        return iter([(did, node) for did, counts in self._far.items() for node in counts])
+        return [(did, node) for did, counts in self._far.items() for node in counts]
 
     def change_far(self, did: str, node: str, count: int) -> bool:
         """So many are online at that process; whether that is new."""

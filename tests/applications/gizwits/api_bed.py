@@ -23,20 +23,10 @@ class ApiBed(AppBed):
         super().__init__(folder, limits, **settings)
         self.gservice = GserviceListener(self.core, Settings(users=limits or UserLimits()), self.side)
 
-    async def http(
-        self,
-        line: str,
-        body: Any = None,
-        *,
-        app: str | None = APP,
-        user: Session | None = None,
-        token: str | None = None,
-        headers: dict[str, str] | None = None,
-        step: float = 0.0,
-    ) -> tuple[int, Any]:
-        """Status and JSON of one call, as `called` makes it. ``step``: seconds that go by with each look whether the
-        answer is there."""
-        connection = self.called(line, body, app=app, user=user, token=token, headers=headers)
+    async def http(self, line: str, body: Any = None, *, step: float = 0.0, **who: Any) -> tuple[int, Any]:
+        """Status and JSON of one call, as `called` makes it for ``who``. ``step``: seconds that go by with each look
+        whether the answer is there."""
+        connection = self.called(line, body, **who)
         transport = connection.transport
         for _ in range(200 if step else PATIENCE):
             await self.settle()
